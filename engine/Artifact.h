@@ -1,0 +1,18 @@
+//===- Artifact.h - what a compile produced -------------------------------===//
+
+#ifndef GOSSAMER_ENGINE_ARTIFACT_H
+#define GOSSAMER_ENGINE_ARTIFACT_H
+
+#include "llvm/ADT/SmallVector.h"
+
+#include <string>
+
+/// One of `text` and `object` is filled on success, `error` otherwise.
+struct gs_artifact {
+  std::string error;
+  std::string signature;
+  std::string text;
+  llvm::SmallVector<char, 0> object;
+};
+
+#endif // GOSSAMER_ENGINE_ARTIFACT_H

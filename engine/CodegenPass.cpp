@@ -1,0 +1,52 @@
+//===- CodegenPass.cpp - code generation as a pass, for reproducers
+//--------===//
+
+#include "engine/Codegen.h"
+#include "engine/Options.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+using namespace mlir;
+
+namespace {
+
+struct CodegenPass : PassWrapper<CodegenPass, OperationPass<ModuleOp>> {
+  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(CodegenPass)
+
+  CodegenPass() = default;
+  CodegenPass(const CodegenPass &other) : PassWrapper(other) {}
+
+  StringRef getArgument() const override { return "gossamer-codegen"; }
+  StringRef getDescription() const override {
+    return "Generate an object from the LLVM dialect and throw it away; the "
+           "module stays as it is. For reproducing "
+           "what fails behind the last pass.";
+  }
+
+  void getDependentDialects(DialectRegistry &registry) const override {
+    gossamer::registerTranslations(registry);
+  }
+
+  void runOnOperation() override {
+    gossamer::CompileOptions options;
+    options.cpu = cpu.empty() ? gossamer::hostCpu() : cpu.getValue();
+    options.features = cpu.empty() && features.empty()
+                           ? gossamer::hostFeatures()
+                           : features.getValue();
+    SmallVector<char, 0> object;
+    llvm::raw_svector_ostream os(object);
+    if (failed(gossamer::codegen(getOperation(), options, os)))
+      signalPassFailure();
+  }
+
+  Option<std::string> cpu{
+      *this, "cpu",
+      llvm::cl::desc("processor, as LLVM names it (the host's if empty)")};
+  Option<std::string> features{
+      *this, "features", llvm::cl::desc("features, as \"+avx2,-avx512f\"")};
+};
+
+} // namespace
+
+void gossamer::registerCodegenPass() { PassRegistration<CodegenPass>(); }

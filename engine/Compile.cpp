@@ -1,0 +1,161 @@
+//===- Compile.cpp - gs_compile and gs_emit
+//--------------------------------===//
+//
+// Parse, raise, lower, generate code: one context a compile, without threads of
+// its own, inside the crash guard.
+//
+//===----------------------------------------------------------------------===//
+
+#include "engine/Artifact.h"
+#include "engine/Codegen.h"
+#include "engine/CrashGuard.h"
+#include "engine/Options.h"
+#include "engine/TestCrash.h"
+#include "engine/include/gossamer-c.h"
+#include "passes/Passes.h"
+
+#include "mlir/IR/AsmState.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+
+using namespace mlir;
+using gossamer::CompileOptions;
+using gossamer::Stage;
+
+namespace {
+
+void appendDiagnostic(std::string &text, Diagnostic &diagnostic,
+                      llvm::StringRef severity) {
+  llvm::raw_string_ostream os(text);
+  os << diagnostic.getLocation() << ": " << severity << ": " << diagnostic
+     << '\n';
+  for (Diagnostic &note : diagnostic.getNotes())
+    os << "  " << note.getLocation() << ": note: " << note << '\n';
+}
+
+std::string printModule(ModuleOp module) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  module.print(os);
+  os << '\n';
+  return text;
+}
+
+/// The part of a compile that works in MLIR; on success `object` or `text` of
+/// the artifact is filled.
+LogicalResult compile(llvm::StringRef source, const CompileOptions &options,
+                      gs_artifact &artifact) {
+  DialectRegistry registry;
+  gossamer::registerDialects(registry);
+  gossamer::registerTranslations(registry);
+  // Threads of a pool would be outside the crash guard.
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.printOpOnDiagnostic(false);
+  ScopedDiagnosticHandler collect(&context, [&](Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
+      appendDiagnostic(artifact.error, diagnostic, "error");
+    return success();
+  });
+
+  OwningOpRef<ModuleOp> module =
+      parseSourceString<ModuleOp>(source, &context, "region");
+  if (!module)
+    return failure();
+  gossamer::testCrash(*module);
+
+  PassManager raise(&context);
+  gossamer::buildRaisePipeline(raise);
+  if (failed(raise.run(*module)))
+    return failure();
+  if (options.stage == Stage::Raise) {
+    artifact.text = printModule(*module);
+    return success();
+  }
+
+  PassManager lower(&context);
+  gossamer::buildLowerToCpuPipeline(lower, gossamer::CpuOptions());
+  if (failed(lower.run(*module)))
+    return failure();
+  if (options.stage == Stage::Lower) {
+    artifact.text = printModule(*module);
+    return success();
+  }
+
+  if (auto signature =
+          (*module)->getAttrOfType<StringAttr>("gossamer.signature"))
+    artifact.signature = signature.str();
+  llvm::SmallVector<char, 0> code;
+  llvm::raw_svector_ostream os(code);
+  if (failed(gossamer::codegen(*module, options, os)))
+    return failure();
+  if (options.stage == Stage::Object)
+    artifact.object = std::move(code);
+  else
+    artifact.text.assign(code.begin(), code.end());
+  return success();
+}
+
+int run(llvm::StringRef source, const char *optionsText, bool emitText,
+        gs_artifact **out) {
+  auto artifact = std::make_unique<gs_artifact>();
+  int status = GS_ERROR;
+  // Reading the options asks LLVM about the host, so the guard is around it
+  // all.
+  std::optional<std::string> crash = gossamer::runGuarded([&] {
+    llvm::Expected<CompileOptions> options =
+        gossamer::parseOptions(optionsText ? optionsText : "");
+    if (!options) {
+      artifact->error = llvm::toString(options.takeError());
+      return;
+    }
+    if (emitText == (options->stage == Stage::Object)) {
+      artifact->error = emitText ? "options: gs_emit needs a \"stage\""
+                                 : "options: a \"stage\" is for gs_emit";
+      return;
+    }
+    if (succeeded(compile(source, *options, *artifact)))
+      status = GS_OK;
+    else if (artifact->error.empty())
+      artifact->error = "the compiler failed without saying why\n";
+  });
+  if (crash) {
+    status = GS_CRASHED;
+    artifact->error += *crash;
+  }
+  *out = artifact.release();
+  return status;
+}
+
+} // namespace
+
+int gs_compile(const char *mlir, size_t len, const char *options,
+               gs_artifact **out) {
+  return run(llvm::StringRef(mlir, len), options, /*emitText=*/false, out);
+}
+
+int gs_emit(const char *mlir, size_t len, const char *options,
+            gs_artifact **out) {
+  return run(llvm::StringRef(mlir, len), options, /*emitText=*/true, out);
+}
+
+const char *gs_artifact_error(gs_artifact *artifact) {
+  return artifact->error.c_str();
+}
+
+const char *gs_artifact_signature(gs_artifact *artifact) {
+  return artifact->signature.c_str();
+}
+
+const char *gs_artifact_text(gs_artifact *artifact) {
+  return artifact->text.c_str();
+}
+
+const void *gs_artifact_object(gs_artifact *artifact, size_t *len) {
+  *len = artifact->object.size();
+  return artifact->object.data();
+}
+
+void gs_artifact_free(gs_artifact *artifact) { delete artifact; }

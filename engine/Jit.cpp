@@ -1,0 +1,105 @@
+//===- Jit.cpp - linking an object into the process
+//------------------------===//
+//
+// ORC over JITLink, one session a kernel: a kernel is unloaded whole, and two
+// share nothing that needs a lock. A kernel sees gs_parallel_for, libm and
+// libc, and no other symbol of the process.
+//
+//===----------------------------------------------------------------------===//
+
+#include "engine/CrashGuard.h"
+#include "engine/include/gossamer-c.h"
+
+#include "llvm/ExecutionEngine/Orc/AbsoluteSymbols.h"
+#include "llvm/ExecutionEngine/Orc/Core.h"
+#include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
+#include "llvm/ExecutionEngine/Orc/ObjectLinkingLayer.h"
+#include "llvm/ExecutionEngine/Orc/SelfExecutorProcessControl.h"
+#include "llvm/ExecutionEngine/Orc/TaskDispatch.h"
+#include "llvm/Support/MemoryBuffer.h"
+
+#include <cstring>
+
+using namespace llvm;
+using namespace llvm::orc;
+
+namespace {
+
+class Kernel {
+public:
+  explicit Kernel(std::unique_ptr<ExecutorProcessControl> control)
+      : session(std::move(control)),
+        linker(session, session.getExecutorProcessControl().getMemMgr()) {
+    session.setErrorReporter(
+        [this](Error error) { messages += toString(std::move(error)) + "\n"; });
+  }
+
+  ~Kernel() { consumeError(session.endSession()); }
+
+  Expected<gs_entry> load(StringRef object, StringRef entry) {
+    JITDylib &library = session.createBareJITDylib("kernel");
+    if (Error error = library.define(absoluteSymbols(
+            {{session.intern("gs_parallel_for"),
+              {ExecutorAddr::fromPtr(&gs_parallel_for),
+               JITSymbolFlags::Exported | JITSymbolFlags::Callable}}})))
+      return std::move(error);
+    for (const char *name : {"libm.so.6", "libc.so.6"}) {
+      auto symbols =
+          DynamicLibrarySearchGenerator::Load(name, /*GlobalPrefix=*/'\0');
+      if (!symbols)
+        return symbols.takeError();
+      library.addGenerator(std::move(*symbols));
+    }
+    // Copied: it need not outlive this call, nor be aligned.
+    if (Error error = linker.add(
+            library, MemoryBuffer::getMemBufferCopy(object, "kernel.o")))
+      return std::move(error);
+    Expected<ExecutorSymbolDef> symbol = session.lookup({&library}, entry);
+    if (!symbol)
+      return symbol.takeError();
+    return symbol->getAddress().toPtr<gs_entry>();
+  }
+
+  /// What the session reported on the way: the reason why a symbol could not be
+  /// had.
+  std::string messages;
+
+private:
+  ExecutionSession session;
+  ObjectLinkingLayer linker;
+};
+
+char *copyText(const std::string &text) { return strdup(text.c_str()); }
+
+} // namespace
+
+int gs_load(const void *object, size_t len, const char *entry, void **kernel,
+            gs_entry *fn, char **error) {
+  std::string failure;
+  std::optional<std::string> crash = gossamer::runGuarded([&] {
+    // In place: a thread of its own would be outside the crash guard.
+    auto control = SelfExecutorProcessControl::Create(
+        nullptr, std::make_unique<InPlaceTaskDispatcher>());
+    if (!control) {
+      failure = toString(control.takeError());
+      return;
+    }
+    auto loaded = std::make_unique<Kernel>(std::move(*control));
+    Expected<gs_entry> found =
+        loaded->load(StringRef(static_cast<const char *>(object), len), entry);
+    if (!found) {
+      failure = loaded->messages + toString(found.takeError());
+      return;
+    }
+    *fn = *found;
+    *kernel = loaded.release();
+  });
+  if (!crash && failure.empty())
+    return GS_OK;
+  *error = copyText(crash ? *crash : failure);
+  return crash ? GS_CRASHED : GS_ERROR;
+}
+
+void gs_unload(void *kernel) { delete static_cast<Kernel *>(kernel); }
+
+void gs_free_text(char *text) { free(text); }

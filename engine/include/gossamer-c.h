@@ -1,0 +1,86 @@
+/*===- gossamer-c.h - the C API of libgossamer ----------------------------===*\
+|*                                                                            *|
+|* Everything that crosses the library's border: plain C types, UTF-8 text,   *|
+|* JSON where a structure is needed. Any number of threads may call at once.  *|
+|* No function takes the process down: what LLVM would answer by abort, or by *|
+|* a crash, comes back as GS_CRASHED.                                         *|
+|*                                                                            *|
+\*===----------------------------------------------------------------------===*/
+
+#ifndef GOSSAMER_C_H
+#define GOSSAMER_C_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define GS_API __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What gs_compile, gs_emit and gs_load return. */
+enum {
+  GS_OK = 0,
+  GS_ERROR = 1,  /* refused, with diagnostics in gs_artifact_error */
+  GS_CRASHED = 2 /* the compiler crashed and was recovered; so does
+                    gs_artifact_error say how */
+};
+
+/* What a compile produced. Freed by its owner with gs_artifact_free; every
+ * pointer taken from it dies with it. */
+typedef struct gs_artifact gs_artifact;
+
+/* A compiled entry: one packed array of pointers and sizes, in the order of the
+ * signature. */
+typedef void (*gs_entry)(int64_t *packed);
+
+/* Compiles one region of MLIR text to a relocatable object. options_json:
+   {"cpu": "znver4", "features": "+avx2,..."}; NULL or an absent key means the
+   host's. *out is always set, whatever is returned. */
+GS_API int gs_compile(const char *mlir, size_t len, const char *options_json,
+                      gs_artifact **out);
+
+/* Runs the same pipeline up to options_json's "stage" ("raise", "lower", "llvm"
+ * or "asm") and keeps its text. */
+GS_API int gs_emit(const char *mlir, size_t len, const char *options_json,
+                   gs_artifact **out);
+
+GS_API const char *
+gs_artifact_error(gs_artifact *artifact); /* "" if there was none */
+GS_API const char *gs_artifact_signature(
+    gs_artifact *artifact); /* JSON; "" unless gs_compile succeeded */
+GS_API const char *gs_artifact_text(gs_artifact *artifact); /* of gs_emit */
+GS_API const void *gs_artifact_object(gs_artifact *artifact, size_t *len);
+GS_API void gs_artifact_free(gs_artifact *artifact);
+
+/* Links an object into the process and finds its entry. On failure *error is a
+ * text to free with gs_free_text. */
+GS_API int gs_load(const void *object, size_t len, const char *entry,
+                   void **kernel, gs_entry *fn, char **error);
+GS_API void gs_unload(void *kernel);
+GS_API void gs_free_text(char *text);
+
+/* Takes the OpenMP runtime that the loaded library at `path` is linked with
+   (torch's), so that kernels run on the same threads. Nothing is loaded:
+   GS_ERROR if that library is not in the process or reaches no OpenMP. NULL:
+   run serially. */
+GS_API int gs_set_openmp(const char *path);
+
+/* body(ctx, lo, hi) over disjoint, covering parts of [lo, hi), none but the
+ * last shorter than grain. Kernels call it. */
+GS_API void gs_parallel_for(int64_t lo, int64_t hi, int64_t grain,
+                            void (*body)(void *ctx, int64_t lo, int64_t hi),
+                            void *ctx);
+
+GS_API const char *gs_host_cpu(void); /* as LLVM names it */
+GS_API const char *
+gs_host_features(void); /* "+avx,+avx2,-avx512f,...", sorted */
+GS_API const char *gs_version(
+    void); /* "0.1.0 llvm-22.1.8 <build id>": another build, another text */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* GOSSAMER_C_H */
