@@ -89,8 +89,8 @@ makeTargetMachine(ModuleOp module, const gossamer::CompileOptions &options) {
         << options.cpu << "' for " << triple.getArchName();
     return nullptr;
   }
-  for (const std::string &feature :
-       llvm::SubtargetFeatures(options.features).getFeatures()) {
+  llvm::SubtargetFeatures features(options.features);
+  for (const std::string &feature : features.getFeatures()) {
     llvm::StringRef name = llvm::SubtargetFeatures::StripFlag(feature);
     if (llvm::none_of(known->getAllProcessorFeatures(),
                       [&](const auto &entry) { return name == entry.Key; })) {

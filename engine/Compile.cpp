@@ -27,13 +27,22 @@ using gossamer::Stage;
 
 namespace {
 
-void appendDiagnostic(std::string &text, Diagnostic &diagnostic,
-                      llvm::StringRef severity) {
+void appendLine(llvm::raw_ostream &os, Diagnostic &diagnostic,
+                llvm::StringRef severity) {
+  Location location = diagnostic.getLocation();
+  if (auto file = location->findInstanceOf<FileLineColLoc>())
+    os << file.getFilename().getValue() << ':' << file.getLine() << ':'
+       << file.getColumn();
+  else
+    os << location;
+  os << ": " << severity << ": " << diagnostic << '\n';
+}
+
+void appendDiagnostic(std::string &text, Diagnostic &diagnostic) {
   llvm::raw_string_ostream os(text);
-  os << diagnostic.getLocation() << ": " << severity << ": " << diagnostic
-     << '\n';
+  appendLine(os, diagnostic, "error");
   for (Diagnostic &note : diagnostic.getNotes())
-    os << "  " << note.getLocation() << ": note: " << note << '\n';
+    appendLine(os, note, "note");
 }
 
 std::string printModule(ModuleOp module) {
@@ -56,7 +65,7 @@ LogicalResult compile(llvm::StringRef source, const CompileOptions &options,
   context.printOpOnDiagnostic(false);
   ScopedDiagnosticHandler collect(&context, [&](Diagnostic &diagnostic) {
     if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
-      appendDiagnostic(artifact.error, diagnostic, "error");
+      appendDiagnostic(artifact.error, diagnostic);
     return success();
   });
 
