@@ -1,0 +1,42 @@
+//===- Gossamer.cpp - the gossamer dialect --------------------------------===//
+
+#include "dialect/gossamer/Gossamer.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+
+#include "dialect/gossamer/GossamerDialect.cpp.inc"
+
+#define GET_OP_CLASSES
+#include "dialect/gossamer/GossamerOps.cpp.inc"
+
+using namespace mlir;
+using namespace gossamer;
+
+void GossamerDialect::initialize() {
+  addOperations<
+#define GET_OP_LIST
+#include "dialect/gossamer/GossamerOps.cpp.inc"
+      >();
+}
+
+OpFoldResult ConvertOp::fold(FoldAdaptor) {
+  if (getSource().getType() == getResult().getType())
+    return getSource();
+  // There and back again: the fill is the same, so nothing was dropped.
+  if (auto inner = getSource().getDefiningOp<ConvertOp>())
+    if (inner.getSource().getType() == getResult().getType() &&
+        inner.getFill() == getFill())
+      return inner.getSource();
+  return {};
+}
+
+bool MatmulOp::isSparseLhs() {
+  return sparse_tensor::getSparseTensorEncoding(getLhs().getType()) != nullptr;
+}
+
+bool MatmulOp::hasEpilogue() {
+  Block &block = getBlock();
+  return block.getTerminator()->getOperand(0) != block.getArgument(0);
+}

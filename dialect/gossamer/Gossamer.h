@@ -1,0 +1,21 @@
+//===- Gossamer.h - the gossamer dialect ------------------------*- C++ -*-===//
+
+#ifndef GOSSAMER_DIALECT_GOSSAMER_H
+#define GOSSAMER_DIALECT_GOSSAMER_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/Dialect/SparseTensor/IR/SparseTensor.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/Interfaces/ControlFlowInterfaces.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "dialect/gossamer/GossamerDialect.h.inc"
+
+#define GET_OP_CLASSES
+#include "dialect/gossamer/GossamerOps.h.inc"
+
+#endif // GOSSAMER_DIALECT_GOSSAMER_H

@@ -1,0 +1,288 @@
+//===- Verify.cpp - what makes a gossamer operation well-formed -----------===//
+
+#include "dialect/gossamer/Gossamer.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "llvm/ADT/SmallBitVector.h"
+
+using namespace mlir;
+using namespace gossamer;
+using sparse_tensor::getSparseTensorEncoding;
+
+static bool isSparse(Type type) { return getSparseTensorEncoding(type) != nullptr; }
+
+/// Same rank, and same sizes where both are static.
+static bool sameShape(Type a, Type b) {
+  return succeeded(verifyCompatibleShape(a, b));
+}
+
+/// One map an operand, over one iteration space, with one result a dimension of
+/// the operand, each a loop or (broadcast) the constant 0; equal loops have
+/// equal static sizes.
+static LogicalResult verifyMaps(Operation *op, ArrayRef<AffineMap> maps,
+                                ArrayRef<Type> types) {
+  if (maps.size() != types.size())
+    return op->emitOpError() << "has " << maps.size() << " maps for "
+                             << types.size() << " operands and results";
+  unsigned numLoops = maps.front().getNumDims();
+  SmallVector<int64_t> extents(numLoops, ShapedType::kDynamic);
+  llvm::SmallBitVector seen(numLoops);
+  for (auto [n, map, type] : llvm::enumerate(maps, types)) {
+    auto shape = cast<ShapedType>(type).getShape();
+    if (map.getNumDims() != numLoops || map.getNumSymbols() != 0)
+      return op->emitOpError() << "map " << n << " must have " << numLoops
+                               << " dimensions and no symbols, as map 0 has";
+    if (map.getNumResults() != shape.size())
+      return op->emitOpError()
+             << "map " << n << " has " << map.getNumResults()
+             << " results for an operand of rank " << shape.size();
+    llvm::SmallBitVector used(numLoops);
+    for (auto [expr, size] : llvm::zip(map.getResults(), shape)) {
+      if (auto constant = dyn_cast<AffineConstantExpr>(expr)) {
+        if (constant.getValue() != 0 || size != 1)
+          return op->emitOpError()
+                 << "map " << n << " may have a constant only as 0 on a "
+                 << "dimension of size 1";
+        continue;
+      }
+      auto dim = dyn_cast<AffineDimExpr>(expr);
+      if (!dim || used.test(dim.getPosition()))
+        return op->emitOpError() << "map " << n << " is not a projected "
+                                 << "permutation (with 0 for a broadcast)";
+      used.set(dim.getPosition());
+      seen.set(dim.getPosition());
+      int64_t &extent = extents[dim.getPosition()];
+      if (ShapedType::isDynamic(extent))
+        extent = size;
+      else if (!ShapedType::isDynamic(size) && size != extent)
+        return op->emitOpError() << "loop d" << dim.getPosition() << " has size "
+                                 << extent << " and, in operand " << n << ", "
+                                 << size;
+    }
+  }
+  if (!seen.all())
+    return op->emitOpError() << "loop d" << seen.find_first_unset()
+                             << " indexes no operand";
+  return success();
+}
+
+/// The body takes elements of `types` and yields one of `yielded`.
+static LogicalResult verifyBody(Operation *op, Block &block,
+                                ArrayRef<Type> types, Type yielded) {
+  if (block.getNumArguments() != types.size())
+    return op->emitOpError() << "body takes " << block.getNumArguments()
+                             << " arguments, expected " << types.size();
+  for (auto [n, arg, type] : llvm::enumerate(block.getArguments(), types))
+    if (arg.getType() != type)
+      return op->emitOpError() << "body argument " << n << " has type "
+                               << arg.getType() << ", expected " << type;
+  auto yield = dyn_cast<YieldOp>(block.getTerminator());
+  if (!yield || yield.getNumOperands() != 1 ||
+      yield.getOperand(0).getType() != yielded)
+    return op->emitOpError() << "body must yield one " << yielded;
+  return success();
+}
+
+static void appendElementTypes(ValueRange values, SmallVectorImpl<Type> &types) {
+  for (Value value : values)
+    types.push_back(cast<ShapedType>(value.getType()).getElementType());
+}
+
+static LogicalResult verifyResultLike(Operation *op, Type result, Type pattern) {
+  if (getSparseTensorEncoding(result) != getSparseTensorEncoding(pattern) ||
+      !sameShape(result, pattern))
+    return op->emitOpError()
+           << "result must be stored and shaped as the pattern is";
+  return success();
+}
+
+/// A scalar body may ask for the dimensions of the value that it makes only.
+LogicalResult IndexOp::verify() {
+  Operation *parent = (*this)->getParentOp();
+  unsigned limit = 0;
+  if (auto op = dyn_cast<MatmulOp>(parent))
+    limit = op.getResultMap().getNumResults();
+  else if (auto op = dyn_cast<AttentionOp>(parent))
+    limit = op.getNumBatchDims() + 2;
+  else if (auto op = dyn_cast<SDDMMOp>(parent))
+    limit = cast<ShapedType>(op.getPattern().getType()).getRank();
+  else if (auto op = dyn_cast<MapOp>(parent))
+    limit = cast<ShapedType>(op.getPattern().getType()).getRank();
+  if (static_cast<uint64_t>(getDim()) >= limit)
+    return emitOpError() << "dim " << getDim() << " is out of range: the body "
+                         << "of " << parent->getName() << " has " << limit;
+  return success();
+}
+
+LogicalResult ConvertOp::verify() {
+  auto source = cast<RankedTensorType>(getSource().getType());
+  auto result = cast<RankedTensorType>(getResult().getType());
+  if (source.getElementType() != result.getElementType())
+    return emitOpError("changes the element type; it may change only the storage");
+  if (!sameShape(source, result))
+    return emitOpError("changes the shape; it may change only the storage");
+  if (getFill().getType() != source.getElementType())
+    return emitOpError() << "fill has type " << getFill().getType()
+                         << ", expected " << source.getElementType();
+  return success();
+}
+
+LogicalResult SampleOp::verify() {
+  if (failed(verifyResultLike(*this, getResult().getType(),
+                              getPattern().getType())))
+    return failure();
+  if (isSparse(getSource().getType()))
+    return emitOpError("source must be dense");
+  if (getElementTypeOrSelf(getSource()) != getElementTypeOrSelf(getResult()))
+    return emitOpError("result must have the element type of the source");
+  if (!sameShape(getSource().getType(), getPattern().getType()))
+    return emitOpError("source and pattern must have the same shape");
+  return success();
+}
+
+LogicalResult AssembleOp::verify() {
+  if (failed(verifyResultLike(*this, getResult().getType(),
+                              getPattern().getType())))
+    return failure();
+  if (getElementTypeOrSelf(getValues()) != getElementTypeOrSelf(getResult()))
+    return emitOpError("result must have the element type of the values");
+  return success();
+}
+
+LogicalResult SoftmaxOp::verify() {
+  auto type = cast<RankedTensorType>(getSource().getType());
+  if (getDimension() >= static_cast<uint64_t>(type.getRank()))
+    return emitOpError() << "dimension " << getDimension()
+                         << " is out of range for rank " << type.getRank();
+  if (!isa<FloatType>(type.getElementType()))
+    return emitOpError("takes floating-point values");
+  return success();
+}
+
+LogicalResult MatmulOp::verify() {
+  SmallVector<Type> types(getOperandTypes());
+  if (failed(verifyMaps(*this, getMaps(), types)))
+    return failure();
+  if (isSparse(getLhs().getType()) == isSparse(getRhs().getType()))
+    return emitOpError("exactly one of lhs and rhs must be sparse");
+  if (isSparse(getResult().getType()) || isSparse(getInit().getType()))
+    return emitOpError("result and init must be dense");
+  if (getInit().getType() != getResult().getType())
+    return emitOpError("init and result must have the same type");
+  Type element = getElementTypeOrSelf(getResult());
+  if (getElementTypeOrSelf(getLhs()) != getElementTypeOrSelf(getRhs()))
+    return emitOpError("lhs and rhs must have the same element type");
+  // Parallel loops are those of the result; the others are summed over, and an
+  // epilogue, which runs behind the sum, must not know them.
+  AffineMap result = getResultMap();
+  if (!result.isProjectedPermutation())
+    return emitOpError("the result's map must be a projected permutation");
+  for (AffineMap map : llvm::ArrayRef(getMaps()).drop_front(2).drop_back())
+    for (AffineExpr expr : map.getResults())
+      if (isa<AffineDimExpr>(expr) && !result.getResultPosition(expr))
+        return emitOpError("an epilogue operand is indexed by a summed loop");
+  SmallVector<Type> body{getElementTypeOrSelf(getLhs())};
+  appendElementTypes(getExtras(), body);
+  return verifyBody(*this, getBlock(), body, element);
+}
+
+LogicalResult SDDMMOp::verify() {
+  SmallVector<Type> types(getOperandTypes());
+  SmallVector<AffineMap> maps = getMaps();
+  if (failed(verifyMaps(*this, maps, types)) ||
+      failed(verifyResultLike(*this, getResult().getType(),
+                              getPattern().getType())))
+    return failure();
+  if (!maps[0].isProjectedPermutation())
+    return emitOpError("the pattern's map must be a projected permutation");
+  if (isSparse(getLhs().getType()) || isSparse(getRhs().getType()))
+    return emitOpError("lhs and rhs must be dense");
+  if (getElementTypeOrSelf(getLhs()) != getElementTypeOrSelf(getRhs()))
+    return emitOpError("lhs and rhs must have the same element type");
+  SmallVector<Type> body{getElementTypeOrSelf(getPattern()),
+                         getElementTypeOrSelf(getLhs())};
+  appendElementTypes(getExtras(), body);
+  return verifyBody(*this, getBlock(), body, getElementTypeOrSelf(getResult()));
+}
+
+LogicalResult MapOp::verify() {
+  SmallVector<Type> types(getOperandTypes());
+  SmallVector<AffineMap> maps = getMaps();
+  if (failed(verifyMaps(*this, maps, types)) ||
+      failed(verifyResultLike(*this, getResult().getType(),
+                              getPattern().getType())))
+    return failure();
+  if (!maps[0].isPermutation())
+    return emitOpError("the pattern's map must be a permutation");
+  for (auto [operand, map] :
+       llvm::zip(getExtras(), llvm::ArrayRef(maps).drop_front()))
+    if (isSparse(operand.getType()) &&
+        (getSparseTensorEncoding(operand.getType()) !=
+             getSparseTensorEncoding(getPattern().getType()) ||
+         map != maps[0]))
+      return emitOpError("a sparse operand must be stored and indexed as the "
+                         "pattern is");
+  SmallVector<Type> body{getElementTypeOrSelf(getPattern())};
+  appendElementTypes(getExtras(), body);
+  return verifyBody(*this, getBlock(), body, getElementTypeOrSelf(getResult()));
+}
+
+/// Whether `map` is (batch subset..., tail...), where a batch dimension may be
+/// missing or the constant 0.
+static bool isBatchedMap(AffineMap map, unsigned numBatch,
+                         ArrayRef<unsigned> tail) {
+  if (map.getNumResults() < tail.size())
+    return false;
+  auto results = map.getResults();
+  for (auto [expr, loop] : llvm::zip(results.take_back(tail.size()), tail)) {
+    auto dim = dyn_cast<AffineDimExpr>(expr);
+    if (!dim || dim.getPosition() != loop)
+      return false;
+  }
+  for (AffineExpr expr : results.drop_back(tail.size()))
+    if (auto dim = dyn_cast<AffineDimExpr>(expr))
+      if (dim.getPosition() >= numBatch)
+        return false;
+  return true;
+}
+
+LogicalResult AttentionOp::verify() {
+  SmallVector<Type> types(getOperandTypes());
+  SmallVector<AffineMap> maps = getMaps();
+  if (failed(verifyMaps(*this, maps, types)))
+    return failure();
+  if (maps[0].getNumDims() < 4)
+    return emitOpError("iteration space must be (batch..., i, j, d, e)");
+  unsigned batch = getNumBatchDims();
+  unsigned i = batch, j = batch + 1, d = batch + 2, e = batch + 3;
+  struct {
+    unsigned operand;
+    SmallVector<unsigned, 2> tail;
+    StringRef text;
+  } wanted[] = {{0, {i, d}, "query must be (batch..., i, d)"},
+                {1, {j, d}, "key must be (batch..., j, d)"},
+                {2, {j, e}, "value must be (batch..., j, e)"},
+                {3, {i, j}, "mask must be (batch..., i, j)"}};
+  for (auto &[operand, tail, text] : wanted)
+    if (!isBatchedMap(maps[operand], batch, tail))
+      return emitOpError() << text;
+  if (!isBatchedMap(maps.back(), batch, {i, e}) ||
+      !maps.back().isProjectedPermutation())
+    return emitOpError("result must be (batch..., i, e)");
+  for (AffineMap map : llvm::ArrayRef(maps).drop_front(4).drop_back())
+    if (map.isFunctionOfDim(d) || map.isFunctionOfDim(e))
+      return emitOpError("a score operand is indexed by d or e");
+  for (Value value : {getQuery(), getKey(), getValue(), getInit(), getResult()})
+    if (isSparse(value.getType()))
+      return emitOpError("query, key, value and result must be dense");
+  if (getInit().getType() != getResult().getType())
+    return emitOpError("init and result must have the same type");
+  Type element = getElementTypeOrSelf(getQuery());
+  if (!isa<FloatType>(element) || element != getElementTypeOrSelf(getKey()) ||
+      element != getElementTypeOrSelf(getValue()) ||
+      element != getElementTypeOrSelf(getResult()))
+    return emitOpError("query, key, value and result must have one "
+                       "floating-point element type");
+  SmallVector<Type> body{element, getElementTypeOrSelf(getMask())};
+  appendElementTypes(getExtras(), body);
+  return verifyBody(*this, getBlock(), body, element);
+}

@@ -1,0 +1,229 @@
+//===- RaiseAttention.cpp - softmax(body(q k^T, mask)) v ------------------===//
+
+#include "passes/Elementwise.h"
+#include "passes/Passes.h"
+#include "passes/Softmax.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/PatternMatch.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_RAISEATTENTION
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+
+namespace {
+
+/// The parts of softmax_j(s) v, over the loops of the contraction with v.
+struct SoftmaxProduct {
+  Contraction product;
+  Access probabilities, value, scores;
+  unsigned i, j, e;
+  SmallVector<unsigned> batch;
+};
+
+std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
+  Contraction product = matchContraction(op.getResult(0));
+  if (!product)
+    return {};
+  unsigned numLoops = op.getNumLoops();
+  auto j = onlyReductionLoop(product.result);
+  if (!j)
+    return {};
+  for (bool swapped : {false, true}) {
+    SoftmaxProduct match{product, swapped ? product.rhs : product.lhs,
+                         swapped ? product.lhs : product.rhs, {}, 0, *j, 0, {}};
+    ScratchBlock scratch;
+    OpBuilder builder = OpBuilder::atBlockEnd(&scratch.block);
+    auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
+      return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
+    };
+    ScalarEmitter emitter(&scratch.block, indexOf);
+    Value p = emitter.emit(builder, match.probabilities);
+    auto scores = matchSoftmax(emitter, builder, p, *j, numLoops);
+    if (!scores)
+      continue;
+    match.scores = *scores;
+    // e is the loop that only v and the result have. i is a loop that v lacks;
+    // of several (v may lack heads, too) the innermost in p is meant.
+    std::optional<unsigned> e, i;
+    for (unsigned loop = 0; loop < numLoops; ++loop)
+      if (product.result.isFunctionOfDim(loop) &&
+          !match.probabilities.map.isFunctionOfDim(loop)) {
+        if (e)
+          return {};
+        e = loop;
+      }
+    match.value = traceView(match.value);
+    for (AffineExpr expr : match.probabilities.map.getResults())
+      if (auto dim = dyn_cast<AffineDimExpr>(expr))
+        if (dim.getPosition() != *j &&
+            !match.value.map.isFunctionOfDim(dim.getPosition()))
+          i = dim.getPosition();
+    if (!e || !i)
+      return {};
+    match.e = *e;
+    match.i = *i;
+    for (AffineExpr expr : product.result.getResults()) {
+      unsigned loop = cast<AffineDimExpr>(expr).getPosition();
+      if (loop != *e && loop != *i)
+        match.batch.push_back(loop);
+    }
+    return match;
+  }
+  return {};
+}
+
+/// Builds the operation; emits a remark and returns null where it may not.
+class AttentionBuilder {
+public:
+  AttentionBuilder(SoftmaxProduct &match)
+      : match(match), op(match.product.op), builder(op),
+        context(op.getContext()), numBatch(match.batch.size()),
+        numLoops(numBatch + 4) {}
+
+  AttentionOp build();
+
+private:
+  AttentionOp refuse(StringRef why) {
+    op.emitRemark() << "not raised to gossamer.attention: " << why;
+    return {};
+  }
+  AffineExpr dim(unsigned n) { return getAffineDimExpr(n, context); }
+  /// From the loops of the product to (batch..., i, j, d, e).
+  AffineMap renumber(AffineMap map) {
+    SmallVector<AffineExpr> exprs(map.getNumDims());
+    for (auto [n, loop] : llvm::enumerate(match.batch))
+      exprs[loop] = dim(n);
+    exprs[match.i] = dim(numBatch);
+    exprs[match.j] = dim(numBatch + 1);
+    exprs[match.e] = dim(numBatch + 3);
+    return substitute(map, exprs, numLoops);
+  }
+  /// q and k of a contraction whose result is accessed by `access`.
+  bool splitScores(Access access, Access &query, Access &key);
+
+  SoftmaxProduct &match;
+  linalg::GenericOp op;
+  OpBuilder builder;
+  MLIRContext *context;
+  unsigned numBatch, numLoops;
+};
+
+bool AttentionBuilder::splitScores(Access access, Access &query, Access &key) {
+  Contraction scores = matchContraction(access.tensor);
+  if (!scores)
+    return false;
+  unsigned inner = scores.op.getNumLoops();
+  auto d = onlyReductionLoop(scores.result);
+  if (!d)
+    return false;
+  SmallVector<AffineExpr> exprs(inner);
+  exprs[*d] = dim(numBatch + 2);
+  for (auto [n, expr] : llvm::enumerate(scores.result.getResults()))
+    exprs[cast<AffineDimExpr>(expr).getPosition()] = access.map.getResult(n);
+  auto renumbered = [&](Access side) {
+    return traceView({side.tensor, substitute(side.map, exprs, numLoops)});
+  };
+  query = renumbered(scores.lhs);
+  key = renumbered(scores.rhs);
+  if (query.map.isFunctionOfDim(numBatch + 1))
+    std::swap(query, key);
+  return query.map.isFunctionOfDim(numBatch) &&
+         !query.map.isFunctionOfDim(numBatch + 1) &&
+         key.map.isFunctionOfDim(numBatch + 1) &&
+         !key.map.isFunctionOfDim(numBatch);
+}
+
+AttentionOp AttentionBuilder::build() {
+  Location loc = op.getLoc();
+  auto holder = std::make_unique<Region>();
+  Block &body = holder->emplaceBlock();
+  builder.setInsertionPointToEnd(&body);
+  ScalarEmitter emitter(&body, [&](OpBuilder &b, unsigned loop) -> Value {
+    return IndexOp::create(b, loc, loop);
+  });
+  Value score = emitter.emit(
+      builder, {match.scores.tensor, renumber(match.scores.map)});
+
+  Access query, key, mask;
+  Value scoreArg, maskArg;
+  TypedAttr fill;
+  SmallVector<std::pair<Access, Value>> extras;
+  for (auto &[access, value] : emitter.leaves()) {
+    Access q, k;
+    if (SparseSource source = getSparseSource(access.tensor)) {
+      if (maskArg)
+        return refuse("more than one sparse tensor in the scores");
+      mask = {source.tensor, access.map};
+      fill = source.fill;
+      maskArg = value;
+    } else if (splitScores(access, q, k)) {
+      if (scoreArg)
+        return refuse("more than one product in the scores");
+      query = q;
+      key = k;
+      scoreArg = value;
+    } else {
+      extras.push_back({access, value});
+    }
+  }
+  if (!maskArg)
+    return {}; // dense attention is none of our business
+  if (!scoreArg)
+    return refuse("no product of queries and keys in the scores");
+  if (!isMaskedScore(evaluate(score, {{maskArg, fill}})))
+    return refuse("entries that the mask does not store are not -inf");
+
+  AffineMap result = renumber(match.product.result);
+  SmallVector<AffineMap> maps{query.map, key.map, renumber(match.value.map),
+                              mask.map};
+  SmallVector<Value> operands;
+  for (auto &[access, value] : extras) {
+    operands.push_back(access.tensor);
+    maps.push_back(access.map);
+  }
+  maps.push_back(result);
+
+  builder.setInsertionPoint(op);
+  auto attention = AttentionOp::create(
+      builder, loc, op.getResult(0).getType(), query.tensor, key.tensor,
+      match.value.tensor, mask.tensor, operands, op.getDpsInits()[0],
+      builder.getAffineMapArrayAttr(maps));
+  // The arguments came in the order in which the walk met the leaves.
+  Block &ordered = attention.getBody().emplaceBlock();
+  auto take = [&](Value old) {
+    old.replaceAllUsesWith(ordered.addArgument(old.getType(), loc));
+  };
+  take(scoreArg);
+  take(maskArg);
+  for (auto &[access, value] : extras)
+    take(value);
+  ordered.getOperations().splice(ordered.end(), body.getOperations());
+  builder.setInsertionPointToEnd(&ordered);
+  YieldOp::create(builder, loc, score);
+  return attention;
+}
+
+struct RaiseAttention : gossamer::impl::RaiseAttentionBase<RaiseAttention> {
+  void runOnOperation() override {
+    SmallVector<linalg::GenericOp> generics;
+    getOperation().walk([&](linalg::GenericOp op) { generics.push_back(op); });
+    for (linalg::GenericOp op : llvm::reverse(generics)) {
+      if (op->getNumResults() != 1 || op.getNumReductionLoops() != 1)
+        continue;
+      auto match = matchSoftmaxProduct(op);
+      if (!match)
+        continue;
+      if (AttentionOp attention = AttentionBuilder(*match).build()) {
+        op.getResult(0).replaceAllUsesWith(attention.getResult());
+        op.erase();
+      }
+    }
+  }
+};
+
+} // namespace

@@ -1,0 +1,195 @@
+//===- RaiseMatmul.cpp - contractions with a sparse operand ---------------===//
+
+#include "passes/Elementwise.h"
+#include "passes/Passes.h"
+#include "passes/Softmax.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "llvm/ADT/SetVector.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_RAISEMATMUL
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+using sparse_tensor::getSparseTensorEncoding;
+
+namespace {
+
+AffineMap identityOf(Value tensor) {
+  return AffineMap::getMultiDimIdentityMap(
+      cast<ShapedType>(tensor.getType()).getRank(), tensor.getContext());
+}
+
+/// Rewrites one contraction.
+class MatmulRaiser {
+public:
+  explicit MatmulRaiser(Contraction contraction)
+      : contraction(contraction), op(contraction.op), builder(contraction.op) {}
+  void run();
+
+private:
+  /// The operand as a sparse tensor, or as it is if it is dense.
+  Access asSparse(Access access);
+  /// The last value of the elementwise operations that nothing but the
+  /// contraction's result leads to; that result itself if there are none.
+  Value findEpilogue();
+  /// The values on the way from the contraction's result to `last`, or nothing
+  /// if one of them is used elsewhere.
+  bool isClosed(Value last, const SetVector<Value> &derived);
+
+  Contraction contraction;
+  linalg::GenericOp op;
+  OpBuilder builder;
+};
+
+Access MatmulRaiser::asSparse(Access access) {
+  Access view = traceView(access);
+  if (SparseSource source = getSparseSource(view.tensor)) {
+    if (isZero(source.fill))
+      return {source.tensor, view.map};
+    op.emitRemark() << "not raised to gossamer.matmul: the sparse operand's fill "
+                       "is not 0";
+    return access;
+  }
+  if (getSparseTensorEncoding(view.tensor.getType()))
+    return view;
+  // Computed from one sparse tensor, elementwise, and 0 where that is not
+  // stored: then it has the same pattern.
+  ScratchBlock scratch;
+  OpBuilder inner = OpBuilder::atBlockEnd(&scratch.block);
+  auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
+    return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
+  };
+  ScalarEmitter emitter(&scratch.block, indexOf);
+  AffineMap identity = identityOf(view.tensor);
+  Value value = emitter.emit(inner, {view.tensor, identity});
+  for (auto &[leaf, arg] : emitter.leaves()) {
+    SparseSource source = getSparseSource(leaf.tensor);
+    if (!source || leaf.map != identity ||
+        !isZero(evaluate(value, {{arg, source.fill}})))
+      continue;
+    auto pattern = cast<RankedTensorType>(source.tensor.getType());
+    auto type = RankedTensorType::get(
+        pattern.getShape(), getElementTypeOrSelf(view.tensor), pattern.getEncoding());
+    builder.setInsertionPoint(op);
+    Value sample = SampleOp::create(builder, op.getLoc(), type, view.tensor,
+                                    source.tensor);
+    return {sample, view.map};
+  }
+  return access;
+}
+
+bool MatmulRaiser::isClosed(Value last, const SetVector<Value> &derived) {
+  SetVector<Value> reached;
+  reached.insert(last);
+  for (size_t n = 0; n < reached.size(); ++n)
+    for (Value operand : reached[n].getDefiningOp()->getOperands())
+      if (derived.contains(operand) && reached[n] != op.getResult(0))
+        reached.insert(operand);
+  for (Value value : reached) {
+    if (value == last)
+      continue;
+    for (Operation *user : value.getUsers())
+      if (user->getNumResults() != 1 || !reached.contains(user->getResult(0)))
+        return false;
+  }
+  return reached.contains(op.getResult(0));
+}
+
+Value MatmulRaiser::findEpilogue() {
+  SetVector<Value> derived;
+  derived.insert(op.getResult(0));
+  auto type = cast<RankedTensorType>(op.getResult(0).getType());
+  for (Operation *next = op->getNextNode(); next; next = next->getNextNode()) {
+    auto generic = dyn_cast<linalg::GenericOp>(next);
+    if (!generic || generic->getNumResults() != 1 ||
+        generic.getNumParallelLoops() != generic.getNumLoops() ||
+        generic.getNumLoops() != static_cast<unsigned>(type.getRank()))
+      continue;
+    if (llvm::any_of(generic.getDpsInputs(),
+                     [&](Value input) { return derived.contains(input); }))
+      derived.insert(generic.getResult(0));
+  }
+  for (Value last : llvm::reverse(derived))
+    if (isClosed(last, derived))
+      return last;
+  return op.getResult(0);
+}
+
+void MatmulRaiser::run() {
+  Location loc = op.getLoc();
+  Access lhs = asSparse(contraction.lhs), rhs = asSparse(contraction.rhs);
+  bool sparseLhs = getSparseTensorEncoding(lhs.tensor.getType()) != nullptr;
+  bool sparseRhs = getSparseTensorEncoding(rhs.tensor.getType()) != nullptr;
+  if (!sparseLhs && !sparseRhs)
+    return;
+  if (sparseLhs && sparseRhs) {
+    op.emitRemark() << "not raised to gossamer.matmul: both operands are sparse; "
+                       "the right one is taken as dense";
+    rhs = contraction.rhs;
+  }
+  (sparseLhs ? rhs : lhs) = traceView(sparseLhs ? rhs : lhs);
+
+  Value sum = op.getResult(0), last = findEpilogue();
+  auto holder = std::make_unique<Region>();
+  Block *body = &holder->emplaceBlock();
+  Value sumArg = body->addArgument(getElementTypeOrSelf(sum), loc);
+  builder.setInsertionPointToEnd(body);
+  ScalarEmitter emitter(body, [&](OpBuilder &b, unsigned loop) -> Value {
+    return IndexOp::create(b, loc, loop);
+  });
+  // A transposed use of the sum is left to the consumer.
+  AffineMap identity = identityOf(sum);
+  emitter.bind({sum, identity}, sumArg);
+  Value result = emitter.emit(builder, {last, identity});
+  SmallVector<Value> extras;
+  SmallVector<AffineMap> maps{lhs.map, rhs.map};
+  bool regular = true;
+  for (auto &[access, value] : emitter.leaves().drop_front()) {
+    regular &= access.tensor != sum;
+    extras.push_back(access.tensor);
+    maps.push_back(access.map.compose(contraction.result));
+  }
+  if (!regular) {
+    holder = std::make_unique<Region>();
+    body = &holder->emplaceBlock();
+    result = body->addArgument(getElementTypeOrSelf(sum), loc);
+    builder.setInsertionPointToEnd(body);
+    maps.truncate(2);
+    extras.clear();
+    last = sum;
+  }
+  YieldOp::create(builder, loc, result);
+  maps.push_back(contraction.result);
+
+  auto end = cast<linalg::GenericOp>(last.getDefiningOp());
+  builder.setInsertionPoint(end);
+  auto matmul = MatmulOp::create(builder, loc, last.getType(), lhs.tensor,
+                                 rhs.tensor, extras, end.getDpsInits()[0],
+                                 builder.getAffineMapArrayAttr(maps));
+  if (last == sum) {
+    // The zeros that a contraction adds to are not needed for its shape.
+    if (auto fill = end.getDpsInits()[0].getDefiningOp<linalg::FillOp>())
+      matmul.getInitMutable().assign(fill.getOutputs()[0]);
+    else if (auto fill = end.getDpsInits()[0].getDefiningOp<linalg::GenericOp>())
+      matmul.getInitMutable().assign(fill.getDpsInits()[0]);
+  }
+  matmul.getBody().takeBody(*holder);
+  last.replaceAllUsesWith(matmul.getResult());
+}
+
+struct RaiseMatmul : gossamer::impl::RaiseMatmulBase<RaiseMatmul> {
+  void runOnOperation() override {
+    SmallVector<linalg::GenericOp> generics;
+    getOperation().walk([&](linalg::GenericOp op) { generics.push_back(op); });
+    for (linalg::GenericOp op : generics)
+      if (op->getNumResults() == 1)
+        if (Contraction contraction = matchContraction(op.getResult(0)))
+          MatmulRaiser(contraction).run();
+  }
+};
+
+} // namespace

@@ -1,0 +1,168 @@
+//===- RaiseSample.cpp - computing at stored positions only ---------------===//
+
+#include "passes/Elementwise.h"
+#include "passes/Passes.h"
+#include "passes/Softmax.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/PatternMatch.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_RAISESAMPLE
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+
+namespace {
+
+/// Rewrites one sample. New samples that this asks for go to `worklist`.
+class SampleRaiser {
+public:
+  SampleRaiser(SampleOp op, SmallVectorImpl<SampleOp> &worklist)
+      : op(op), worklist(worklist), builder(op),
+        rank(cast<ShapedType>(op.getPattern().getType()).getRank()),
+        identity(
+            AffineMap::getMultiDimIdentityMap(rank, op.getContext())) {}
+
+  void run() {
+    Value result = raiseSoftmax();
+    if (!result)
+      result = raiseElementwise();
+    op.getResult().replaceAllUsesWith(result);
+    op.erase();
+  }
+
+private:
+  Value raiseSoftmax();
+  Value raiseElementwise();
+
+  SampleOp op;
+  SmallVectorImpl<SampleOp> &worklist;
+  OpBuilder builder;
+  unsigned rank;
+  AffineMap identity;
+};
+
+Value SampleRaiser::raiseSoftmax() {
+  ScratchBlock scratch;
+  OpBuilder inner = OpBuilder::atBlockEnd(&scratch.block);
+  auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
+    return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
+  };
+  ScalarEmitter emitter(&scratch.block, indexOf);
+  Value value = emitter.emit(inner, {op.getSource(), identity});
+  for (unsigned j : llvm::reverse(llvm::seq(rank))) {
+    auto scores = matchSoftmax(emitter, inner, value, j, rank);
+    if (!scores || scores->map != identity)
+      continue;
+    // The softmax runs over stored entries only if the others are -inf.
+    Value score = emitter.emit(inner, *scores);
+    bool masked = false;
+    for (auto &[leaf, arg] : emitter.leaves())
+      if (SparseSource source = getSparseSource(leaf.tensor))
+        masked |= source.tensor == op.getPattern() && leaf.map == identity &&
+                  isMaskedScore(evaluate(score, {{arg, source.fill}}));
+    if (!masked) {
+      op.emitRemark() << "not raised to gossamer.softmax: entries that the "
+                         "pattern does not store are not -inf";
+      return {};
+    }
+    auto sampled = SampleOp::create(builder, op.getLoc(), op.getResult().getType(),
+                                    scores->tensor, op.getPattern());
+    worklist.push_back(sampled);
+    return SoftmaxOp::create(builder, op.getLoc(), sampled.getType(), sampled, j);
+  }
+  return {};
+}
+
+Value SampleRaiser::raiseElementwise() {
+  Location loc = op.getLoc();
+  auto holder = std::make_unique<Region>();
+  Block &body = holder->emplaceBlock();
+  OpBuilder inner = OpBuilder::atBlockEnd(&body);
+  ScalarEmitter emitter(&body, [&](OpBuilder &b, unsigned loop) -> Value {
+    return IndexOp::create(b, loc, loop);
+  });
+  Value value = emitter.emit(inner, {op.getSource(), identity});
+
+  Value stored, sum;
+  Contraction product;
+  unsigned numLoops = rank;
+  SmallVector<Value> args, extras;
+  SmallVector<AffineMap> maps{identity};
+  for (auto &[access, arg] : emitter.leaves()) {
+    SparseSource source = getSparseSource(access.tensor);
+    if (source && source.tensor == op.getPattern() && access.map == identity) {
+      stored = arg;
+      continue;
+    }
+    Contraction contraction = matchContraction(access.tensor);
+    if (contraction && !sum && access.map == identity) {
+      sum = arg;
+      product = contraction;
+      continue;
+    }
+    args.push_back(arg);
+    extras.push_back(access.tensor);
+    maps.push_back(access.map);
+  }
+
+  Operation *made;
+  if (sum) {
+    // Loops of the product: those of the pattern, then the summed ones.
+    unsigned inner = product.op.getNumLoops();
+    SmallVector<AffineExpr> exprs(inner);
+    for (auto [n, expr] : llvm::enumerate(product.result.getResults()))
+      exprs[cast<AffineDimExpr>(expr).getPosition()] =
+          getAffineDimExpr(n, op.getContext());
+    for (AffineExpr &expr : exprs)
+      if (!expr)
+        expr = getAffineDimExpr(numLoops++, op.getContext());
+    Access lhs = traceView(
+        {product.lhs.tensor, substitute(product.lhs.map, exprs, numLoops)});
+    Access rhs = traceView(
+        {product.rhs.tensor, substitute(product.rhs.map, exprs, numLoops)});
+    SmallVector<AffineMap> all{maps[0], lhs.map, rhs.map};
+    all.append(maps.begin() + 1, maps.end());
+    for (AffineMap &map : all)
+      map = AffineMap::get(numLoops, 0, map.getResults(), op.getContext());
+    made = SDDMMOp::create(builder, loc, op.getResult().getType(),
+                           op.getPattern(), lhs.tensor, rhs.tensor, extras,
+                           builder.getAffineMapArrayAttr(all));
+  } else {
+    made = MapOp::create(builder, loc, op.getResult().getType(),
+                         op.getPattern(), extras,
+                         builder.getAffineMapArrayAttr(maps));
+  }
+  Block &ordered = made->getRegion(0).emplaceBlock();
+  auto take = [&](Value old, Type type) {
+    Value arg = ordered.addArgument(type, loc);
+    if (!old)
+      return;
+    old.replaceAllUsesWith(arg);
+    if (value == old)
+      value = arg;
+  };
+  take(stored, getElementTypeOrSelf(op.getPattern()));
+  if (sum)
+    take(sum, sum.getType());
+  for (Value arg : args)
+    take(arg, arg.getType());
+  ordered.getOperations().splice(ordered.end(), body.getOperations());
+  inner.setInsertionPointToEnd(&ordered);
+  YieldOp::create(inner, loc, value);
+  return made->getResult(0);
+}
+
+struct RaiseSample : gossamer::impl::RaiseSampleBase<RaiseSample> {
+  void runOnOperation() override {
+    SmallVector<SampleOp> worklist;
+    getOperation().walk([&](SampleOp op) { worklist.push_back(op); });
+    while (!worklist.empty())
+      SampleRaiser(worklist.pop_back_val(), worklist).run();
+  }
+};
+
+} // namespace

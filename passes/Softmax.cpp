@@ -1,0 +1,69 @@
+//===- Softmax.cpp - recognising a softmax --------------------------------===//
+
+#include "passes/Softmax.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+
+using namespace mlir;
+using namespace gossamer;
+
+std::optional<unsigned> gossamer::onlyReductionLoop(AffineMap result) {
+  std::optional<unsigned> found;
+  for (unsigned loop = 0; loop < result.getNumDims(); ++loop) {
+    if (result.isFunctionOfDim(loop))
+      continue;
+    if (found)
+      return {};
+    found = loop;
+  }
+  return found;
+}
+
+/// The access to what the reduction behind the leaf `value` reduces, over the
+/// root's loops, the reduced one being `j`.
+static std::optional<Access> findReduced(const ScalarEmitter &emitter, Value value,
+                                         ReductionKind kind, unsigned j,
+                                         unsigned numLoops) {
+  for (auto &[access, leaf] : emitter.leaves()) {
+    if (leaf != value)
+      continue;
+    Reduction reduction = matchReduction(access.tensor, kind);
+    if (!reduction || access.map.isFunctionOfDim(j))
+      return {};
+    auto loop = onlyReductionLoop(reduction.result);
+    if (!loop)
+      return {};
+    // Unit loops that the result keeps (keepdim) stay 0.
+    MLIRContext *context = access.map.getContext();
+    SmallVector<AffineExpr> exprs(reduction.result.getNumDims(),
+                                  getAffineConstantExpr(0, context));
+    exprs[*loop] = getAffineDimExpr(j, context);
+    for (auto [n, expr] : llvm::enumerate(reduction.result.getResults()))
+      if (auto dim = dyn_cast<AffineDimExpr>(expr))
+        exprs[dim.getPosition()] = access.map.getResult(n);
+    return Access{reduction.input.tensor,
+                  substitute(reduction.input.map, exprs, numLoops)};
+  }
+  return {};
+}
+
+std::optional<Access> gossamer::matchSoftmax(ScalarEmitter &emitter,
+                                             OpBuilder &builder, Value value,
+                                             unsigned j, unsigned numLoops) {
+  auto div = value.getDefiningOp<arith::DivFOp>();
+  auto exp = div ? div.getLhs().getDefiningOp<math::ExpOp>() : nullptr;
+  auto sub = exp ? exp.getOperand().getDefiningOp<arith::SubFOp>() : nullptr;
+  if (!sub)
+    return {};
+  auto summed =
+      findReduced(emitter, div.getRhs(), ReductionKind::Sum, j, numLoops);
+  auto scores =
+      findReduced(emitter, sub.getRhs(), ReductionKind::Max, j, numLoops);
+  // The sum must be that of these very exponentials, the maximum that of these
+  // very scores: the emitter gives one value for one access.
+  if (!summed || !scores ||
+      emitter.emit(builder, *summed) != exp.getResult() ||
+      emitter.emit(builder, *scores) != sub.getLhs())
+    return {};
+  return scores;
+}
