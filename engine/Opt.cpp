@@ -4,7 +4,9 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "engine/Codegen.h"
 #include "passes/Passes.h"
+
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 
 extern "C" __attribute__((visibility("default"))) int gs_opt_main(int argc,
@@ -12,6 +14,7 @@ extern "C" __attribute__((visibility("default"))) int gs_opt_main(int argc,
   mlir::DialectRegistry registry;
   gossamer::registerDialects(registry);
   gossamer::registerPasses();
+  gossamer::registerCodegenPass();
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "Gossamer's optimizer driver\n", registry));
 }
