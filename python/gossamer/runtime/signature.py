@@ -1,0 +1,118 @@
+"""What a kernel takes and gives, as the compiler wrote it."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from gossamer.formats import Format
+
+DTYPES = {
+    "f64": torch.float64,
+    "f32": torch.float32,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "i64": torch.int64,
+    "i32": torch.int32,
+    "i16": torch.int16,
+    "i8": torch.int8,
+    "i1": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class DenseSpec:
+    """A dense argument or result, contiguous: pointer, sizes."""
+
+    rank: int
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"a dense {_name(self.dtype)} tensor of rank {self.rank}"
+
+
+@dataclass(frozen=True)
+class SparseSpec:
+    """A sparse argument: the index arrays of each level, the values, the level sizes.
+
+    Attributes:
+        encoding: As MLIR prints it, in the form that the kernel reads; the caller's tensor may have another.
+        levels: For each level whether its positions and its coordinates are passed.
+    """
+
+    encoding: str
+    dtype: torch.dtype
+    levels: tuple[tuple[bool, bool], ...]
+
+    @cached_property
+    def format(self) -> Format:
+        return Format.from_encoding(self.encoding)
+
+    @cached_property
+    def widths(self) -> tuple[int, int]:
+        """Bits of the positions and the coordinates; MLIR's default, 0, is index: 64."""
+        found = (re.search(name + r"\s*=\s*(\d+)", self.encoding) for name in ("posWidth", "crdWidth"))
+        pos, crd = (int(match[1]) if match else 0 for match in found)
+        return pos or 64, crd or 64
+
+    def __str__(self) -> str:
+        return f"a {_name(self.dtype)} SparseTensor that can be stored as {self.format}"
+
+
+@dataclass(frozen=True)
+class SparseResultSpec:
+    """A sparse result: values on the pattern of an argument.
+
+    Attributes:
+        pattern_of: Index of that argument.
+        fill: What is not stored.
+    """
+
+    pattern_of: int
+    dtype: torch.dtype
+    fill: float | bool
+
+
+@dataclass(frozen=True)
+class ReportEntry:
+    """Which road one operation took, and why not a faster one."""
+
+    op: str
+    road: str
+    why: str = ""
+    loc: str = ""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Of a kernel: its symbol, arguments and results in order, and the compiler's account of itself."""
+
+    entry: str
+    args: tuple[DenseSpec | SparseSpec, ...]
+    results: tuple[DenseSpec | SparseResultSpec, ...]
+    report: tuple[ReportEntry, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Signature":
+        """Reads the JSON that the compiler wrote."""
+        data = json.loads(text)
+        report = (ReportEntry(e["op"], e["road"], e.get("why", ""), e.get("loc", "")) for e in data.get("report", ()))
+        args, results = (tuple(_spec(entry) for entry in data[key]) for key in ("args", "results"))
+        return cls(data["entry"], args, results, tuple(report))
+
+
+def _spec(entry: dict[str, Any]) -> Any:
+    dtype = DTYPES[entry["dtype"]]
+    if entry["kind"] == "dense":
+        return DenseSpec(entry["rank"], dtype)
+    if "pattern_of" in entry:
+        return SparseResultSpec(entry["pattern_of"], dtype, entry.get("fill", dtype.is_floating_point and 0.0))
+    levels = tuple((level["positions"], level["coordinates"]) for level in entry["levels"])
+    return SparseSpec(entry["encoding"], dtype, levels)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
