@@ -1,0 +1,46 @@
+"""Gossamer: a sparse compiler for PyTorch on MLIR."""
+
+from gossamer.errors import (
+    AnnotationError,
+    CacheWarning,
+    CompileError,
+    FallbackWarning,
+    FormatError,
+    GossamerError,
+    TensorError,
+    TraceError,
+    UnsupportedError,
+)
+from gossamer.formats import BSC, BSR, COO, CSC, CSR, DBSR, DCSC, DCSR, NM, BlockELL, Format
+from gossamer.pattern import Pattern
+from gossamer.sparsify import magnitude, sparsify
+from gossamer.tensor import SparseTensor, from_scipy, from_torch
+
+__all__ = [
+    "BSC",
+    "BSR",
+    "COO",
+    "CSC",
+    "CSR",
+    "DBSR",
+    "DCSC",
+    "DCSR",
+    "NM",
+    "AnnotationError",
+    "BlockELL",
+    "CacheWarning",
+    "CompileError",
+    "FallbackWarning",
+    "Format",
+    "FormatError",
+    "GossamerError",
+    "Pattern",
+    "SparseTensor",
+    "TensorError",
+    "TraceError",
+    "UnsupportedError",
+    "from_scipy",
+    "from_torch",
+    "magnitude",
+    "sparsify",
+]

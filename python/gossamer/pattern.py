@@ -1,0 +1,260 @@
+"""Patterns: which entries of a tensor are stored, without their values."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from gossamer.errors import TensorError
+from gossamer.formats import Format
+
+Arrays = tuple[Tensor | None, ...]
+Storage = tuple[tuple[Tensor | None, Tensor | None], ...]
+_T = TypeVar("_T")
+
+
+class Pattern:
+    """An immutable sparsity pattern: a format, a shape and index arrays, and what was derived from them.
+
+    Args:
+        format: How the entries are stored; leading dimensions of the shape are added to it as dense levels.
+        shape: Shape of the tensor.
+        positions: For each level its positions, int32 or int64, or None where the level has none. A compressed level
+            with N parents has N + 1, a loose_compressed one 2 N (begin and end of each parent). Under `batch` levels
+            of sizes B... the shape is [B..., N + 1].
+        coordinates: For each level its coordinates, int32 or int64, one for each stored node (under `batch` levels
+            [B..., nodes]), or None where the level is dense or batch.
+        check: Whether to check that the arrays are consistent; False only for arrays that are known to be.
+
+    Raises:
+        FormatError: The format does not fit the shape.
+        TensorError: The arrays do not make a tensor of this format and shape.
+    """
+
+    format: Format
+    shape: torch.Size
+    level_sizes: tuple[int, ...]
+
+    def __init__(
+        self,
+        format: Format,
+        shape: Sequence[int],
+        positions: Sequence[Tensor | None],
+        coordinates: Sequence[Tensor | None],
+        *,
+        check: bool = True,
+    ):
+        fitted = format.for_rank(len(shape))
+        extra = (None,) * (fitted.lvl_rank - format.lvl_rank)
+        fields = {
+            "format": fitted,
+            "shape": torch.Size(shape),
+            "level_sizes": fitted.level_sizes(shape),
+            "_positions": extra + tuple(positions),
+            "_coordinates": extra + tuple(coordinates),
+            "_derived": {},
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        if check:
+            self.validate()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a Pattern is immutable: cannot set {name!r}")
+
+    def __repr__(self) -> str:
+        device = f", device={str(self.device)!r}" if self.device.type != "cpu" else ""
+        return f'Pattern("{self.format}", shape={tuple(self.shape)}, nnz={self.nnz}{device})'
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both store the same entries in the same way, with indices of the same width on the same device."""
+        if self is other:
+            return True
+        if not isinstance(other, Pattern) or (self.format, self.shape) != (other.format, other.shape):
+            return False
+        return all(_same(mine, theirs) for mine, theirs in zip(self._arrays, other._arrays, strict=True))
+
+    def __hash__(self) -> int:
+        return hash((self.format, self.shape))
+
+    def __reduce__(self) -> tuple:
+        return _unpickle, (self.format, tuple(self.shape), self._positions, self._coordinates)
+
+    @property
+    def _arrays(self) -> Arrays:
+        return self._positions + self._coordinates
+
+    def positions(self, level: int) -> Tensor | None:
+        """Returns the positions of a level, or None where it has none."""
+        return self._positions[level]
+
+    def coordinates(self, level: int) -> Tensor | None:
+        """Returns the coordinates of a level, or None where it has none."""
+        return self._coordinates[level]
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the index arrays are (the default device, where there are none)."""
+        return next((array.device for array in self._arrays if array is not None), torch.get_default_device())
+
+    @property
+    def pos_width(self) -> int:
+        """Bits of a position: 32 or 64; 0 if the format has no positions."""
+        return _width(self._positions)
+
+    @property
+    def crd_width(self) -> int:
+        """Bits of a coordinate: 32 or 64; 0 if the format has no coordinates."""
+        return _width(self._coordinates)
+
+    @property
+    def encoding(self) -> str:
+        """The format with the widths of the index arrays, as MLIR's attribute."""
+        return self.format.encoding(self.pos_width, self.crd_width)
+
+    @property
+    def kernel_format(self) -> Format:
+        """The format in force in `storage()`."""
+        return self.format.kernel_format
+
+    @cached_property
+    def values_shape(self) -> torch.Size:
+        """Shape of the values: [batch..., nodes of the last sparse level, sizes of the dense levels after it...]."""
+        outer, batch = self.format.outer, self.format.batch_rank
+        if not outer:
+            return torch.Size(self.level_sizes)
+        nodes = self._coordinates[outer - 1].shape[-1]
+        return torch.Size((*self.level_sizes[:batch], nodes, *self.level_sizes[outer:]))
+
+    @cached_property
+    def storage_size(self) -> int:
+        """Number of values that are stored, with the unused slots of a loose_compressed level."""
+        return math.prod(self.values_shape)
+
+    @property
+    def inner_size(self) -> int:
+        """Number of values for each node of the last sparse level: the entries of a block."""
+        return math.prod(self.level_sizes[self.format.outer :])
+
+    @cached_property
+    def nnz(self) -> int:
+        """Number of stored entries of the tensor, those of blocks included."""
+        from gossamer.convert import used_nodes
+
+        return used_nodes(self) * self.inner_size
+
+    @property
+    def density(self) -> float:
+        """Stored entries over all entries; 0 for an empty tensor."""
+        return self.nnz / max(1, math.prod(self.shape))
+
+    def derived(self, key: Any, compute: Callable[[], _T]) -> _T:
+        """Returns what `compute` returned when it was first asked for `key`; the pattern keeps it."""
+        if key not in self._derived:
+            self._derived[key] = compute()
+        return self._derived[key]
+
+    def validate(self) -> None:
+        """Checks the index arrays against the format and the shape.
+
+        Raises:
+            TensorError: Names the level, the place and the value that is wrong.
+        """
+        from gossamer.validate import validate
+
+        validate(self)
+
+    def storage(self) -> Storage:
+        """Returns (positions, coordinates) of every level as kernels take them, in `kernel_format`.
+
+        All arrays are one-dimensional and contiguous. `batch` levels have become dense ones.
+        """
+        from gossamer.convert import kernel_storage
+
+        return self.derived("storage", lambda: kernel_storage(self))
+
+    def coo(self) -> Tensor:
+        """Returns the coordinates of every stored value, in storage order: int64 [dim_rank, storage_size].
+
+        The column of a slot that a loose_compressed level does not use is -1.
+        """
+        from gossamer.convert import coordinates_of
+
+        return coordinates_of(self)
+
+    def converted(self, format: Format) -> tuple["Pattern", Tensor | None]:
+        """Returns the same entries stored in another format, and where each of its values comes from.
+
+        Returns:
+            The pattern, and int64 [storage_size]: for each value of the new storage its index in the flat old values,
+            or -1 where the new format stores an entry that was not stored before (it then holds the fill). None means
+            that the values are the same, in the same order. Kept: a second call costs nothing.
+
+        Raises:
+            FormatError: The format does not fit the shape.
+            TensorError: The format cannot hold these entries.
+        """
+        from gossamer.convert import convert
+
+        fitted = format.for_rank(len(self.shape))
+        if fitted == self.format:
+            return self, None
+        return self.derived(("converted", fitted), lambda: convert(self, fitted))
+
+    def to(self, device: torch.device | str | int) -> "Pattern":
+        """Returns the pattern on a device (itself, if it is there); the copy is kept while this pattern lives."""
+        device = torch.empty(0, device=device).device
+        if device == self.device:
+            return self
+        return self.derived(("to", device), lambda: self.mapped(lambda array: array.to(device)))
+
+    def mapped(self, fn: Callable[[Tensor], Tensor]) -> "Pattern":
+        """Returns the pattern with `fn` applied to every index array; `fn` keeps the content as it is."""
+        positions, coordinates = (
+            [None if a is None else fn(a) for a in arrays] for arrays in (self._positions, self._coordinates)
+        )
+        return Pattern(self.format, self.shape, positions, coordinates, check=False)
+
+    def view(self, shape: Sequence[int]) -> "Pattern":
+        """Returns the same storage under a shape whose leading dimensions are split, merged, added or removed.
+
+        Only leading dimensions that are dense or batch levels of their own can change.
+
+        Raises:
+            TensorError: The shape has another number of entries, or changes a dimension that is stored sparsely.
+        """
+        from gossamer.views import view
+
+        return view(self, shape)
+
+    def view_leading(self, leading: Sequence[int]) -> "Pattern":
+        """Returns the same storage with the dimensions before the last two reshaped to `leading`."""
+        return self.view((*leading, *self.shape[-2:]))
+
+    def unsqueeze(self, dim: int = 0) -> "Pattern":
+        """Returns the same storage with a dimension of size 1 inserted among the leading ones."""
+        dim = dim + len(self.shape) + 1 if dim < 0 else dim
+        return self.view((*self.shape[:dim], 1, *self.shape[dim:]))
+
+    def permute(self, dims: Sequence[int]) -> "Pattern":
+        """Returns the same storage as the pattern of the permuted tensor (a CSR pattern transposed is a CSC one)."""
+        from gossamer.views import permute
+
+        return permute(self, dims)
+
+
+def _unpickle(format: Format, shape: tuple[int, ...], positions: Arrays, coordinates: Arrays) -> Pattern:
+    return Pattern(format, shape, positions, coordinates, check=False)
+
+
+def _width(arrays: Arrays) -> int:
+    return next((array.element_size() * 8 for array in arrays if array is not None), 0)
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a is b or (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b)

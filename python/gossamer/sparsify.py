@@ -1,0 +1,144 @@
+"""From dense to sparse: what to keep, and its values, differentiable in what is kept."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gossamer.convert import build, unravel
+from gossamer.errors import FormatError, TensorError
+from gossamer.formats import Format
+from gossamer.tensor import Fill, SparseTensor, fill_of, level_view
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Keeps a fraction of the entries, the largest by absolute value, or of blocks, the largest by their sum of it.
+
+    Attributes:
+        density: The fraction to keep, in [0, 1].
+    """
+
+    density: float
+
+    def keep(self, levels: Tensor, format: Format) -> Tensor:
+        """Returns which nodes to keep: bool, of the sizes of the outer levels.
+
+        Args:
+            levels: The tensor, as `level_view` shows it.
+            format: The format.
+
+        Raises:
+            FormatError: A structured[n, m] format keeps another fraction than `density`.
+        """
+        inner = tuple(range(format.outer, format.lvl_rank))
+        size = levels.detach().abs()
+        size = size.sum(inner, dtype=torch.promote_types(size.dtype, torch.float32)) if inner else size
+        last = format.levels[format.outer - 1]
+        if last.kind == "structured":
+            if not math.isclose(self.density, last.n / last.m, rel_tol=1e-6):
+                raise FormatError(
+                    f"{format} keeps {last.n} of every {last.m} entries: use magnitude({last.n / last.m:g}), not {self!r}"
+                )
+            return _largest(size, last.n)
+        rows = size.reshape(*size.shape[: format.batch_rank], math.prod(size.shape[format.batch_rank :]))
+        return _largest(rows, round(self.density * rows.shape[-1])).reshape(size.shape)
+
+    def __repr__(self) -> str:
+        return f"magnitude({self.density:g})"
+
+
+def magnitude(density: float) -> Magnitude:
+    """Returns a sparsifier that keeps the largest entries by absolute value.
+
+    Exactly `round(density * n)` of the n entries are kept (equal ones: the first); for a block format, of the n
+    blocks, by the sum of absolute values. `batch` levels count each batch for itself. structured[n, m] keeps n of
+    every m, and takes no other density.
+
+    Raises:
+        FormatError: The density is not in [0, 1].
+    """
+    if not 0 <= density <= 1:
+        raise FormatError(f"magnitude({density!r}): the density is the fraction that is kept, between 0 and 1")
+    return Magnitude(float(density))
+
+
+def _largest(rows: Tensor, count: int) -> Tensor:
+    """Marks the `count` largest of the last dimension; of equal ones the first."""
+    order = rows.sort(dim=-1, descending=True, stable=True).indices[..., :count]
+    return torch.zeros(rows.shape, dtype=torch.bool, device=rows.device).scatter(-1, order, True)
+
+
+Sparsifier = Magnitude | Callable[[Tensor], Tensor]
+
+
+def sparsify(
+    dense: Tensor,
+    format: Format,
+    by: Sparsifier | None = None,
+    fill: Fill | None = None,
+    *,
+    index_dtype: torch.dtype | None = None,
+) -> SparseTensor:
+    """Stores a dense tensor sparsely. Differentiable in the values that are kept.
+
+    Args:
+        dense: The tensor, of any strided layout; a SparseTensor or torch sparse tensor is made dense first.
+        format: The format; leading dimensions of the tensor are added to it as dense levels.
+        by: What to keep: None keeps all that is not the fill (a block is kept if any entry of it is not);
+            `magnitude(density)`; or a function of the tensor that returns a bool tensor of its shape.
+        fill: What is not stored stands for; None means 0 (False for bools).
+        index_dtype: torch.int32 or torch.int64; None takes int32, or int64 where that is too small.
+
+    Raises:
+        FormatError: The format does not fit the tensor, or cannot keep what `by` asks for.
+        TensorError: The format cannot hold what is kept, or `by` returned something else than a mask.
+    """
+    dense = _strided(dense)
+    format = format.for_rank(dense.dim())
+    fill = fill_of(dense.dtype, fill)
+    levels = level_view(dense, format)
+    if dense.device.type == "meta":
+        raise TensorError("sparsify looks at the values, and a tensor on the meta device has none")
+    keep = _kept(dense, levels, format, by, fill)
+    nodes = keep.reshape(-1).nonzero()[:, 0] if format.outer else torch.zeros(1, dtype=torch.int64, device=dense.device)
+    pattern, slot = build(format, dense.shape, nodes, index_dtype=index_dtype)
+    if not format.outer:
+        return SparseTensor(pattern, levels.contiguous(), fill)
+    values = levels[tuple(unravel(nodes, pattern.level_sizes[: format.outer]))]
+    if slot is not None:
+        room = math.prod(pattern.values_shape) // max(1, pattern.inner_size)
+        padded = values.new_full((room, *values.shape[1:]), fill)
+        values = padded.index_put((slot,), values)
+    return SparseTensor(pattern, values.reshape(pattern.values_shape), fill)
+
+
+def _strided(dense: Tensor | SparseTensor) -> Tensor:
+    if isinstance(dense, SparseTensor) or (isinstance(dense, Tensor) and dense.layout != torch.strided):
+        return dense.to_dense()
+    if not isinstance(dense, Tensor):
+        raise TensorError(f"sparsify takes a tensor, not a {type(dense).__name__}")
+    return dense
+
+
+def _kept(dense: Tensor, levels: Tensor, format: Format, by: Sparsifier | None, fill: Fill) -> Tensor:
+    """Which nodes are kept: bool, of the sizes of the outer levels."""
+    if not format.outer:
+        return torch.ones((), dtype=torch.bool, device=dense.device)
+    if isinstance(by, Magnitude):
+        return by.keep(levels, format)
+    if by is None:
+        mask = levels.detach() if dense.dtype == torch.bool and not fill else levels.detach() != fill
+    else:
+        mask = by(dense.detach())
+        if not isinstance(mask, Tensor) or mask.shape != dense.shape or mask.dtype != torch.bool:
+            raise TensorError(f"by must return a bool tensor of shape {tuple(dense.shape)}, not {_described(mask)}")
+        mask = level_view(mask, format)
+    inner = tuple(range(format.outer, format.lvl_rank))
+    return mask.any(inner) if inner else mask
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} of {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,327 @@
+"""Sparse tensors: a pattern, and the values that it stores."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from gossamer.convert import node_index, unravel
+from gossamer.errors import TensorError
+from gossamer.formats import Format, Level
+from gossamer.pattern import Pattern
+from gossamer.validate import check_values
+
+Fill = bool | int | float | complex
+
+
+class SparseTensor:
+    """A tensor whose pattern is stored with it; every entry that is not stored is the fill.
+
+    Not a subclass of torch.Tensor: a pytree node whose one leaf is `values`. Operations of torch that keep the pattern
+    (views of leading dimensions, permutations, elementwise functions of one operand) return sparse tensors, all others
+    run on `to_dense()` and warn once.
+
+    Args:
+        pattern: Where entries are stored.
+        values: What is stored there, of shape `pattern.values_shape`; the unused slots of a loose_compressed level
+            hold the fill.
+        fill: What entries that are not stored are; None means 0, or False for bools.
+
+    Raises:
+        TensorError: The values are of another shape, on another device, or of a dtype that cannot hold the fill.
+    """
+
+    pattern: Pattern
+    values: Tensor
+    fill: Fill
+
+    def __init__(self, pattern: Pattern, values: Tensor, fill: Fill | None = None):
+        check_values(pattern, values)
+        self.pattern, self.values, self.fill = pattern, values, fill_of(values.dtype, fill)
+
+    @classmethod
+    def _make(cls, pattern: Pattern, values: Any, fill: Fill) -> "SparseTensor":
+        """Without checks: pytree functions put anything where the values were."""
+        self = cls.__new__(cls)
+        self.pattern, self.values, self.fill = pattern, values, fill
+        return self
+
+    def __repr__(self) -> str:
+        fill = f", fill={self.fill}" if self.fill else ""
+        return f"SparseTensor({self.pattern!r}, dtype={self.dtype}, density={self.density:.3g}{fill})"
+
+    def __reduce__(self) -> tuple:
+        return SparseTensor._make, (self.pattern, self.values, self.fill)
+
+    @property
+    def format(self) -> Format:
+        """The storage format."""
+        return self.pattern.format
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the tensor."""
+        return self.pattern.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.pattern.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the values."""
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the values and of the index arrays."""
+        return self.values.device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the values require a gradient."""
+        return self.values.requires_grad
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored entries, those of blocks included."""
+        return self.pattern.nnz
+
+    @property
+    def density(self) -> float:
+        """Stored entries over all entries."""
+        return self.pattern.density
+
+    def positions(self, level: int) -> Tensor | None:
+        """Returns the positions of a level, or None where it has none."""
+        return self.pattern.positions(level)
+
+    def coordinates(self, level: int) -> Tensor | None:
+        """Returns the coordinates of a level, or None where it has none."""
+        return self.pattern.coordinates(level)
+
+    def size(self, dim: int | None = None) -> torch.Size | int:
+        """Returns the shape, or the size of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        """Returns the number of dimensions."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """Returns the number of entries, stored or not."""
+        return math.prod(self.shape)
+
+    def validate(self) -> None:
+        """Checks the index arrays and the values again; raises TensorError as the constructors do."""
+        self.pattern.validate()
+        check_values(self.pattern, self.values)
+
+    def with_values(self, values: Tensor, fill: Fill | None = None) -> "SparseTensor":
+        """Returns other values on the same pattern."""
+        return SparseTensor(self.pattern, values, fill)
+
+    def to_dense(self) -> Tensor:
+        """Returns the tensor with all its entries (strided); differentiable in the values."""
+        return to_dense(self.pattern, self.values, self.fill)
+
+    def to(self, *args: Any, **kwargs: Any) -> "SparseTensor":
+        """Returns the tensor in another format, or on another device, or in another dtype: any of them, in any order.
+
+        A change of the format drops no stored entry, zero or not; entries that the new format must store besides hold
+        the fill.
+
+        Raises:
+            FormatError: The format does not fit the shape.
+            TensorError: The format cannot hold the entries, or the dtype not the fill.
+        """
+        formats = [arg for arg in args if isinstance(arg, Format)]
+        formats += [kwargs.pop("format")] if "format" in kwargs else []
+        rest = [arg for arg in args if not isinstance(arg, Format)]
+        result = self
+        if rest or kwargs:
+            values = self.values.to(*rest, **kwargs)
+            pattern = self.pattern.to(values.device)
+            if values is not self.values or pattern is not self.pattern:
+                result = SparseTensor(pattern, values, converted_fill(self.fill, values.dtype))
+        for format in formats:
+            result = result._in_format(format)
+        return result
+
+    def _in_format(self, format: Format) -> "SparseTensor":
+        pattern, gather = self.pattern.converted(format)
+        if pattern is self.pattern:
+            return self
+        flat = self.values.reshape(-1)
+        if gather is not None:
+            # A gather of -1 takes the last element: the fill.
+            flat = torch.cat([flat, flat.new_full((1,), self.fill)])[gather]
+        return SparseTensor._make(pattern, flat.reshape(pattern.values_shape), self.fill)
+
+    def to_torch(self) -> Tensor:
+        """Returns torch's own sparse tensor of the same layout, sharing all arrays.
+
+        Raises:
+            TensorError: torch has no such layout (says what to convert to), or the fill is not zero.
+        """
+        from gossamer.interop import to_torch
+
+        return to_torch(self)
+
+    def to_scipy(self) -> Any:
+        """Returns scipy's sparse array of the same layout, sharing all arrays.
+
+        Raises:
+            TensorError: scipy has no such layout, device or dtype, or the fill is not zero.
+        """
+        from gossamer.interop import to_scipy
+
+        return to_scipy(self)
+
+    def detach(self) -> "SparseTensor":
+        """Returns the tensor cut off from the graph of its values."""
+        return SparseTensor._make(self.pattern, self.values.detach(), self.fill)
+
+    def clone(self) -> "SparseTensor":
+        """Returns a tensor with its own values, on the same pattern."""
+        return SparseTensor._make(self.pattern, self.values.clone(), self.fill)
+
+    def requires_grad_(self, requires_grad: bool = True) -> "SparseTensor":
+        """Sets whether the values require a gradient; returns this tensor."""
+        self.values.requires_grad_(requires_grad)
+        return self
+
+
+def fill_of(dtype: torch.dtype, fill: Fill | None) -> Fill:
+    """Returns the fill as a Python number of the kind of the dtype (None: zero).
+
+    Raises:
+        TensorError: The dtype cannot hold it.
+    """
+    fill = 0 if fill is None else fill
+    if dtype == torch.bool and fill in (0, 1):
+        return bool(fill)
+    if dtype.is_floating_point:
+        return float(fill)
+    if dtype.is_complex:
+        return complex(fill)
+    if dtype == torch.bool or fill != fill or abs(fill) == math.inf or fill != int(fill):
+        raise TensorError(f"a fill of {fill} is no value of {dtype}; convert the values to one that holds it")
+    return int(fill)
+
+
+def converted_fill(fill: Fill, dtype: torch.dtype) -> Fill:
+    """Returns the fill in another dtype, as the values are converted."""
+    if not dtype.is_floating_point and not dtype.is_complex and abs(fill) == math.inf:
+        return fill_of(dtype, bool(fill) if dtype == torch.bool else fill)
+    return torch.tensor(fill).to(dtype).item()
+
+
+def level_view(dense: Tensor, format: Format) -> Tensor:
+    """Returns a tensor with its dimensions split and permuted to the levels of a format: a view, where strides allow.
+
+    Raises:
+        FormatError: The format does not fit the shape.
+    """
+    format.level_sizes(dense.shape)
+    split, order = _split_order(format)
+    sizes = [size for d, parts in enumerate(split) for size in _part_sizes(dense.shape[d], parts)]
+    return dense.reshape(sizes).permute(order)
+
+
+def dims_of_level_view(levels: Tensor, format: Format, shape: Sequence[int]) -> Tensor:
+    """Returns the tensor of which `levels` is the `level_view`."""
+    _, order = _split_order(format)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return levels.permute(back).reshape(tuple(shape))
+
+
+def _part_sizes(size: int, parts: list[Level]) -> list[int]:
+    block = parts[-1].expr.block
+    return [size] if len(parts) == 1 else [size // block, block]
+
+
+def _split_order(format: Format) -> tuple[list[list[Level]], list[int]]:
+    """The levels of each dimension, and where each level is among those of all dimensions in order."""
+    split = [[level for level in format.levels if level.expr.dim == d] for d in range(format.dim_rank)]
+    flat = [level for parts in split for level in parts]
+    return split, [flat.index(level) for level in format.levels]
+
+
+def to_dense(pattern: Pattern, values: Tensor, fill: Fill) -> Tensor:
+    """Returns the dense tensor; entries stored more than once are summed (or-ed, for bools)."""
+    format, sizes = pattern.format, pattern.level_sizes
+    if values.device.type == "meta":
+        return values.new_empty(pattern.shape)
+    if not format.outer:
+        return dims_of_level_view(values, format, pattern.shape)
+    outer, inner = sizes[: format.outer], sizes[format.outer :]
+    index = node_index(pattern)
+    blocks = values.reshape(-1, *inner) if math.prod(inner) else values.reshape(index.numel(), *inner)
+    if any(level.kind == "loose_compressed" for level in format.levels):
+        used = (index >= 0).nonzero()[:, 0]
+        index, blocks = index[used], blocks[used]
+    places = math.prod(outer)
+    if format.allows_duplicates:
+        summed = blocks.new_zeros(places, *inner).index_put((index,), blocks, accumulate=True)
+        stored = torch.zeros(places, dtype=torch.bool, device=index.device).index_fill(0, index, True)
+        dense = torch.where(stored.view(-1, *[1] * len(inner)), summed, fill).to(values.dtype)
+    else:
+        dense = blocks.new_full((places, *inner), fill).index_put((index,), blocks)
+    return dims_of_level_view(dense.view(*outer, *inner), format, pattern.shape)
+
+
+def from_torch(tensor: Tensor, *, check: bool = True) -> SparseTensor:
+    """Returns a torch sparse tensor (COO, CSR, CSC, BSR or BSC, batched or not) as a SparseTensor sharing its arrays.
+
+    A COO tensor that is not coalesced is coalesced first, which copies.
+
+    Args:
+        tensor: The tensor.
+        check: Whether to check its indices; torch itself does not by default.
+
+    Raises:
+        TensorError: It is dense, or its indices are not consistent.
+    """
+    from gossamer.interop import from_torch as convert
+
+    return convert(tensor, check=check)
+
+
+def from_scipy(array: Any) -> SparseTensor:
+    """Returns a scipy sparse array or matrix (COO, CSR, CSC, BSR) as a SparseTensor sharing its arrays.
+
+    One that is not sorted, or has duplicates, is copied and summed first.
+
+    Raises:
+        TensorError: It has another layout (says what to convert it to).
+    """
+    from gossamer.interop import from_scipy as convert
+
+    return convert(array)
+
+
+def _flatten(tensor: SparseTensor) -> tuple[list[Any], tuple[Pattern, Fill]]:
+    return [tensor.values], (tensor.pattern, tensor.fill)
+
+
+def _unflatten(values: Any, context: tuple[Pattern, Fill]) -> SparseTensor:
+    (leaf,) = values
+    return SparseTensor._make(context[0], leaf, context[1])
+
+
+def _flatten_with_keys(tensor: SparseTensor) -> tuple[list[tuple[Any, Any]], tuple[Pattern, Fill]]:
+    return [(pytree.GetAttrKey("values"), tensor.values)], (tensor.pattern, tensor.fill)
+
+
+pytree.register_pytree_node(
+    SparseTensor,
+    _flatten,
+    _unflatten,
+    serialized_type_name="gossamer.SparseTensor",
+    flatten_with_keys_fn=_flatten_with_keys,
+)
