@@ -108,7 +108,7 @@ def _from_disk(compiler: Library, disk: DiskCache, digest: str, start: float) ->
         return None
     try:
         return _link(compiler, artifact, "disk", start)
-    except LibraryError:  # whole, but of no use: as good as not there
+    except (LibraryError, ValueError, KeyError):  # whole, but of no use: as good as not there
         return None
 
 
