@@ -54,6 +54,15 @@ static Access throughReshape(Access access) {
   return map ? Access{op->getOperand(0), map} : access;
 }
 
+Value gossamer::shapeOnly(Value init) {
+  while (auto op = init.getDefiningOp<DestinationStyleOpInterface>()) {
+    if (!isa<linalg::FillOp, linalg::GenericOp>(op))
+      break;
+    init = op.getDpsInits()[cast<OpResult>(init).getResultNumber()];
+  }
+  return init;
+}
+
 static bool isElementwise(linalg::GenericOp op, unsigned result) {
   return op.hasPureTensorSemantics() &&
          op.getNumParallelLoops() == op.getNumLoops() &&
@@ -76,7 +85,8 @@ Access gossamer::traceView(Access access) {
       auto arg = dyn_cast<BlockArgument>(
           op.getBody()->getTerminator()->getOperand(result));
       if (arg && arg.getOwner() == op.getBody() && isElementwise(op, result) &&
-          arg.getArgNumber() < op.getNumDpsInputs())
+          arg.getArgNumber() < op.getNumDpsInputs() &&
+          isa<ShapedType>(op->getOperand(arg.getArgNumber()).getType()))
         next = {op.getDpsInputs()[arg.getArgNumber()],
                 op.getIndexingMapsArray()[arg.getArgNumber()].compose(
                     loopsOf(op, result, access.map))};
@@ -95,7 +105,8 @@ SparseSource gossamer::getSparseSource(Value dense) {
   return {convert.getSource(), cast<TypedAttr>(convert.getFill())};
 }
 
-/// The constant that every element of a tensor has, if it is known.
+/// The constant that every element of a tensor has, if it is known: of a splat, a
+/// fill, or the generic that a fill was generalised to.
 static TypedAttr getSplat(Value tensor) {
   Attribute attr;
   if (matchPattern(tensor, m_Constant(&attr))) {
@@ -107,9 +118,13 @@ static TypedAttr getSplat(Value tensor) {
   Value scalar;
   if (auto fill = tensor.getDefiningOp<linalg::FillOp>())
     scalar = fill.getInputs()[0];
-  else if (auto op = tensor.getDefiningOp<linalg::GenericOp>();
-           op && op.getNumDpsInputs() == 0 && op->getNumResults() == 1)
-    scalar = op.getBody()->getTerminator()->getOperand(0);
+  else if (auto op = tensor.getDefiningOp<linalg::GenericOp>()) {
+    scalar = op.getBody()->getTerminator()->getOperand(
+        cast<OpResult>(tensor).getResultNumber());
+    if (auto arg = dyn_cast<BlockArgument>(scalar);
+        arg && arg.getOwner() == op.getBody())
+      scalar = op->getOperand(arg.getArgNumber());
+  }
   if (scalar && matchPattern(scalar, m_Constant(&attr)))
     return dyn_cast<TypedAttr>(attr);
   return {};
@@ -202,7 +217,9 @@ Value ScalarEmitter::emitGeneric(OpBuilder &builder, linalg::GenericOp op,
   Block *body = op.getBody();
   for (auto [n, input] : llvm::enumerate(op.getDpsInputs())) {
     BlockArgument arg = body->getArgument(n);
-    if (!arg.use_empty())
+    if (!isa<ShapedType>(input.getType()))
+      mapping.map(arg, input);
+    else if (!arg.use_empty())
       mapping.map(arg, emit(builder, {input, op.getIndexingMapsArray()[n].compose(
                                                  loops)}));
   }

@@ -25,6 +25,9 @@ struct Access {
   }
 };
 
+/// What gives `init` its shape, without the values that it is filled with.
+mlir::Value shapeOnly(mlir::Value init);
+
 /// Looks through transposes, broadcasts, unit reshapes and casts.
 Access traceView(Access access);
 

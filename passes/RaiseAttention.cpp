@@ -37,7 +37,8 @@ std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
     SoftmaxProduct match{product, swapped ? product.rhs : product.lhs,
                          swapped ? product.lhs : product.rhs, {}, 0, *j, 0, {}};
     ScratchBlock scratch;
-    OpBuilder builder = OpBuilder::atBlockEnd(&scratch.block);
+    OpBuilder builder(op.getContext());
+    builder.setInsertionPointToEnd(&scratch.block);
     auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
       return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
     };
@@ -191,7 +192,7 @@ AttentionOp AttentionBuilder::build() {
   builder.setInsertionPoint(op);
   auto attention = AttentionOp::create(
       builder, loc, op.getResult(0).getType(), query.tensor, key.tensor,
-      match.value.tensor, mask.tensor, operands, op.getDpsInits()[0],
+      match.value.tensor, mask.tensor, operands, shapeOnly(op.getDpsInits()[0]),
       builder.getAffineMapArrayAttr(maps));
   // The arguments came in the order in which the walk met the leaves.
   Block &ordered = attention.getBody().emplaceBlock();

@@ -59,7 +59,8 @@ Access MatmulRaiser::asSparse(Access access) {
   // Computed from one sparse tensor, elementwise, and 0 where that is not
   // stored: then it has the same pattern.
   ScratchBlock scratch;
-  OpBuilder inner = OpBuilder::atBlockEnd(&scratch.block);
+  OpBuilder inner(op.getContext());
+  inner.setInsertionPointToEnd(&scratch.block);
   auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
     return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
   };
@@ -168,15 +169,9 @@ void MatmulRaiser::run() {
   auto end = cast<linalg::GenericOp>(last.getDefiningOp());
   builder.setInsertionPoint(end);
   auto matmul = MatmulOp::create(builder, loc, last.getType(), lhs.tensor,
-                                 rhs.tensor, extras, end.getDpsInits()[0],
+                                 rhs.tensor, extras,
+                                 shapeOnly(end.getDpsInits()[0]),
                                  builder.getAffineMapArrayAttr(maps));
-  if (last == sum) {
-    // The zeros that a contraction adds to are not needed for its shape.
-    if (auto fill = end.getDpsInits()[0].getDefiningOp<linalg::FillOp>())
-      matmul.getInitMutable().assign(fill.getOutputs()[0]);
-    else if (auto fill = end.getDpsInits()[0].getDefiningOp<linalg::GenericOp>())
-      matmul.getInitMutable().assign(fill.getDpsInits()[0]);
-  }
   matmul.getBody().takeBody(*holder);
   last.replaceAllUsesWith(matmul.getResult());
 }

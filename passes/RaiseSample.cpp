@@ -47,7 +47,8 @@ private:
 
 Value SampleRaiser::raiseSoftmax() {
   ScratchBlock scratch;
-  OpBuilder inner = OpBuilder::atBlockEnd(&scratch.block);
+  OpBuilder inner(op.getContext());
+  inner.setInsertionPointToEnd(&scratch.block);
   auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
     return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
   };
@@ -81,7 +82,8 @@ Value SampleRaiser::raiseElementwise() {
   Location loc = op.getLoc();
   auto holder = std::make_unique<Region>();
   Block &body = holder->emplaceBlock();
-  OpBuilder inner = OpBuilder::atBlockEnd(&body);
+  OpBuilder inner(op.getContext());
+  inner.setInsertionPointToEnd(&body);
   ScalarEmitter emitter(&body, [&](OpBuilder &b, unsigned loop) -> Value {
     return IndexOp::create(b, loc, loop);
   });

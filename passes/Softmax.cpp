@@ -47,9 +47,26 @@ static std::optional<Access> findReduced(const ScalarEmitter &emitter, Value val
   return {};
 }
 
+/// The access to the source of the linalg.softmax over `j` behind the leaf
+/// `value`.
+static std::optional<Access> findNamed(const ScalarEmitter &emitter, Value value,
+                                       unsigned j) {
+  for (auto &[access, leaf] : emitter.leaves()) {
+    auto op = access.tensor.getDefiningOp<linalg::SoftmaxOp>();
+    if (leaf != value || !op)
+      continue;
+    auto dim = dyn_cast<AffineDimExpr>(access.map.getResult(op.getDimension()));
+    if (dim && dim.getPosition() == j)
+      return Access{op.getInput(), access.map};
+  }
+  return {};
+}
+
 std::optional<Access> gossamer::matchSoftmax(ScalarEmitter &emitter,
                                              OpBuilder &builder, Value value,
                                              unsigned j, unsigned numLoops) {
+  if (auto scores = findNamed(emitter, value, j))
+    return scores;
   auto div = value.getDefiningOp<arith::DivFOp>();
   auto exp = div ? div.getLhs().getDefiningOp<math::ExpOp>() : nullptr;
   auto sub = exp ? exp.getOperand().getDefiningOp<arith::SubFOp>() : nullptr;

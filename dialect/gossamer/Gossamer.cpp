@@ -5,6 +5,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "mlir/IR/PatternMatch.h"
 
 #include "dialect/gossamer/GossamerDialect.cpp.inc"
 
@@ -30,6 +31,27 @@ OpFoldResult ConvertOp::fold(FoldAdaptor) {
         inner.getFill() == getFill())
       return inner.getSource();
   return {};
+}
+
+namespace {
+/// The size of a converted tensor is the size of its source.
+struct DimOfConvert : OpRewritePattern<tensor::DimOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(tensor::DimOp op,
+                                PatternRewriter &rewriter) const override {
+    auto convert = op.getSource().getDefiningOp<ConvertOp>();
+    if (!convert)
+      return rewriter.notifyMatchFailure(op, "not the size of a converted tensor");
+    rewriter.modifyOpInPlace(
+        op, [&] { op.getSourceMutable().assign(convert.getSource()); });
+    return success();
+  }
+};
+} // namespace
+
+void ConvertOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
+                                            MLIRContext *context) {
+  patterns.add<DimOfConvert>(context);
 }
 
 bool MatmulOp::isSparseLhs() {

@@ -72,6 +72,7 @@ def Gossamer_ConvertOp : Gossamer_Op<"convert", [Pure]> {
       "$source attr-dict `:` type($source) `to` type($result)";
   let hasVerifier = 1;
   let hasFolder = 1;
+  let hasCanonicalizer = 1;
 }
 
 def Gossamer_SampleOp : Gossamer_Op<"sample", [Pure]> {
