@@ -11,11 +11,12 @@
 #include <csignal>
 #include <cstdlib>
 
-/// Not a tail call, and of use to its caller, so that it stays a recursion.
+/// Recurses until the stack is used up; volatile, so that the compiler cannot
+/// see that it will, nor make a loop of it.
 static int overrunStack(volatile char *caller) {
   volatile char frame[4096];
   frame[0] = *caller;
-  return overrunStack(frame) + frame[0];
+  return frame[0] ? 0 : overrunStack(frame) + frame[0];
 }
 
 void gossamer::testCrash(mlir::ModuleOp module) {
