@@ -1,4 +1,4 @@
-# make demo | test | wheel | lint | bench | build | clean
+# make demo | test | wheel | lint | format | bench | build | clean
 #
 # Each sets up what it needs on a fresh Debian 12 machine (system packages, .venv, the library), and nothing twice.
 
@@ -8,7 +8,7 @@ CXX := clang++-22
 BUILD := build
 PY := .venv/bin/python
 
-.PHONY: demo test wheel lint bench build clean lit pytest system-packages
+.PHONY: demo test wheel lint format bench build clean lit pytest clang-format system-packages
 
 test: lit pytest
 
@@ -33,12 +33,19 @@ wheel: .venv/.ready | system-packages
 	$(PY) -m build --wheel --no-isolation --outdir dist
 
 CXX_SOURCES = $(shell git ls-files '*.cpp' '*.h')
-lint: .venv/.ready | system-packages
-	tools/setup/packages.sh clang-format-22
+lint: .venv/.ready clang-format
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	clang-format-22 --dry-run -Werror $(CXX_SOURCES)
 	.venv/bin/pyright
+
+format: .venv/.ready clang-format
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+	clang-format-22 -i $(CXX_SOURCES)
+
+clang-format: | system-packages
+	@tools/setup/packages.sh clang-format-22
 
 clean:
 	rm -rf $(BUILD) dist python/gossamer/lib

@@ -43,7 +43,9 @@ ERF = "%y = llvm.call @erff(%x) : (f32) -> f32"
 # the first index of the part that the element was in
 PART = "%y = llvm.sitofp %lo : i64 to f32"
 # with PART's grain of 1, how often an element was visited
-COUNT = "%c = llvm.mlir.constant(1.0 : f32) : f32\n  %o = llvm.load %to : !llvm.ptr -> f32\n  %y = llvm.fadd %o, %c : f32"
+COUNT = (
+    "%c = llvm.mlir.constant(1.0 : f32) : f32\n  %o = llvm.load %to : !llvm.ptr -> f32\n  %y = llvm.fadd %o, %c : f32"
+)
 
 VECTOR = {"kind": "dense", "rank": 1, "dtype": "f32"}
 
@@ -93,3 +95,8 @@ llvm.func @gs_entry(%packed: !llvm.ptr) {{
 def crash(kind: str) -> str:
     """A module on which the compiler crashes: by "abort", "segv", "fatal" error, or stack "overflow"."""
     return f'module attributes {{gossamer.test_crash = "{kind}"}} {{}}'
+
+
+def one_instruction(text: str) -> str:
+    """A function of %x, an i32, with this in its body."""
+    return f"llvm.func @f(%x: i32) {{\n  {text}\n  llvm.return\n}}"

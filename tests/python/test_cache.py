@@ -7,11 +7,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from gossamer.compiler import cache
 from gossamer.compiler.compile import compile_region, emit, forget_regions
 from gossamer.compiler.library import Artifact, Library, library
 from gossamer.errors import CacheWarning, CompileError, UnsupportedError
-from handwritten import crash, elementwise
+from handwritten import crash, elementwise, one_instruction
 
 OPT = library().path.resolve().parents[1] / "bin" / "gossamer-opt"
 
@@ -47,16 +48,16 @@ def test_another_key_is_another_kernel(folder):
     assert len(entries(folder)) == 2
 
 
-@pytest.mark.parametrize("attribute", ["version", "host_cpu", "host_features"])
-def test_another_compiler_or_processor_is_another_key(monkeypatch, attribute):
+@pytest.mark.parametrize(
+    "changes",
+    [{"version": "0.1.0 another build"}, {"host_features": "+sse2"}, {"host_cpu": "x86-64", "host_features": ""}],
+    ids=["build", "features", "processor"],
+)
+def test_another_compiler_or_processor_is_another_key(monkeypatch, changes):
     compile_region("key", elementwise)
     forget_regions()
-    value = getattr(library(), attribute)
-    # of the instance's dict, where cached_property keeps it; a feature list that is shorter but true
-    changed = value.rsplit(",", 1)[0] if attribute == "host_features" else "x86-64" if attribute == "host_cpu" else value + "+"
-    monkeypatch.setitem(library().__dict__, attribute, changed)
-    if attribute == "host_cpu":
-        monkeypatch.setitem(library().__dict__, "host_features", "")
+    for attribute, value in changes.items():
+        monkeypatch.setitem(library().__dict__, attribute, value)  # where cached_property keeps it
     assert compile_region("key", elementwise).origin == "compiled"
 
 
@@ -141,10 +142,7 @@ def test_threads_that_want_the_same_kernel_compile_it_once():
 
 
 REFUSED = "module {\n  llvm.func @f() {\n    llvm.return %x : i32\n  }\n}"
-UNSELECTABLE = """llvm.func @f(%x: i32) {
-  llvm.call_intrinsic "llvm.nvvm.barrier.cta.sync.aligned.all"(%x) : (i32) -> ()
-  llvm.return
-}"""
+UNSELECTABLE = one_instruction('llvm.call_intrinsic "llvm.nvvm.barrier.cta.sync.aligned.all"(%x) : (i32) -> ()')
 
 
 @pytest.mark.parametrize(
@@ -166,7 +164,9 @@ def test_a_failed_compile_keeps_its_input(folder, text, message):
 
 
 @pytest.mark.skipif(not OPT.exists(), reason="gossamer-opt is in a build folder only")
-@pytest.mark.parametrize(("text", "message"), [(REFUSED, "use of undeclared SSA value name"), (UNSELECTABLE, "Cannot select")])
+@pytest.mark.parametrize(
+    ("text", "message"), [(REFUSED, "use of undeclared SSA value name"), (UNSELECTABLE, "Cannot select")]
+)
 def test_the_command_that_is_printed_reproduces_it(text, message):
     with pytest.raises(CompileError) as caught:
         compile_region("key", lambda: text)

@@ -8,9 +8,10 @@ import threading
 
 import pytest
 import torch
+
 from gossamer.compiler import library as library_module
 from gossamer.compiler.library import Failure, LibraryError, library
-from handwritten import COUNT, ERF, PART, crash, elementwise
+from handwritten import COUNT, ERF, PART, crash, elementwise, one_instruction
 
 
 def run(text: str, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -44,9 +45,9 @@ def test_diagnostics_say_where():
 
 
 def test_errors_of_the_code_generator_come_back():
-    asm = 'llvm.func @f(%x: i32) {\n  llvm.inline_asm has_side_effects "nonsense $0", "r" %x : (i32) -> ()\n  llvm.return\n}'
+    asm = 'llvm.inline_asm has_side_effects "nonsense $0", "r" %x : (i32) -> ()'
     with pytest.raises(Failure, match="invalid instruction mnemonic 'nonsense'") as caught:
-        library().compile(asm)
+        library().compile(one_instruction(asm))
     assert not caught.value.crashed
 
 
@@ -77,7 +78,7 @@ def test_a_crash_is_survived(kind, message):
 
 
 def test_what_llvm_cannot_select_is_survived():
-    text = 'llvm.func @f(%x: i32) {\n  llvm.call_intrinsic "llvm.nvvm.barrier.cta.sync.aligned.all"(%x) : (i32) -> ()\n  llvm.return\n}'
+    text = one_instruction('llvm.call_intrinsic "llvm.nvvm.barrier.cta.sync.aligned.all"(%x) : (i32) -> ()')
     with pytest.raises(Failure, match="Cannot select") as caught:
         library().compile(text)
     assert caught.value.crashed

@@ -2,9 +2,10 @@
 
 import threading
 
-import gossamer as gs
 import pytest
 import torch
+
+import gossamer as gs
 from gossamer.compiler.compile import compile_region, forget_regions
 from gossamer.errors import TensorError
 from gossamer.runtime.kernel import CompiledRegion, gather_values
@@ -161,7 +162,11 @@ CSR_EXAMPLE = gs.sparsify(example(5, 7), gs.CSR)
 @pytest.mark.parametrize(
     ("spec", "arg", "message"),
     [
-        (dense(1), torch.zeros(3, dtype=torch.float64), "must be a dense float32 tensor of rank 1 .* not a torch.float64"),
+        (
+            dense(1),
+            torch.zeros(3, dtype=torch.float64),
+            "must be a dense float32 tensor of rank 1 .* not a torch.float64",
+        ),
         (dense(1), torch.zeros(3, 3), "rank 1 on the CPU, not a torch.float32 tensor of rank 2"),
         (dense(1), torch.zeros(3, device="meta"), "on meta"),
         (dense(2), torch.eye(3).to_sparse_csr(), "sparse_csr"),

@@ -60,9 +60,13 @@ def emit(text: str, stage: str, target: str = "native") -> str:
         CompileError: The compiler refused the region or crashed on it.
     """
     if stage not in STAGES:
-        raise UnsupportedError(f"no stage {stage!r} after the import{suggest(stage, STAGES)} (there are {', '.join(STAGES)})")
+        raise UnsupportedError(
+            f"no stage {stage!r} after the import{suggest(stage, STAGES)} (there are {', '.join(STAGES)})"
+        )
     if target.startswith("sm_"):
-        raise UnsupportedError(f"target {target!r}: code for NVIDIA GPUs is not generated yet; there is 'native' or a processor")
+        raise UnsupportedError(
+            f"target {target!r}: code for NVIDIA GPUs is not generated yet; there is 'native' or a processor"
+        )
     options = {} if target == "native" else {"cpu": target}
     try:
         return library().emit(text, stage, **options)

@@ -114,7 +114,8 @@ class Library:
             message = ctypes.string_at(error.value or 0).decode()
             self._c.gs_free_text(error)
             raise LibraryError(f"cannot load a compiled kernel: {message}")
-        assert handle.value and address.value
+        assert handle.value is not None
+        assert address.value is not None
         return Kernel(self, handle.value, address.value)
 
     def unload(self, handle: int) -> None:
@@ -162,8 +163,8 @@ def _load(override: str | None) -> Library:
         told = "GOSSAMER_LIBRARY names it" if override else "the package should contain it"
         raise LibraryError(
             f"no compiler library at {path} ({told}). "
-            "In a checkout `make build` makes it; otherwise install the wheel, or `pip install .` where LLVM and MLIR 22 "
-            "are installed."
+            "In a checkout `make build` makes it; otherwise install the wheel, or `pip install .` where LLVM and "
+            "MLIR 22 are installed."
         )
     return Library(path)
 

@@ -22,7 +22,7 @@ from gossamer.errors import TensorError
 from gossamer.formats import Format
 from gossamer.pattern import Pattern
 from gossamer.runtime.signature import DenseSpec, Signature, SparseResultSpec, SparseSpec
-from gossamer.tensor import SparseTensor
+from gossamer.tensor import Fill, SparseTensor
 
 Argument = Tensor | SparseTensor
 
@@ -94,7 +94,9 @@ class CompiledRegion:
                 packed.append(result.data_ptr())
                 packed.extend(result.shape)
             else:
-                result = _sparse_result(spec, args[spec.pattern_of], keep[spec.pattern_of], packed, unsorted, len(results))
+                result = _sparse_result(
+                    spec, args[spec.pattern_of], keep[spec.pattern_of], packed, unsorted, len(results)
+                )
             results.append(result)
         words = array("q", packed)
         start = perf_counter_ns()
@@ -115,35 +117,40 @@ class _Passed:
     gather: Tensor | None
 
 
-def _packer(region: CompiledRegion, index: int, spec: DenseSpec | SparseSpec) -> Callable[[Argument, list[int]], object]:
-    def refuse(arg: Argument) -> TensorError:
-        if isinstance(arg, SparseTensor):
-            given = f"a {arg.dtype} SparseTensor stored as {arg.format}"
-        elif isinstance(arg, Tensor):
-            given = f"a {arg.dtype} tensor of rank {arg.dim()} ({arg.layout})"
-        else:
-            return TensorError(f"argument {index} of a compiled region must be {spec}, not a {type(arg).__name__}")
-        return TensorError(f"argument {index} of a compiled region must be {spec} on the CPU, not {given} on {arg.device}")
+def _packer(
+    region: CompiledRegion, index: int, spec: DenseSpec | SparseSpec
+) -> Callable[[Argument, list[int]], object]:
+    if isinstance(spec, DenseSpec):
+        return _dense_packer(region, index, spec)
+    return _sparse_packer(region, index, spec)
 
-    def pack_dense(arg: Argument, packed: list[int]) -> Tensor:
-        if not isinstance(arg, Tensor) or arg.dtype != spec.dtype or arg.layout != torch.strided or arg.device.type != "cpu":
-            raise refuse(arg)
-        if arg.dim() != spec.rank:
-            raise refuse(arg)
+
+def _dense_packer(region: CompiledRegion, index: int, spec: DenseSpec) -> Callable[[Argument, list[int]], Tensor]:
+    rank, dtype, strided = spec.rank, spec.dtype, torch.strided
+
+    def pack(arg: Argument, packed: list[int]) -> Tensor:
+        if not isinstance(arg, Tensor) or arg.dtype != dtype or arg.dim() != rank:
+            raise _refusal(index, spec, arg)
+        if arg.layout != strided or arg.device.type != "cpu":
+            raise _refusal(index, spec, arg)
         if not arg.is_contiguous() or arg.is_neg():
-            arg = arg.resolve_neg().contiguous()
+            arg = arg.detach().resolve_neg().contiguous()
             region.costs.copies += 1
         packed.append(arg.data_ptr())
         packed.extend(arg.shape)
         return arg
 
-    def pack_sparse(arg: Argument, packed: list[int]) -> _Passed:
+    return pack
+
+
+def _sparse_packer(region: CompiledRegion, index: int, spec: SparseSpec) -> Callable[[Argument, list[int]], _Passed]:
+    def pack(arg: Argument, packed: list[int]) -> _Passed:
         if not isinstance(arg, SparseTensor) or arg.dtype != spec.dtype or arg.device.type != "cpu":
-            raise refuse(arg)
-        pattern, values, gather = arg.pattern, arg.values.contiguous(), None
+            raise _refusal(index, spec, arg)
+        pattern, values, gather = arg.pattern, arg.values.detach().contiguous(), None
         if pattern.kernel_format != spec.format:
             if len(pattern.shape) != spec.format.dim_rank:
-                raise refuse(arg)
+                raise _refusal(index, spec, arg)
             pattern, values, gather = _convert(region, index, spec, arg)
         head, sizes = pattern.derived(("packed", spec.levels, spec.widths), lambda: _pack_pattern(pattern, spec))
         packed.extend(head)
@@ -152,7 +159,18 @@ def _packer(region: CompiledRegion, index: int, spec: DenseSpec | SparseSpec) ->
         packed.extend(sizes)
         return _Passed(pattern, values, gather)
 
-    return pack_dense if isinstance(spec, DenseSpec) else pack_sparse
+    return pack
+
+
+def _refusal(index: int, spec: DenseSpec | SparseSpec, arg: object) -> TensorError:
+    wanted = f"argument {index} of a compiled region must be {spec}"
+    if isinstance(arg, SparseTensor):
+        given = f"a {arg.dtype} SparseTensor stored as {arg.format}"
+    elif isinstance(arg, Tensor):
+        given = f"a {arg.dtype} tensor of rank {arg.dim()} ({arg.layout})"
+    else:
+        return TensorError(f"{wanted}, not a {type(arg).__name__}")
+    return TensorError(f"{wanted} on the CPU, not {given} on {arg.device}")
 
 
 def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -164,7 +182,9 @@ def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], 
                 continue
             if indices is None or indices.element_size() * 8 != width:
                 given = "none" if indices is None else str(indices.dtype)
-                raise TensorError(f"level {level}: the kernel was compiled for int{width} {name}, the pattern has {given}")
+                raise TensorError(
+                    f"level {level}: the kernel was compiled for int{width} {name}, the pattern has {given}"
+                )
             head += (indices.data_ptr(), indices.numel())
     return tuple(head), tuple(pattern.level_sizes)
 
@@ -184,7 +204,7 @@ def _convert(
     return pattern, gather_values(values, gather, arg.fill), gather
 
 
-def gather_values(values: Tensor, gather: Tensor, fill: float | bool) -> Tensor:
+def gather_values(values: Tensor, gather: Tensor, fill: Fill) -> Tensor:
     """Returns `values[gather]` with the fill where `gather` is -1, flat."""
     if values.numel() == 0:
         return torch.full(gather.shape, fill, dtype=values.dtype)
@@ -201,7 +221,8 @@ def _sparse_result(
     index: int,
 ) -> SparseTensor:
     """Values for the kernel to write; in the argument's own order once `_scatter` has seen those of a converted one."""
-    assert isinstance(arg, SparseTensor) and isinstance(passed, _Passed)
+    assert isinstance(arg, SparseTensor)
+    assert isinstance(passed, _Passed)
     result = SparseTensor(arg.pattern, torch.empty(arg.values.shape, dtype=spec.dtype), fill=spec.fill)
     target = result.values
     if passed.gather is not None:
