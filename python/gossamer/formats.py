@@ -242,7 +242,7 @@ class Format:
         return self._prepended(extra, "batch" if self.batch_rank else "dense")
 
     def with_batch(self, count: int = 1) -> "Format":
-        """Returns the format with `count` more leading dimensions as `batch` levels, as torch's batched CSR has them."""
+        """Returns the format with `count` more leading dimensions as `batch` levels: torch's batched CSR."""
         return self._prepended(count, "batch")
 
     def without_batch(self) -> "Format":
@@ -321,13 +321,15 @@ def _check(dim_rank: int, levels: tuple[Level, ...]) -> None:
             raise FormatError(f"{where}: a {level.kind} level has no properties")
         if "soa" in level.props and level.kind != "singleton":
             raise FormatError(f"{where}: soa is a property of singleton levels only")
-        if level.kind == "batch" and (l and before != "batch" or level.expr != Expr(l)):
+        if level.kind == "batch" and ((l and before != "batch") or level.expr != Expr(l)):
             raise FormatError(f"{where}: batch levels are the leading ones, and each is a whole dimension, in order")
         if level.kind == "singleton" and before not in ("compressed", "loose_compressed", "singleton"):
             raise FormatError(
                 f"{where}: a singleton level follows a compressed(nonunique), loose_compressed or singleton level, "
                 f"not {before or 'nothing'}"
             )
+        if level.kind == "dense" and l and not levels[l - 1].is_unique:
+            raise FormatError(f"{where}: a dense level cannot follow a nonunique one")
         if level.kind == "structured":
             _check_structured(where, l, level, levels)
     if len({"soa" in level.props for level in levels if level.kind == "singleton"}) > 1:
@@ -356,58 +358,58 @@ def _check_dimension(name: str, exprs: list[Expr]) -> None:
     if ops == ["floordiv", "mod"] and exprs[0].block == exprs[1].block and exprs[0].block > 1:
         return
     raise FormatError(
-        f"dimension {name} is stored as [{', '.join(expr.text([name] * (expr.dim + 1)) for expr in exprs)}]; it must be "
-        f"stored once, as '{name}', or as '{name} floordiv c' and later '{name} mod c' with one c > 1"
+        f"dimension {name} is stored as [{', '.join(expr.text([name] * (expr.dim + 1)) for expr in exprs)}]; "
+        f"it must be stored once, as '{name}', or as '{name} floordiv c' and later '{name} mod c' with one c > 1"
     )
 
 
-def block_size(block: int | tuple[int, int], who: str) -> tuple[int, int]:
+def block_size(block: int | Sequence[int], who: str) -> tuple[int, int]:
     """Returns the (rows, columns) of a block given as one number or two.
 
     Raises:
         FormatError: It is neither, or not positive.
     """
-    pair = (block, block) if isinstance(block, int) else tuple(block) if isinstance(block, (tuple, list)) else ()
+    pair = (block, block) if isinstance(block, int) else tuple(block) if isinstance(block, Sequence) else ()
     if len(pair) != 2 or not all(isinstance(b, int) and not isinstance(b, bool) and b > 0 for b in pair):
         raise FormatError(f"{who}({block!r}): a block is a positive integer, or two: (rows, columns)")
-    return pair
+    return pair[0], pair[1]
 
 
-def _blocked(who: str, block: int | tuple[int, int], order: str, kinds: tuple[str, str]) -> Format:
+def _blocked(who: str, block: int | Sequence[int], order: tuple[int, int], kinds: tuple[str, str]) -> Format:
     """Two outer levels over blocks, in the order given, then the rows and the columns of the block."""
-    size = dict(zip("ij", block_size(block, who), strict=True))
+    size = block_size(block, who)
     # MLIR simplifies `d floordiv 1` to `d` and then finds no `mod`: a dimension in blocks of one is not split.
     outer = [
-        Level(k, Expr("ij".index(d), *(("floordiv", size[d]) if size[d] > 1 else ())))
-        for d, k in zip(order, kinds, strict=True)
+        Level(kind, Expr(d, "floordiv", size[d]) if size[d] > 1 else Expr(d))
+        for d, kind in zip(order, kinds, strict=True)
     ]
-    inner = [Level("dense", Expr("ij".index(d), "mod", size[d])) for d in "ij" if size[d] > 1]
+    inner = [Level("dense", Expr(d, "mod", size[d])) for d in (0, 1) if size[d] > 1]
     return Format.from_levels(2, outer + inner)
 
 
-def BSR(block: int | tuple[int, int]) -> Format:
+def BSR(block: int | Sequence[int]) -> Format:
     """Compressed rows of dense blocks, as torch's BSR; a block of one row or column is not a level of its own."""
-    return _blocked("BSR", block, "ij", ("dense", "compressed"))
+    return _blocked("BSR", block, (0, 1), ("dense", "compressed"))
 
 
-def BSC(block: int | tuple[int, int]) -> Format:
+def BSC(block: int | Sequence[int]) -> Format:
     """Compressed columns of dense blocks; inside a block rows come first, as in torch's BSC."""
-    return _blocked("BSC", block, "ji", ("dense", "compressed"))
+    return _blocked("BSC", block, (1, 0), ("dense", "compressed"))
 
 
-def DBSR(block: int | tuple[int, int]) -> Format:
+def DBSR(block: int | Sequence[int]) -> Format:
     """As BSR, but only block rows with something in them are stored."""
-    return _blocked("DBSR", block, "ij", ("compressed", "compressed"))
+    return _blocked("DBSR", block, (0, 1), ("compressed", "compressed"))
 
 
-def BlockELL(block: int | tuple[int, int]) -> Format:
+def BlockELL(block: int | Sequence[int]) -> Format:
     """Block rows of equal capacity: `loose_compressed`, whose positions are (begin, end) pairs.
 
     Block row r has the slots [r * width, (r + 1) * width), where width is the largest number of blocks in a row, and
     uses the first of them; the coordinates of the slots are the `index[rows, width]` of a count/index block list and
     `count[r] = end - begin`. Slots that are not used hold the fill.
     """
-    return _blocked("BlockELL", block, "ij", ("dense", "loose_compressed"))
+    return _blocked("BlockELL", block, (0, 1), ("dense", "loose_compressed"))
 
 
 def NM(n: int, m: int) -> Format:

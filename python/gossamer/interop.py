@@ -1,13 +1,12 @@
 """From and to torch's and scipy's sparse tensors, sharing their arrays."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gossamer.errors import FormatError, TensorError
-from gossamer.formats import BSC, BSR, CSC, CSR, Expr, Format, Level, coo_format, dense_levels
+from gossamer.formats import BSC, BSR, CSC, CSR, Expr, Format, coo_format, dense_levels
 from gossamer.pattern import Pattern
 from gossamer.tensor import SparseTensor
 
@@ -90,7 +89,7 @@ def to_torch(tensor: SparseTensor) -> Tensor:
     layout = _compressed_layout(base)
     if layout is None:
         raise TensorError(f"torch has no layout for {format}; {_torch_hint(format)}")
-    positions, coordinates = (arrays(format.outer - 1) for arrays in (pattern.positions, pattern.coordinates))
+    positions, coordinates = _last_arrays(pattern)
     values = tensor.values
     if layout in _BLOCKS:
         block = base.block or (1, 1)
@@ -133,7 +132,16 @@ def _compressed_layout(format: Format) -> torch.layout | None:
 
 
 def _stacked(pattern: Pattern, rank: int) -> Tensor:
-    return torch.stack([pattern.coordinates(l) for l in range(rank)]).long()
+    return torch.stack([array for array in map(pattern.coordinates, range(rank)) if array is not None]).long()
+
+
+def _last_arrays(pattern: Pattern) -> tuple[Tensor, Tensor]:
+    """The positions and coordinates of the one compressed level."""
+    level = pattern.format.outer - 1
+    positions, coordinates = pattern.positions(level), pattern.coordinates(level)
+    assert positions is not None
+    assert coordinates is not None
+    return positions, coordinates
 
 
 def _check_zero_fill(tensor: SparseTensor, who: str) -> None:
@@ -195,13 +203,11 @@ def to_scipy(tensor: SparseTensor) -> Any:
     layout = _compressed_layout(format) if not format.batch_rank else None
     if layout not in layouts:
         raise TensorError(f"scipy has no layout for {format}; convert it with .to(gs.CSR), or another of COO, CSC, BSR")
-    block = {"blocksize": format.block} if layout == torch.sparse_bsr else {}
+    block = {"blocksize": format.block or (1, 1)} if layout == torch.sparse_bsr else {}
     result = layouts[layout](tuple(tensor.shape), dtype=values.dtype, **block)
     # Set one by one: the constructor would copy index arrays to the narrowest dtype.
-    result.indptr, result.indices = (
-        _numpy(arrays(1), "indices") for arrays in (pattern.positions, pattern.coordinates)
-    )
-    result.data = values.reshape(-1, *format.block) if block else values
+    result.indptr, result.indices = (_numpy(array, "indices") for array in _last_arrays(pattern))
+    result.data = values.reshape(-1, *block["blocksize"]) if block else values
     result.has_canonical_format = True
     return result
 

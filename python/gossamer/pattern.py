@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from gossamer.errors import TensorError
 from gossamer.formats import Format
 
 Arrays = tuple[Tensor | None, ...]
@@ -37,6 +36,9 @@ class Pattern:
     format: Format
     shape: torch.Size
     level_sizes: tuple[int, ...]
+    _positions: Arrays
+    _coordinates: Arrays
+    _derived: dict[Any, Any]
 
     def __init__(
         self,
@@ -126,7 +128,9 @@ class Pattern:
         outer, batch = self.format.outer, self.format.batch_rank
         if not outer:
             return torch.Size(self.level_sizes)
-        nodes = self._coordinates[outer - 1].shape[-1]
+        last = self._coordinates[outer - 1]
+        assert last is not None
+        nodes = last.shape[-1]
         return torch.Size((*self.level_sizes[:batch], nodes, *self.level_sizes[outer:]))
 
     @cached_property
@@ -142,7 +146,7 @@ class Pattern:
     @cached_property
     def nnz(self) -> int:
         """Number of stored entries of the tensor, those of blocks included."""
-        from gossamer.convert import used_nodes
+        from gossamer.coordinates import used_nodes
 
         return used_nodes(self) * self.inner_size
 
@@ -172,7 +176,7 @@ class Pattern:
 
         All arrays are one-dimensional and contiguous. `batch` levels have become dense ones.
         """
-        from gossamer.convert import kernel_storage
+        from gossamer.batches import kernel_storage
 
         return self.derived("storage", lambda: kernel_storage(self))
 
@@ -181,7 +185,7 @@ class Pattern:
 
         The column of a slot that a loose_compressed level does not use is -1.
         """
-        from gossamer.convert import coordinates_of
+        from gossamer.coordinates import coordinates_of
 
         return coordinates_of(self)
 
@@ -257,4 +261,4 @@ def _width(arrays: Arrays) -> int:
 def _same(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None:
         return a is b
-    return a is b or (a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b)
+    return a is b or ((a.dtype, a.device, a.shape) == (b.dtype, b.device, b.shape) and torch.equal(a, b))

@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from gossamer.convert import node_index, unravel
+from gossamer.coordinates import node_index
 from gossamer.errors import TensorError
 from gossamer.formats import Format, Level
 from gossamer.pattern import Pattern
 from gossamer.validate import check_values
 
-Fill = bool | int | float | complex
+Fill = bool | int | float
 
 
 class SparseTensor:
@@ -182,6 +183,34 @@ class SparseTensor:
 
         return to_scipy(self)
 
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from gossamer.ops import dispatch
+
+        return dispatch(func, args, kwargs or {})
+
+    def __getattr__(self, name: str) -> Any:
+        """Methods of torch.Tensor, except those that change it in place."""
+        method = getattr(Tensor, name, None)
+        if name.startswith("_") or name.endswith("_") or not callable(method):
+            raise AttributeError(f"a SparseTensor has no attribute {name!r}; its values and to_dense() are tensors")
+        return partial(self._call, method)
+
+    def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        from gossamer.ops import dispatch
+
+        return dispatch(method, (self, *args), kwargs)
+
+    @property
+    def mT(self) -> "SparseTensor":
+        """The last two dimensions transposed: the same arrays in the transposed format (CSR becomes CSC)."""
+        return self.transpose(-2, -1)
+
+    @property
+    def T(self) -> "SparseTensor":
+        """The dimensions reversed, likewise."""
+        return self.permute(*reversed(range(self.ndim)))
+
     def detach(self) -> "SparseTensor":
         """Returns the tensor cut off from the graph of its values."""
         return SparseTensor._make(self.pattern, self.values.detach(), self.fill)
@@ -196,6 +225,24 @@ class SparseTensor:
         return self
 
 
+def _operator(name: str) -> Any:
+    method = getattr(Tensor, name)
+
+    def call(self: SparseTensor, *args: Any) -> Any:
+        return self._call(method, *args)
+
+    call.__name__ = name
+    return call
+
+
+_OPERATORS = """
+    neg invert abs add radd sub rsub mul rmul truediv rtruediv floordiv mod pow rpow matmul rmatmul and or xor
+    lt le gt ge getitem
+"""
+for _name in _OPERATORS.split():  # == and != compare objects, as hashing needs; torch.eq compares entries
+    setattr(SparseTensor, f"__{_name}__", _operator(f"__{_name}__"))
+
+
 def fill_of(dtype: torch.dtype, fill: Fill | None) -> Fill:
     """Returns the fill as a Python number of the kind of the dtype (None: zero).
 
@@ -203,22 +250,27 @@ def fill_of(dtype: torch.dtype, fill: Fill | None) -> Fill:
         TensorError: The dtype cannot hold it.
     """
     fill = 0 if fill is None else fill
-    if dtype == torch.bool and fill in (0, 1):
-        return bool(fill)
-    if dtype.is_floating_point:
+    if dtype.is_floating_point or dtype.is_complex:
         return float(fill)
-    if dtype.is_complex:
-        return complex(fill)
-    if dtype == torch.bool or fill != fill or abs(fill) == math.inf or fill != int(fill):
+    if not math.isfinite(fill) or int(fill) != fill or (dtype == torch.bool and fill not in (0, 1)):
         raise TensorError(f"a fill of {fill} is no value of {dtype}; convert the values to one that holds it")
-    return int(fill)
+    return bool(fill) if dtype == torch.bool else int(fill)
 
 
 def converted_fill(fill: Fill, dtype: torch.dtype) -> Fill:
-    """Returns the fill in another dtype, as the values are converted."""
-    if not dtype.is_floating_point and not dtype.is_complex and abs(fill) == math.inf:
-        return fill_of(dtype, bool(fill) if dtype == torch.bool else fill)
-    return torch.tensor(fill).to(dtype).item()
+    """Returns the fill in another dtype, as the values are converted.
+
+    Raises:
+        TensorError: The dtype cannot hold it.
+    """
+    return fill_of(
+        dtype,
+        bool(fill)
+        if dtype == torch.bool
+        else int(fill)
+        if math.isfinite(fill) and not dtype.is_floating_point
+        else fill,
+    )
 
 
 def level_view(dense: Tensor, format: Format) -> Tensor:

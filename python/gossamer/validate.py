@@ -154,7 +154,7 @@ def _check_coordinates(pattern: Pattern) -> None:
             parent = torch.arange(count, device=coordinates.device).repeat_interleave(level.n)
         _check_range(where, coordinates, sizes[l], used)
         if level.kind == "singleton":
-            assert parent is not None and same is not None
+            assert same is not None
         else:
             assert parent is not None
             same = parent[1:] == parent[:-1]
@@ -197,7 +197,8 @@ def _check_order(where: str, level: Level, coordinates: Tensor, same: Tensor) ->
     if level.is_unique and bool((wrong := (step == 0) & same).any()):
         at = _first(wrong)
         raise TensorError(
-            f"{where}: duplicate coordinate {int(coordinates[at])} at {_at(at, 1)}; sum the duplicates, or use a nonunique level"
+            f"{where}: duplicate coordinate {int(coordinates[at])} at {_at(at, 1)}; "
+            f"sum the duplicates, or use a nonunique level"
         )
     return same & (step == 0) if level.is_ordered else torch.zeros_like(same)
 
@@ -206,18 +207,14 @@ def _check_unordered(pattern: Pattern) -> None:
     """Duplicates that are not neighbours: possible where a level is not ordered."""
     if all(level.is_ordered for level in pattern.format.levels) or pattern.format.allows_duplicates:
         return
-    from gossamer.convert import node_index
+    from gossamer.coordinates import node_index, unravel
 
     index = node_index(pattern)
     index = index[index >= 0].sort().values
     if bool((same := index.diff() == 0).any()):
-        from gossamer.convert import unravel
-
         sizes = pattern.level_sizes[: pattern.format.outer]
         at = [int(c) for c in unravel(index[_first(same)], sizes)]
-        raise TensorError(
-            f"the coordinates {at} of the levels of {pattern.format} are stored twice, duplicates that the format forbids"
-        )
+        raise TensorError(f"the level coordinates {at} are stored twice, and {pattern.format} forbids duplicates")
 
 
 def check_values(pattern: Pattern, values: Tensor) -> None:

@@ -22,8 +22,8 @@ def view(pattern: Pattern, shape: Sequence[int]) -> Pattern:
     changeable = batch or pattern.format.leading
     if old_lead > changeable or math.prod(pattern.shape[:old_lead]) != math.prod(shape[:new_lead]):
         raise TensorError(
-            f"the shape {tuple(pattern.shape)}, stored as {pattern.format}, cannot be viewed as {shape}: only its first "
-            f"{changeable} dimensions are not stored sparsely, and their product must stay the same"
+            f"the shape {tuple(pattern.shape)}, stored as {pattern.format}, cannot be viewed as {shape}: "
+            f"only its first {changeable} dimensions are not stored sparsely, and their product must stay the same"
         )
     kind = "batch" if batch else "dense"
     kept_levels = (
