@@ -1,0 +1,387 @@
+"""What a decorated function does when it is called: store arguments sparsely, find the program that fits, run it."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_map, tree_unflatten
+
+from gossamer.errors import AnnotationError, TraceError, UnsupportedError
+from gossamer.execute import Warnings
+from gossamer.formats import Format
+from gossamer.frontend.program import Program, build
+from gossamer.frontend.trace import Leaf, Stored, is_tracing
+from gossamer.sparsify import sparsify
+from gossamer.tensor import SparseTensor, from_torch
+from gossamer.weights import sparse_parameters
+
+if TYPE_CHECKING:
+    from gossamer.jit import JitOptions
+
+
+@dataclass
+class Conversion:
+    """An argument that was stored anew in a call."""
+
+    name: str
+    what: str
+    milliseconds: float
+
+
+@dataclass
+class Call:
+    """What one call did; filled in when somebody asks (`explain`)."""
+
+    program: Program | None = None
+    leaves: list[Any] = field(default_factory=list)
+    conversions: list[Conversion] = field(default_factory=list)
+    was_traced: bool = False
+    milliseconds: float = 0.0
+
+
+class Engine:
+    """Compiles and runs one function or module.
+
+    Args:
+        target: The function or module.
+        signature: Its arguments, without self.
+        options: What `sparse_jit` was told.
+    """
+
+    def __init__(self, target: Callable[..., Any], signature: inspect.Signature, options: JitOptions):
+        self.target = target
+        self.signature = signature
+        self.options = options
+        self.warn = Warnings()
+        self.programs: dict[Any, list[Program]] = {}
+        self._state = _State(target) if isinstance(target, nn.Module) else None
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run on the arguments."""
+        if is_tracing():
+            return self._inline(args, kwargs)
+        return self.run(args, kwargs, None)
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None) -> Any:
+        """Run on the arguments, and write down in `call` what was done."""
+        program, leaves, shapes = self._prepare(args, kwargs, call)
+        start = time.perf_counter()
+        result = program(shapes, leaves)
+        if call is not None:
+            call.milliseconds = (time.perf_counter() - start) * 1e3
+        return result
+
+    def program(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Program:
+        """The program for these arguments, which may be on the meta device; nothing is run."""
+        return self._prepare(args, kwargs, None, runs=False)[0]
+
+    def _prepare(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None, runs: bool = True
+    ) -> tuple[Program, list[Any], list[torch.Size]]:
+        args, kwargs = self._stored(args, kwargs, call, runs)
+        values, spec = _flatten(args, kwargs)
+        key = [spec]
+        leaves: list[Any] = []
+        for value in values:
+            if isinstance(value, Tensor | _MetaSparse | SparseTensor):
+                leaves.append(value)
+                key.append(_leaf_key(value))
+            else:
+                key.append((type(value), value))
+        if self._state is not None:
+            leaves += self._state.tensors()
+            key.append(self._state.key(leaves[-self._state.count :] if self._state.count else []))
+        key.append(_mode_key())
+        shapes = [leaf.shape for leaf in leaves]
+        try:
+            fitting = self.programs.setdefault(tuple(key), [])
+        except TypeError:
+            raise self._unhashable(values) from None
+        program = next((program for program in fitting if program.fits(shapes)), None)
+        if program is None:
+            program = self._build(args, kwargs, values, spec, leaves, fitting, shapes)
+            if call is not None:
+                call.was_traced = True
+        if call is not None:
+            call.program, call.leaves = program, leaves
+        return program, leaves, shapes
+
+    # --- arguments
+
+    def _stored(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None, runs: bool
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with the annotated ones as SparseTensors."""
+        if not self.options.formats:
+            return args, kwargs
+        bound = self.signature.bind(*args, **kwargs)
+        for name, format in self.options.formats.items():
+            holder = _holder(bound, self.signature, name)
+            if holder is not None and holder.get(name) is not None:
+                holder[name] = tree_map(
+                    lambda value, name=name, format=format: self._store(name, value, format, call, runs),
+                    holder[name],
+                    is_leaf=lambda value: isinstance(value, SparseTensor),
+                )
+        return bound.args, bound.kwargs
+
+    def _store(self, name: str, value: Any, format: Format, call: Call | None, runs: bool) -> Any:
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            value = from_torch(value)
+        if not isinstance(value, Tensor | SparseTensor):
+            raise AnnotationError(
+                f"the argument {name!r} is annotated with {format} and must be a tensor, not a {type(value).__name__}"
+            )
+        fitted = format.for_rank(value.dim())
+        if isinstance(value, SparseTensor) and value.format == fitted:
+            return value
+        if value.device.type == "meta":
+            return _MetaSparse(value.shape, value.dtype, fitted, value.fill if isinstance(value, SparseTensor) else None)
+        start = time.perf_counter()
+        before = value
+        if isinstance(value, SparseTensor):
+            value = value.to(fitted)
+        else:
+            additive = value.is_floating_point() and bool((value == -torch.inf).any())
+            value = sparsify(value, fitted, fill=-torch.inf if additive else None)
+        if call is not None:
+            origin = f"from {before.format}" if isinstance(before, SparseTensor) else "from a dense tensor"
+            elapsed = (time.perf_counter() - start) * 1e3
+            call.conversions.append(Conversion(name, f"{origin} to {fitted}", elapsed))
+        return value
+
+    def _unhashable(self, values: Sequence[Any]) -> TraceError:
+        for value in values:
+            try:
+                hash(value)
+            except TypeError:
+                return TraceError(
+                    f"an argument of type {type(value).__name__} is neither a tensor, nor a container that torch's pytree "
+                    "knows, nor a hashable constant; pass tensors, numbers or strings instead"
+                )
+        raise AssertionError("all values are hashable")
+
+    # --- tracing
+
+    def _build(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        values: list[Any],
+        spec: Any,
+        leaves: list[Any],
+        fitting: list[Program],
+        shapes: list[torch.Size],
+    ) -> Program:
+        names = self._names(args, kwargs) + (self._state.names if self._state else [])
+        count = self._state.count if self._state else 0
+        described = [
+            _leaf(name, leaf, static=number >= len(leaves) - count)
+            for number, (name, leaf) in enumerate(zip(names, leaves, strict=True))
+        ]
+        slots = [number for number, value in enumerate(values) if isinstance(value, Tensor | SparseTensor | _MetaSparse)]
+        state, target = self._state, self.target
+
+        def call(tensors: list[Tensor]) -> Any:
+            filled = list(values)
+            for number, tensor in zip(slots, tensors, strict=False):
+                filled[number] = tensor
+            args, kwargs = _unflatten(filled, spec)
+            if state is None:
+                return target(*args, **kwargs)
+            return state.call(tensors[len(slots) :], args, kwargs)
+
+        program = build(call, described, self.options.backend, self.warn, self.options.fullgraph)
+        self._report_fallbacks(program)
+        if not program.fits(shapes):
+            # an empty tensor was traced as if it had some length, and the function asks
+            program.fits = lambda others, own=tuple(map(tuple, shapes)): tuple(map(tuple, others)) == own
+        fitting.append(program)
+        return program
+
+    def _report_fallbacks(self, program: Program) -> None:
+        if not program.fallbacks:
+            return
+        if self.options.fullgraph:
+            operation, reason = next(iter(program.fallbacks.items()))
+            raise UnsupportedError(f"fullgraph=True, but {operation} cannot be compiled: {reason}")
+        for operation, reason in program.fallbacks.items():
+            self.warn.once(operation, f"{operation} runs in PyTorch on dense tensors: {reason}")
+
+    def _names(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+        """What the user calls the tensors among the arguments."""
+        bound = self.signature.bind(*args, **kwargs)
+        pairs, _ = tree_flatten_with_path((bound.args, bound.kwargs), is_leaf=_is_leaf)
+        positional = list(bound.arguments)
+        names = []
+        for path, value in pairs:
+            if not isinstance(value, Tensor | SparseTensor | _MetaSparse):
+                continue
+            index = getattr(path[1], "idx", None)
+            if path[0].idx == 0 and index is not None and index < len(positional):
+                names.append(positional[index] + keystr(path[2:]))
+            else:
+                names.append(str(getattr(path[1], "key", keystr(path[1:]))) + keystr(path[2:]))
+        return names
+
+    def _inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A decorated function that is called while another one is traced becomes part of that one."""
+        from gossamer.annotation import annotate
+
+        if self.options.formats:
+            bound = self.signature.bind(*args, **kwargs)
+            for name, format in self.options.formats.items():
+                holder = _holder(bound, self.signature, name)
+                if holder is not None and isinstance(holder.get(name), Tensor):
+                    holder[name] = annotate(holder[name], format)
+            args, kwargs = bound.args, bound.kwargs
+        return self.target(*args, **kwargs)
+
+
+class _State:
+    """The parameters and buffers of a module, as leaves of its calls."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look again at which parameters, buffers and submodules there are."""
+        self.sparse = sparse_parameters(self.module)
+        hidden = {id(value) for _, _, p in self.sparse.values() for value in p.buffers()}
+        hidden |= {id(owner.parametrizations[leaf].original) for owner, leaf, _ in self.sparse.values()}
+        self.places: list[tuple[dict[str, Any], str]] = []
+        self.dense_names: list[str] = []
+        self.modules = list(self.module.modules())
+        for path, owner in self.module.named_modules(remove_duplicate=False):
+            for table in (owner._parameters, owner._buffers):
+                for name, value in table.items():
+                    if value is not None and id(value) not in hidden:
+                        self.places.append((table, name))
+                        self.dense_names.append(f"{path}.{name}" if path else name)
+        self.names = [*self.dense_names, *self.sparse]
+        self.count = len(self.names)
+        self._structure = [len(module._modules) for module in self.modules]
+
+    def tensors(self) -> list[Any]:
+        """The tensors, in the order of `names`."""
+        try:
+            dense = [table[name] for table, name in self.places]
+        except KeyError:
+            self.refresh()
+            return self.tensors()
+        return dense + [parametrization(owner.parametrizations[leaf].original) for owner, leaf, parametrization in self.sparse.values()]
+
+    def key(self, tensors: Sequence[Any]) -> Any:
+        """What code depends on: kinds of the tensors, and which modules are in training."""
+        kinds = tuple((t.dtype, t.device, t.shape, t.format if isinstance(t, SparseTensor) else None) for t in tensors)
+        return kinds, tuple(module.training for module in self.modules)
+
+    def call(self, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the module on other tensors, in trace."""
+        dense = dict(zip(self.dense_names, tensors, strict=False))
+        sparse = tensors[len(self.dense_names) :]
+        with contextlib.ExitStack() as stack:
+            for (_, _, parametrization), tensor in zip(self.sparse.values(), sparse, strict=True):
+                stack.enter_context(_stand_in(parametrization, tensor))
+            return torch.func.functional_call(self.module, dense, args, kwargs, tie_weights=False, strict=False)
+
+
+@contextlib.contextmanager
+def _stand_in(parametrization: nn.Module, tensor: Tensor) -> Iterator[None]:
+    """While this thread traces, the parametrization gives this tensor."""
+    original = parametrization.forward
+    parametrization.__dict__["forward"] = lambda values: tensor if is_tracing() else original(values)
+    try:
+        yield
+    finally:
+        del parametrization.__dict__["forward"]
+
+
+@dataclass(frozen=True)
+class _MetaSparse:
+    """A sparse argument without data, for `dump`."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    format: Format
+    given_fill: Any = None
+
+    @property
+    def fill(self) -> Any:
+        return (False if self.dtype == torch.bool else 0.0) if self.given_fill is None else self.given_fill
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("meta")
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+
+def _is_leaf(value: Any) -> bool:
+    return isinstance(value, SparseTensor)
+
+
+_SIMPLE = (Tensor, SparseTensor, _MetaSparse, int, float, bool, str, type(None), torch.dtype)
+
+
+def _flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
+    values = [*args, *kwargs.values()]
+    if all(isinstance(value, _SIMPLE) for value in values):
+        spec: Any = (len(args), tuple(kwargs))
+    else:
+        values, spec = tree_flatten((args, kwargs), is_leaf=_is_leaf)
+    for number, value in enumerate(values):
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            values[number] = from_torch(value)
+    return values, spec
+
+
+def _unflatten(values: list[Any], spec: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(spec, tuple):
+        count, names = spec
+        return tuple(values[:count]), dict(zip(names, values[count:], strict=True))
+    return tree_unflatten(values, spec)
+
+
+def _holder(bound: inspect.BoundArguments, signature: inspect.Signature, name: str) -> dict[str, Any] | None:
+    """The mapping that has the argument of this name: the arguments, or what **kwargs collected."""
+    if name in signature.parameters:
+        return bound.arguments
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            return bound.arguments.get(parameter.name)
+    return None
+
+
+def _leaf_key(value: Any) -> Any:
+    ones = tuple(size == 1 for size in value.shape)
+    if isinstance(value, Tensor):
+        return value.dtype, value.device, ones
+    if isinstance(value, _MetaSparse):
+        return value.dtype, value.format, value.fill, ones
+    pattern = value.pattern
+    return value.dtype, value.device, ones, value.format, value.fill, pattern.pos_width, pattern.crd_width
+
+
+def _mode_key() -> Any:
+    autocast = torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
+    dtypes = (torch.get_autocast_dtype("cpu"), torch.get_autocast_dtype("cuda")) if any(autocast) else ()
+    return torch.is_grad_enabled(), autocast, dtypes, torch.get_default_dtype()
+
+
+def _leaf(name: str, value: Any, static: bool) -> Leaf:
+    stored = None
+    if isinstance(value, SparseTensor):
+        stored = Stored(value.format, value.fill, value.pattern.pos_width, value.pattern.crd_width)
+    elif isinstance(value, _MetaSparse):
+        stored = Stored(value.format, value.fill, 32, 32)
+    return Leaf(name, tuple(value.shape), value.dtype, value.device, static, stored)

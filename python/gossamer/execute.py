@@ -1,0 +1,248 @@
+"""Run a region: by its compiled kernel, or (as an oracle, and for gradients) densely in PyTorch."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import fx
+
+from gossamer.errors import CompileError, FallbackWarning
+from gossamer.frontend.region import Region
+from gossamer.frontend.trace import Shapes
+from gossamer.pattern import Pattern
+from gossamer.tensor import SparseTensor
+
+ResultShapes = Callable[[Shapes], list[tuple[int, ...]]]
+Value = torch.Tensor | SparseTensor
+
+
+@dataclass
+class Warnings:
+    """Warns once per topic; belongs to one compiled function."""
+
+    said: dict[str, str] = field(default_factory=dict)
+
+    def once(self, topic: str, text: str) -> None:
+        """Issue a FallbackWarning unless the topic was warned about before."""
+        if topic not in self.said:
+            self.said[topic] = text
+            warnings.warn(text, FallbackWarning, stacklevel=2)
+
+
+class RegionKernel:
+    """What stands in a graph for a region.
+
+    Args:
+        region: the region.
+        shapes: gives the shapes of its results.
+        backend: "compiled", or "reference" to run it densely in PyTorch.
+        warn: where fallbacks are said.
+        fullgraph: whether a region that the compiler refuses is an error.
+    """
+
+    __name__ = "region"
+
+    def __init__(self, region: Region, shapes: ResultShapes, backend: str, warn: Warnings, fullgraph: bool):
+        self.region = region
+        self.backend = backend
+        self.compile_ms = 0.0
+        self.refused: str | None = None
+        self.compiled: dict[tuple[str | None, ...], Any] = {}
+        self._shapes = shapes
+        self._warn = warn
+        self._fullgraph = fullgraph
+        self._sparse = [number for number, i in enumerate(region.inputs) if i.stored is not None]
+
+    def __call__(self, leaves: Shapes, *inputs: Value) -> tuple[Value, ...]:
+        """Run on inputs as the region describes them.
+
+        Args:
+            leaves: the shapes of the leaves of the call.
+            inputs: tensors, or SparseTensors where the region has sparse inputs.
+
+        Returns:
+            The region's results, dense or sparse.
+        """
+        shapes = self._shapes(leaves)
+        if torch.is_grad_enabled() and any(i.requires_grad for i in inputs):
+            return self._differentiable(shapes, inputs)
+        return self.run(shapes, inputs)
+
+    def run(self, shapes: list[tuple[int, ...]], inputs: Sequence[Value]) -> tuple[Value, ...]:
+        """Run outside of autograd."""
+        kernel = self._kernel(inputs)
+        if kernel is None:
+            with torch.no_grad():
+                return self.run_densely(inputs)
+        wanted = [None if o.pattern_of is not None else s for o, s in zip(self.region.outputs, shapes, strict=True)]
+        results = kernel(inputs, wanted)
+        return tuple(
+            result if output.pattern_of is None else SparseTensor(result.pattern, result.values, output.fill)
+            for result, output in zip(results, self.region.outputs, strict=True)
+        )
+
+    def run_densely(self, inputs: Sequence[Value]) -> tuple[Value, ...]:
+        """Run in PyTorch with all entries; differentiable."""
+        dense = [i.to_dense() if isinstance(i, SparseTensor) else i for i in inputs]
+        results = self._dense(*dense)
+        return tuple(
+            result if output.pattern_of is None else sample(result, inputs[output.pattern_of].pattern, output.fill)
+            for result, output in zip(results, self.region.outputs, strict=True)
+        )
+
+    @cached_property
+    def _dense(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        graph = fx.Graph()
+        graph.output(graph.graph_copy(self.region.graph, {}))
+        for node in graph.nodes:
+            if node.target in _SAFE:
+                node.target = _SAFE[node.target]
+        return fx.GraphModule(torch.nn.Module(), graph)
+
+    def _kernel(self, inputs: Sequence[Value]) -> Any:
+        """The machine code for these formats; None where the region runs densely."""
+        if self.backend == "reference" or self.refused is not None:
+            return None
+        device = next((i.device for i in inputs if i.device.type != "cpu"), None)
+        if device is not None:
+            self._refuse(f"its tensors are on {device}, and only the CPU has kernels yet")
+            return None
+        encodings = [None] * len(inputs)
+        for number in self._sparse:
+            encodings[number] = encoding_of(inputs[number].pattern)
+        key = tuple(encodings)
+        if key not in self.compiled:
+            self._compile(key)
+        return self.compiled.get(key)
+
+    def _compile(self, encodings: tuple[str | None, ...]) -> None:
+        from gossamer.compiler.compile import compile_region
+
+        start = time.perf_counter()
+        try:
+            self.compiled[encodings] = compile_region(self.region.key(encodings), lambda: self.region.text(encodings))
+        except CompileError as error:
+            if self._fullgraph or "crashed" in str(error):
+                raise
+            self._refuse(str(error))
+        finally:
+            self.compile_ms += (time.perf_counter() - start) * 1e3
+
+    def _refuse(self, reason: str) -> None:
+        self.refused = reason
+        operations = ", ".join(dict.fromkeys(self.region.operations()))
+        self._warn.once(f"region {id(self)}", f"a region ({operations}) runs densely in PyTorch: {reason}")
+
+    def _differentiable(self, shapes: list[tuple[int, ...]], inputs: Sequence[Value]) -> tuple[Value, ...]:
+        self._warn.once(
+            "backward",
+            "gradients of compiled regions are computed densely in PyTorch from a second run; "
+            "there are no compiled backward kernels yet (use torch.no_grad() where no gradient is needed)",
+        )
+        tensors = [i.values if isinstance(i, SparseTensor) else i for i in inputs]
+        frames = [_Frame(i.pattern, i.fill) if isinstance(i, SparseTensor) else None for i in inputs]
+        results = _RegionFunction.apply(self, shapes, frames, *tensors)
+        return tuple(
+            result if output.pattern_of is None else SparseTensor(inputs[output.pattern_of].pattern, result, output.fill)
+            for result, output in zip(results, self.region.outputs, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """All of a SparseTensor but its values."""
+
+    pattern: Pattern
+    fill: float | int | bool
+
+
+def _framed(frames: Sequence[_Frame | None], tensors: Sequence[torch.Tensor]) -> list[Value]:
+    return [
+        tensor if frame is None else SparseTensor(frame.pattern, tensor, frame.fill)
+        for frame, tensor in zip(frames, tensors, strict=True)
+    ]
+
+
+def _flat(results: Sequence[Value]) -> tuple[torch.Tensor, ...]:
+    return tuple(result.values if isinstance(result, SparseTensor) else result for result in results)
+
+
+class _RegionFunction(torch.autograd.Function):
+    """The kernel forwards; backwards a dense run of the region under autograd, to any order."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: RegionKernel, shapes: Any, frames: Any, *tensors: torch.Tensor) -> Any:
+        ctx.kernel, ctx.frames = kernel, frames
+        ctx.save_for_backward(*tensors)
+        results = _flat(kernel.run(shapes, _framed(frames, [tensor.detach() for tensor in tensors])))
+        ctx.mark_non_differentiable(*(result for result in results if not result.is_floating_point()))
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        again = torch.is_grad_enabled()  # somebody wants the gradient of the gradient
+        tensors = ctx.saved_tensors
+        wanted = [number for number, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
+        with torch.enable_grad():
+            if not again:
+                tensors = [tensor.detach() for tensor in tensors]
+                for number in wanted:
+                    tensors[number].requires_grad_()
+            results = _flat(ctx.kernel.run_densely(_framed(ctx.frames, tensors)))
+            pairs = [(r, d) for r, d in zip(results, gradients, strict=True) if r.requires_grad and d is not None]
+            found = torch.autograd.grad(
+                [r for r, _ in pairs],
+                [tensors[number] for number in wanted],
+                [d for _, d in pairs],
+                create_graph=again,
+                allow_unused=True,
+            )
+        by_input = dict(zip(wanted, found, strict=True))
+        return None, None, None, *(by_input.get(number) for number in range(len(tensors)))
+
+
+def encoding_of(pattern: Pattern) -> str:
+    """The encoding of a pattern as kernels see it, index widths included."""
+    return pattern.derived(
+        "kernel encoding", lambda: pattern.kernel_format.encoding(pattern.pos_width, pattern.crd_width)
+    )
+
+
+def sample(dense: torch.Tensor, pattern: Pattern, fill: float | int | bool) -> SparseTensor:
+    """The entries of a dense tensor at a pattern's positions; differentiable."""
+    index = pattern.coo()
+    values = dense[tuple(index.clamp(min=0))]
+    if bool((index[:1] < 0).any()):  # slots that are not used
+        values = values.masked_fill(index[0] < 0, fill)
+    return SparseTensor(pattern, values.reshape(pattern.values_shape), fill)
+
+
+def _masked_rows(x: torch.Tensor, dim: int) -> torch.Tensor:
+    return (x == -math.inf).all(dim, keepdim=True)
+
+
+def safe_softmax(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """Softmax that gives 0, with gradient 0, where all entries are -inf."""
+    if not x.size(dim):
+        return torch.softmax(x, dim)
+    nothing = _masked_rows(x, dim)
+    return torch.softmax(x.masked_fill(nothing, 0.0), dim).masked_fill(nothing, 0.0)
+
+
+def safe_log_softmax(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """Likewise -inf where all entries are -inf."""
+    if not x.size(dim):
+        return torch.log_softmax(x, dim)
+    nothing = _masked_rows(x, dim)
+    return torch.log_softmax(x.masked_fill(nothing, 0.0), dim).masked_fill(nothing, -math.inf)
+
+
+_SAFE = {torch.ops.aten.softmax.int: safe_softmax, torch.ops.aten.log_softmax.int: safe_log_softmax}
+

@@ -1,0 +1,112 @@
+"""From dense ``linalg`` to the text that goes to the C++ side: encodings on the arguments.
+
+Bodies stay dense. A sparse argument is seen through ``gossamer.convert``; a result that stays sparse goes through
+``gossamer.sample``, which names the argument whose pattern it is stored on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .importer import _torch_mlir, main_function
+
+# torch-mlir's LLVM 24 refuses encodings on i1, MLIR 22 takes them: until they are text, bools are ui8, which no
+# other tensor is (linalg's integers are signless)
+_BOOL_STAND_IN = "ui8"
+
+if TYPE_CHECKING:
+    from torch_mlir import ir
+
+
+@dataclass(frozen=True)
+class ArgumentEncoding:
+    """How an argument is stored: the ``#sparse_tensor.encoding<...>`` text and the value that is not stored."""
+
+    encoding: str
+    fill: float | int | bool
+
+
+def annotate(module: ir.Module, arguments: Sequence[ArgumentEncoding | None], results: Sequence[int | None]) -> str:
+    """Attach encodings and print: the hand-off text.
+
+    Args:
+        module: dense, with one function ``@main``; it is changed.
+        arguments: per argument its encoding, or None for a dense one.
+        results: per result the argument on whose pattern it is stored, or None for a dense one.
+
+    Returns:
+        The module's text, for MLIR 22.
+    """
+    mlir = _torch_mlir()
+    function = main_function(module)
+    block = function.regions[0].blocks[0]
+    terminator = list(block.operations)[-1].operation
+    with module.context, mlir.ir.Location.unknown():
+        converted = _convert_arguments(block, arguments)
+        returned = _sample_results(block, terminator, results)
+        inputs = [argument.type for argument in block.arguments]
+        function.attributes["function_type"] = mlir.ir.TypeAttr.get(
+            mlir.ir.FunctionType.get(inputs, [value.type for value in returned])
+        )
+        function.attributes["arg_attrs"] = mlir.ir.ArrayAttr.get(
+            [mlir.ir.DictAttr.get({"gossamer.fill": fill} if fill is not None else {}) for fill in converted]
+        )
+    module.operation.verify()
+    return str(module).replace(f"x{_BOOL_STAND_IN}, #", "xi1, #")
+
+
+def _convert_arguments(
+    block: ir.Block, encodings: Sequence[ArgumentEncoding | None]
+) -> list[ir.Attribute | None]:
+    """Type the arguments and put a conversion at the top for each sparse one; returns the fills as attributes."""
+    mlir = _torch_mlir()
+    fills: list[ir.Attribute | None] = []
+    insertion = mlir.ir.InsertionPoint.at_block_begin(block)
+    for argument, encoding in zip(block.arguments, encodings, strict=True):
+        if encoding is None:
+            fills.append(None)
+            continue
+        dense = mlir.ir.RankedTensorType(argument.type)
+        fill = _fill_attribute(dense.element_type, encoding.fill)
+        fills.append(fill)
+        attribute = mlir.ir.Attribute.parse(encoding.encoding)
+        with insertion:
+            convert = mlir.ir.Operation.create(
+                "gossamer.convert", results=[dense], operands=[argument], attributes={"fill": fill}
+            )
+        argument.replace_all_uses_except(convert.results[0], convert)
+        argument.set_type(_encoded(dense.shape, dense.element_type, attribute))
+    return fills
+
+
+def _sample_results(block: ir.Block, terminator: ir.Operation, results: Sequence[int | None]) -> list[ir.Value]:
+    """Store the results that stay sparse on the pattern of their argument; returns all results."""
+    mlir = _torch_mlir()
+    for number, argument in enumerate(results):
+        if argument is None:
+            continue
+        dense = terminator.operands[number]
+        pattern = block.arguments[argument]
+        shape = mlir.ir.RankedTensorType(pattern.type)
+        element = mlir.ir.RankedTensorType(dense.type).element_type
+        sparse = _encoded(shape.shape, element, shape.encoding)
+        with mlir.ir.InsertionPoint(terminator):
+            sample = mlir.ir.Operation.create("gossamer.sample", results=[sparse], operands=[dense, pattern])
+        terminator.operands[number] = sample.results[0]
+    return list(terminator.operands)
+
+
+def _encoded(shape: Sequence[int], element: ir.Type, encoding: ir.Attribute) -> ir.Type:
+    ir = _torch_mlir().ir
+    if isinstance(element, ir.IntegerType) and element.width == 1:
+        element = ir.Type.parse(_BOOL_STAND_IN)
+    return ir.RankedTensorType.get(shape, element, encoding)
+
+
+def _fill_attribute(element: ir.Type, fill: float | int | bool) -> ir.Attribute:
+    ir = _torch_mlir().ir
+    if isinstance(element, ir.IntegerType):
+        return ir.BoolAttr.get(bool(fill)) if element.width == 1 else ir.IntegerAttr.get(element, int(fill))
+    return ir.FloatAttr.get(element, float(fill))

@@ -1,0 +1,115 @@
+"""One operation for every product of two tensors: ``contract(a, b, "bhsd,bhtd->bhst")``.
+
+Matrix products reach us as matmul, linear, einsum, bmm, ... with transposes and unsqueezes around them. In a
+region all of them become this one operation, and the views around it go into its equation, so that exactly one
+``linalg.generic`` comes out, whatever the orientation.
+
+A dim of size 1 whose label has another size elsewhere is broadcast, as in ``torch.einsum``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from . import graph as g
+
+aten = torch.ops.aten
+BATCH = "abcdefghij"
+
+
+def contract(a: torch.Tensor, b: torch.Tensor, equation: str) -> torch.Tensor:
+    """The product of ``a`` and ``b`` summed over the labels that the result lacks; ``result_type`` of the two.
+
+    Also works on fake tensors, where it computes the shape only (and so puts no operations on a trace).
+    """
+    if isinstance(a, g.FakeTensor):
+        dtype = torch.promote_types(a.dtype, b.dtype)
+        return torch.empty(_result_shape(a, b, equation), dtype=dtype, device=a.device)
+    return torch.einsum(equation, a, b)
+
+
+def parse(equation: str) -> tuple[str, str, str]:
+    """``"ij,jk->ik"`` as ``("ij", "jk", "ik")``."""
+    operands, out = equation.split("->")
+    a, b = operands.split(",")
+    return a, b, out
+
+
+def matmul_equation(a_rank: int, b_rank: int) -> str:
+    """The equation of ``torch.matmul`` for operands of these ranks (1-D operands included)."""
+    batch = BATCH[: max(a_rank, b_rank, 2) - 2]
+    a = "k" if a_rank == 1 else batch[len(batch) - (a_rank - 2) :] + "mk"
+    b = "k" if b_rank == 1 else batch[len(batch) - (b_rank - 2) :] + "kn"
+    out = batch + ("m" if a_rank > 1 else "") + ("n" if b_rank > 1 else "")
+    return f"{a},{b}->{out}"
+
+
+def _result_shape(a: torch.Tensor, b: torch.Tensor, equation: str) -> list[int | torch.SymInt]:
+    a_labels, b_labels, out = parse(equation)
+    sizes: dict[str, int | torch.SymInt] = {}
+    for labels, tensor in ((a_labels, a), (b_labels, b)):
+        for label, dim in zip(labels, tensor.shape, strict=True):
+            if label in sizes and not _is_one(dim):
+                torch._check(_is_one(sizes[label]) or sizes[label] == dim, lambda: f"sizes of {label} differ")
+            if label not in sizes or _is_one(sizes[label]):
+                sizes[label] = dim
+    return [sizes[label] for label in out]
+
+
+def _is_one(dim: int | torch.SymInt) -> bool:
+    return isinstance(dim, int) and dim == 1
+
+
+def fold_views(graph: fx.Graph) -> None:
+    """Put the transposes, permutes and unsqueezes that feed a ``contract`` into its equation."""
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target is contract:
+            while any(_fold_one(node, operand) for operand in (0, 1)):
+                pass
+    g.prune(graph)
+
+
+def _fold_one(node: fx.Node, operand: int) -> bool:
+    view = node.args[operand]
+    if not isinstance(view, fx.Node) or view.op != "call_function":
+        return False
+    labels = list(parse(node.args[2]))
+    kept = _labels_before(view, labels[operand])
+    if kept is None:
+        return False
+    dropped = set(labels[operand]) - set(kept)
+    # the result's dim of a dropped label must still be there in the other operand
+    if any(label in labels[2] and label not in labels[1 - operand] for label in dropped):
+        return False
+    labels[operand] = kept
+    args = list(node.args)
+    args[operand], args[2] = view.args[0], f"{labels[0]},{labels[1]}->{labels[2]}"
+    node.args = tuple(args)
+    return True
+
+
+def _labels_before(view: fx.Node, labels: str) -> str | None:
+    """The labels that the view's own operand must carry for its result to carry ``labels``; None if it is no view."""
+    rank = len(labels)
+    if view.target in (aten.mT.default, aten.t.default, aten.numpy_T.default):
+        order = list(range(rank))
+        if view.target is aten.numpy_T.default:
+            order.reverse()
+        elif rank >= 2:
+            order[-1], order[-2] = order[-2], order[-1]
+    elif view.target is aten.transpose.int:
+        order = list(range(rank))
+        i, j = view.args[1] % rank, view.args[2] % rank
+        order[i], order[j] = order[j], order[i]
+    elif view.target is aten.permute.default:
+        order = [dim % rank for dim in view.args[1]]
+    elif view.target is aten.unsqueeze.default:
+        dim = view.args[1] % rank
+        return labels[:dim] + labels[dim + 1 :]
+    else:
+        return None
+    before = [""] * rank
+    for new, old in enumerate(order):
+        before[old] = labels[new]
+    return "".join(before)

@@ -1,0 +1,370 @@
+"""Which values of a graph are sparse, on which pattern, and what their entries that are not stored are worth.
+
+A value is sparse *on* a source (an input, or the result of ``gs.annotate``) when all its entries outside of that
+pattern are one number, the fill. The fill of a pointwise operation is found by running it: sparse operands at their
+fill, dense operands at a handful of values; if all results agree, that is the fill. So ``mul`` by a dense tensor
+keeps 0, ``add`` keeps -inf, and ``masked_fill(scores, ~mask, c)`` has the fill c.
+
+Numbers of at most ``MASKING`` (and the lowest of their dtype) count as -inf, as models write them for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from gossamer.formats import Format
+
+from . import graph as g
+from .contract import contract
+from .decompose import Refused, decompose, has_decomposition
+from .graph import aten
+from .marker import ANNOTATE
+from .trace import Constant, Leaf, Stored
+
+Fill = float | int | bool
+
+MASKING = -1e9
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A sparse value.
+
+    Attributes:
+        source: the node that brings the pattern.
+        dims: for each dim of the value the source's dim that it runs along, None where the pattern is broadcast.
+        fill: what is not stored.
+    """
+
+    source: fx.Node
+    dims: tuple[int | None, ...]
+    fill: Fill
+
+
+@dataclass
+class Analysis:
+    """What ``analyze`` found.
+
+    Attributes:
+        sources: the nodes that hold a SparseTensor at run time, and how it is stored.
+        sparse: every sparse value, the sources included.
+        touched: operations that belong in a region: they compute on sparse operands.
+        fallbacks: operations that have to run in PyTorch on dense tensors though an operand is sparse, and why.
+    """
+
+    sources: dict[fx.Node, Stored] = field(default_factory=dict)
+    sparse: dict[fx.Node, Sparse] = field(default_factory=dict)
+    touched: set[fx.Node] = field(default_factory=set)
+    fallbacks: dict[fx.Node, str] = field(default_factory=dict)
+
+
+def analyze(graph: fx.Graph, leaves: Sequence[Leaf]) -> Analysis:
+    """Walk the graph in order. Composite operations with a sparse operand are decomposed on the way, in place.
+
+    Args:
+        graph: normalized; the placeholders after the first stand for ``leaves``.
+        leaves: what the placeholders hold.
+    """
+    found = Analysis()
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"][1:]
+    for node, leaf in zip(placeholders, leaves, strict=True):
+        if leaf.stored is not None:
+            add_source(found, node, leaf.stored)
+    node = next(iter(graph.nodes))
+    while node.op != "root":
+        node = _visit(graph, node, found)
+    return found
+
+
+def add_source(found: Analysis, node: fx.Node, stored: Stored) -> None:
+    """Note that ``node`` is a SparseTensor at run time."""
+    found.sources[node] = stored
+    dims = tuple(None if g.is_one(size) else dim for dim, size in enumerate(g.value(node).shape))
+    found.sparse[node] = Sparse(node, dims, stored.fill)
+
+
+def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
+    """Classify one node; returns the node to go on with."""
+    if node.op != "call_function":
+        return node.next
+    if node.target is ANNOTATE:
+        _visit_annotate(node, found)
+        return node.next
+    if not any(arg in found.sparse for arg in node.all_input_nodes):
+        return node.next
+    if _is_identity(node):
+        following = node.next
+        node.replace_all_uses_with(node.args[0])
+        graph.erase_node(node)
+        return following
+    if has_decomposition(node):
+        before = node.prev
+        try:
+            decompose(graph, node)
+        except Refused as refusal:
+            found.fallbacks[node] = str(refusal)
+            return node.next
+        return before.next
+    try:
+        _classify(graph, node, found)
+    except Refused as refusal:
+        found.fallbacks[node] = str(refusal)
+    return node.next
+
+
+def _visit_annotate(node: fx.Node, found: Analysis) -> None:
+    value = g.value(node)
+    fmt = Format(node.args[1]).for_rank(value.dim())
+    operand = found.sparse.get(node.args[0])
+    fill = operand.fill if operand is not None and operand.fill == -math.inf else False if value.dtype == torch.bool else 0
+    widths = 64 if any(level.is_sparse for level in fmt.levels) else 0
+    add_source(found, node, Stored(fmt, fill, widths, widths))
+
+
+def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
+    operands = [found.sparse[arg] for arg in node.all_input_nodes if arg in found.sparse]
+    if node.args and node.args[0] in found.sources and (stored := _leading_view(node, found.sources[node.args[0]])):
+        add_source(found, node, stored)
+        return
+    if not g.is_tensor(node):
+        raise Refused("it does not give one tensor")
+    if any(isinstance(value, torch.SymInt) for value in map(g.value, node.all_input_nodes)) and not _is_view(node):
+        raise Refused("one of its arguments is a size that may change from call to call")
+    if node.target in _STRUCTURE:
+        found.sparse[node] = _structure(node, found.sparse[node.args[0]])
+    elif node.target is contract:
+        _require_zero(operands, "a product")
+    elif node.target in _SOFTMAX:
+        found.sparse[node] = _softmax(node, operands[0])
+    elif node.target in _REDUCTIONS:
+        _require_fill(operands, _REDUCTIONS[node.target])
+    elif is_pointwise(node):
+        found.sparse[node] = _pointwise(node, found)
+        if counts_as_masked(found.sparse[node].fill, g.value(node).dtype):
+            _mask_with_infinity(graph, node, found)
+    else:
+        raise Refused("there is no sparse form of it")
+    found.touched.add(node)
+
+
+_SOFTMAX = {aten.softmax.int: 0.0, aten.log_softmax.int: -math.inf}
+_REDUCTIONS = {
+    aten.sum.default: 0, aten.sum.dim_IntList: 0, aten.mean.default: 0, aten.mean.dim: 0, aten.amax.default: -math.inf,
+}  # fmt: skip
+
+
+def _require_zero(operands: Sequence[Sparse], what: str) -> None:
+    for operand in operands:
+        if operand.fill != 0:
+            raise Refused(f"{what} needs entries that are not stored to be 0, they are {operand.fill}")
+
+
+def _require_fill(operands: Sequence[Sparse], fill: float) -> None:
+    if operands[0].fill != fill:
+        raise Refused(f"it needs entries that are not stored to be {fill}, they are {operands[0].fill}")
+
+
+def _softmax(node: fx.Node, operand: Sparse) -> Sparse:
+    if operand.fill != -math.inf:
+        raise Refused(
+            f"what is not stored counts as {operand.fill} here and would take part; mask the scores with -inf instead"
+        )
+    return replace(operand, fill=_SOFTMAX[node.target])
+
+
+# --- pointwise ---------------------------------------------------------------------------------------------------
+
+_POINTWISE = {
+    aten.masked_fill.Scalar, aten.masked_fill.Tensor, aten.where.self, aten.where.ScalarSelf, aten.where.ScalarOther,
+    aten.where.Scalar, aten.to.dtype, aten._to_copy.default, aten.clone.default, aten.detach.default,
+    aten.contiguous.default, aten.gelu.default, aten.silu.default, aten.softplus.default, aten.relu6.default,
+    aten.dropout.default, aten.type_as.default, aten.square.default, aten.float_power.Tensor_Scalar,
+}  # fmt: skip
+_PROBES = {
+    "bool": [False, True],
+    "int": [-3, -1, 1, 2, 5],
+    "float": [-3.1, -1.0, -0.5, 0.25, 1.0, 2.7],
+}
+
+
+def is_pointwise(node: fx.Node) -> bool:
+    """Whether every entry of the result depends on the same entry of the operands only, broadcast included."""
+    if node.target is aten.dropout.default:
+        return not node.args[2]
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
+        return False
+    if torch.Tag.nondeterministic_seeded in target.tags:
+        return False
+    return target in _POINTWISE or torch.Tag.pointwise in target.tags
+
+
+def _pointwise(node: fx.Node, found: Analysis) -> Sparse:
+    """The result is sparse on the first source outside of whose pattern it is constant, whatever the rest holds."""
+    rank = g.value(node).dim()
+    operands = {arg: _aligned(found.sparse[arg], rank) for arg in node.all_input_nodes if arg in found.sparse}
+    for chosen in dict.fromkeys((operand.source, operand.dims) for operand in operands.values()):
+        at_fill = {arg: op.fill for arg, op in operands.items() if (op.source, op.dims) == chosen}
+        fill = _fill_of(node, at_fill)
+        if fill is not None:
+            return Sparse(*chosen, fill)
+    if len({(operand.source, operand.dims) for operand in operands.values()}) > 1:
+        raise Refused("its operands are stored on different patterns")
+    fills = ", ".join(str(operand.fill) for operand in operands.values())
+    raise Refused(f"where nothing is stored (the value there is {fills}) its result would be dense")
+
+
+def _aligned(operand: Sparse, rank: int) -> Sparse:
+    return replace(operand, dims=(None,) * (rank - len(operand.dims)) + operand.dims)
+
+
+def _fill_of(node: fx.Node, at_fill: dict[fx.Node, Fill]) -> Fill | None:
+    """The result where the given operands are at their fill; None if it depends on the other operands."""
+    others = [arg for arg in g.tensor_args(node) if arg not in at_fill]
+    samples: dict[fx.Node, torch.Tensor] = {}
+    for axis, arg in enumerate(others):
+        dtype = g.value(arg).dtype
+        kind = "bool" if dtype == torch.bool else "float" if dtype.is_floating_point else "int"
+        probes = torch.tensor(_PROBES[kind], dtype=dtype)
+        samples[arg] = probes.reshape([-1 if i == axis else 1 for i in range(len(others))])
+    for arg in others:
+        if (constant := constant_of(arg)) is not None:
+            samples[arg] = torch.full([1] * len(others), constant, dtype=g.value(arg).dtype)
+    for arg, fill in at_fill.items():
+        samples[arg] = torch.full([1] * len(others), fill, dtype=g.value(arg).dtype)
+    try:
+        args, kwargs = fx.map_arg((node.args, node.kwargs), samples.__getitem__)
+        kwargs = {key: torch.device("cpu") if key == "device" else value for key, value in kwargs.items()}
+        results = node.target(*args, **kwargs).flatten()
+    except Exception as error:
+        raise Refused(f"it cannot be evaluated on single entries ({type(error).__name__}: {error})") from error
+    if results.isnan().any() or not (results == results[0]).all():
+        return None
+    return results[0].item()
+
+
+def counts_as_masked(fill: Fill, dtype: torch.dtype) -> bool:
+    """Whether a finite number stands for -inf."""
+    if not dtype.is_floating_point or isinstance(fill, bool) or math.isinf(fill):
+        return False
+    return fill <= MASKING or fill == torch.finfo(dtype).min
+
+
+def _mask_with_infinity(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
+    """Make a finite masking number what it stands for, so that all that follows sees -inf."""
+    dtype = g.value(node).dtype
+    if node.target in (aten.masked_fill.Scalar, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar):
+        node.args = tuple(
+            -math.inf if isinstance(arg, float | int) and counts_as_masked(arg, dtype) else arg for arg in node.args
+        )
+        found.sparse[node] = replace(found.sparse[node], fill=-math.inf)
+        return
+    mode = g.fake_mode(graph)
+    users = list(node.users)
+    with graph.inserting_before(node.next):
+        low = g.emit(graph, aten.le.Scalar, node, max(MASKING, torch.finfo(dtype).min), mode=mode)
+        masked = g.emit(graph, aten.masked_fill.Scalar, node, low, -math.inf, mode=mode)
+    for user in users:
+        user.replace_input_with(node, masked)
+
+
+def constant_of(node: fx.Node) -> Fill | None:
+    """The number that all entries of a dense node are, if the graph says it."""
+    if isinstance(node.target, Constant):
+        return node.target.tensor.flatten()[0].item() if node.target.tensor.numel() == 1 else None
+    if node.target in _UNIFORM:
+        number = _UNIFORM[node.target]
+        value = node.args[number] if isinstance(number, int) and number >= 0 else number == "one"
+        return value if isinstance(value, float | int | bool) else None
+    if node.target in _SAME_NUMBER:
+        return constant_of(node.args[0])
+    return None
+
+
+_UNIFORM = {
+    aten.full.default: 1, aten.full_like.default: 1, aten.new_full.default: 2, aten.scalar_tensor.default: 0,
+    aten.zeros.default: "zero", aten.zeros_like.default: "zero", aten.new_zeros.default: "zero",
+    aten.ones.default: "one", aten.ones_like.default: "one", aten.new_ones.default: "one",
+}  # fmt: skip
+_SAME_NUMBER = {
+    aten.lift_fresh_copy.default, aten.lift_fresh.default, aten.to.dtype, aten.detach.default, aten.expand.default,
+    aten.alias.default, aten.clone.default,
+}  # fmt: skip
+
+
+# --- views ---------------------------------------------------------------------------------------------------------
+
+_STRUCTURE = {
+    aten.transpose.int, aten.mT.default, aten.t.default, aten.permute.default, aten.unsqueeze.default,
+    aten.expand.default, aten.numpy_T.default, aten.swapaxes.default,
+}  # fmt: skip
+_RESHAPES = {
+    aten.reshape.default, aten.unsqueeze.default, aten.unflatten.int, aten.flatten.using_ints, aten.squeeze.dim,
+    aten.squeeze.dims, aten.squeeze.default,
+}  # fmt: skip
+_IDENTITIES = {
+    aten.slice.Tensor, aten.expand.default, aten.reshape.default, aten.to.dtype, aten._to_copy.default,
+    aten.contiguous.default, aten.clone.default, aten.alias.default, aten.lift_fresh.default, aten.type_as.default,
+    aten.expand_as.default, aten.view_as.default, aten.flatten.using_ints, aten.squeeze.dim, aten.squeeze.dims,
+    aten.squeeze.default, aten.to.device, aten.to.dtype_layout, aten.to.other,
+}  # fmt: skip
+
+
+def _is_view(node: fx.Node) -> bool:
+    return node.target in _STRUCTURE
+
+
+def _is_identity(node: fx.Node) -> bool:
+    """Whether the node gives its first argument, as far as values, shape, dtype and device go."""
+    if node.target is aten.dropout.default:
+        return not node.args[2]
+    if node.target not in _IDENTITIES or not node.args:
+        return False
+    before, after = g.value(node.args[0]), g.value(node)
+    return (before.dtype, before.device) == (after.dtype, after.device) and g.same_shape(before, after)
+
+
+def _leading_view(node: fx.Node, stored: Stored) -> Stored | None:
+    """How the node's result is stored if a SparseTensor can give it by relabelling its leading dense dims."""
+    if node.target is aten.detach.default:
+        return stored
+    if node.target not in _RESHAPES:
+        return None
+    before, after = g.value(node.args[0]), g.value(node)
+    kept = before.dim() - stored.format.leading
+    if after.dim() < kept or not g.same_sizes(before.shape[before.dim() - kept :], after.shape[after.dim() - kept :], before):
+        return None
+    return replace(stored, format=_with_rank(stored.format, after.dim()))
+
+
+def _with_rank(fmt: Format, rank: int) -> Format:
+    """The format with another number of leading dense dims."""
+    lead = fmt.leading
+    if lead == fmt.lvl_rank:
+        lead -= 1
+    levels = [replace(level, expr=replace(level.expr, dim=level.expr.dim - lead)) for level in fmt.levels[lead:]]
+    return Format.from_levels(fmt.dim_rank - lead, levels).for_rank(rank)
+
+
+def _structure(node: fx.Node, operand: Sparse) -> Sparse:
+    """Dims of the operand in the result's order."""
+    dims = list(operand.dims)
+    rank = len(dims)
+    if node.target is aten.unsqueeze.default:
+        dims.insert(node.args[1] % (rank + 1), None)
+    elif node.target is aten.expand.default:
+        dims = [None] * (g.value(node).dim() - rank) + dims
+    elif node.target is aten.permute.default:
+        dims = [dims[d] for d in node.args[1]]
+    elif node.target is aten.numpy_T.default:
+        dims.reverse()
+    elif rank >= 2:
+        i, j = (node.args[1], node.args[2]) if len(node.args) == 3 else (-1, -2)
+        dims[i], dims[j] = dims[j], dims[i]
+    return replace(operand, dims=tuple(dims))

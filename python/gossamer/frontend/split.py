@@ -1,0 +1,259 @@
+"""Take the groups out of a graph: each becomes a ``Region``, and a call of it in the graph that is left.
+
+What is left runs in PyTorch. Where a value is a SparseTensor at run time, views of leading dims are left to it, and any
+other operation outside of a region gets it dense.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy
+import torch
+from torch import fx
+
+from gossamer.sparsify import sparsify
+from gossamer.tensor import SparseTensor
+
+from . import graph as g
+from .contract import fold_views
+from .cut import Group
+from .fills import Analysis
+from .graph import aten
+from .marker import ANNOTATE
+from .reach import ordered
+from .region import Region, RegionInput, RegionOutput
+from .trace import Shapes, Stored, Trace
+
+
+@dataclass
+class Split:
+    """The graph that is left, and its regions.
+
+    Attributes:
+        graph: takes the list of leaf shapes, then the leaves; the target of call number i of a region is the object
+            that ``make_call(region, sizes)`` returned for it.
+        regions: in the order in which they are called.
+        fallbacks: operations outside that get a sparse operand densely, and why.
+    """
+
+    graph: fx.Graph
+    regions: list[Region] = field(default_factory=list)
+    fallbacks: dict[str, str] = field(default_factory=dict)
+
+
+Call = Callable[..., tuple[Any, ...]]
+
+
+def split(
+    trace: Trace,
+    shapes: fx.Node,
+    found: Analysis,
+    groups: Sequence[Group],
+    make_call: Callable[[Region, Callable[[Shapes], list[tuple[int, ...]]]], Call],
+) -> Split:
+    """Build the graph that is left.
+
+    Args:
+        trace: the normalized and analyzed trace.
+        shapes: its placeholder for the leaves' shapes.
+        found: what is sparse in it.
+        groups: what becomes a region.
+        make_call: called for every region with a function from the leaves' shapes to the shapes of its results;
+            returns what the graph calls as ``call(shapes, *inputs)``, for a tuple of the results.
+    """
+    return _Splitter(trace, shapes, found, groups, make_call).run()
+
+
+def densify(value: Any) -> torch.Tensor:
+    """A SparseTensor with all its entries; also what a dense tensor is already."""
+    return value.to_dense() if isinstance(value, SparseTensor) else value
+
+
+class ViewOf:
+    """A view of leading dims of a SparseTensor."""
+
+    __name__ = "view_of"
+
+    def __init__(self, sizes: Callable[[Shapes], tuple[int, ...]]):
+        self._sizes = sizes
+
+    def __call__(self, shapes: Shapes, tensor: SparseTensor) -> SparseTensor:
+        pattern = tensor.pattern.view(self._sizes(shapes))
+        return SparseTensor(pattern, tensor.values.reshape(pattern.values_shape), tensor.fill)
+
+
+class Stores:
+    """``gs.annotate`` in a graph: stores a tensor in a format."""
+
+    __name__ = "annotate"
+
+    def __init__(self, stored: Stored):
+        self.stored = stored
+
+    def __call__(self, tensor: torch.Tensor | SparseTensor) -> SparseTensor:
+        if isinstance(tensor, SparseTensor):
+            return tensor.to(self.stored.format)
+        return sparsify(tensor, self.stored.format, fill=self.stored.fill)
+
+
+class _Splitter:
+    def __init__(self, trace: Trace, shapes: fx.Node, found: Analysis, groups: Sequence[Group], make_call: Any):
+        self.trace, self.shapes, self.found, self.make_call = trace, shapes, found, make_call
+        self.order = g.positions(trace.graph.nodes)
+        self.groups = [group for group in groups if self._has_sparse_input(group)]
+        self.owner = {node: group for group in self.groups for node in group.owned}
+        self.stored: dict[fx.Node, Stored] = dict(found.sources)  # what is a SparseTensor at run time
+        self.new: dict[fx.Node, fx.Node] = {}
+        self.dense: dict[fx.Node, fx.Node] = {}
+
+    def run(self) -> Split:
+        units = ordered(self.trace.graph, self.owner, g.segments(self.trace.graph))
+        outputs = self._needed(units)
+        self.split = Split(fx.Graph())
+        for unit in units:
+            if isinstance(unit, Group):
+                if outputs[unit]:
+                    self._add_region(unit, outputs[unit])
+            elif unit in outputs:
+                self._add_node(unit)
+        self.split.graph.lint()
+        return self.split
+
+    def _has_sparse_input(self, group: Group) -> bool:
+        return any(arg in self.found.sources for arg in self._inputs(group)) or any(
+            arg in self.found.sparse for arg in self._inputs(group)
+        )
+
+    def _inputs(self, group: Group) -> list[fx.Node]:
+        members = group.members
+        found = {arg for node in members for arg in node.all_input_nodes if arg not in members}
+        return sorted(found, key=self.order.__getitem__)
+
+    def _needed(self, units: Sequence[Any]) -> dict[Any, Any]:
+        """For each group that is needed its outputs; for each other node that is needed True."""
+        needed: set[fx.Node] = set()
+        result: dict[Any, Any] = {}
+        for unit in reversed(units):
+            if isinstance(unit, Group):
+                result[unit] = [node for node in sorted(unit.owned, key=self.order.__getitem__) if node in needed]
+                if result[unit]:
+                    needed.update(self._inputs(unit))
+                    needed.update(source for node in result[unit] if (source := self._pattern_source(node)))
+            elif g.is_impure(unit) or unit in needed:
+                result[unit] = True
+                needed.update(unit.all_input_nodes)
+        return result
+
+    # --- regions
+
+    def _pattern_source(self, node: fx.Node) -> fx.Node | None:
+        """The source on whose pattern a region's output can be stored as it is."""
+        sparse = self.found.sparse.get(node)
+        if sparse is None or not _can_be_stored(sparse.fill, g.value(node).dtype):
+            return None
+        source = g.value(sparse.source)
+        same = g.same_shape(g.value(node), source)
+        in_order = all(dim is None or dim == number for number, dim in enumerate(sparse.dims))
+        return sparse.source if same and in_order else None
+
+    def _add_region(self, group: Group, outputs: list[fx.Node]) -> None:
+        inputs = self._inputs(group)
+        patterns: list[int | None] = []
+        for node in outputs:
+            source = self._pattern_source(node)
+            if source is not None and source not in inputs:
+                inputs.append(source)
+            patterns.append(None if source is None else inputs.index(source))
+        region = self._region(group, inputs, outputs, patterns)
+        shapes = [output.shape for output in region.outputs]
+        call = self.make_call(region, _shapes_function(self.trace, shapes))
+        self.split.regions.append(region)
+        graph = self.split.graph
+        args = [self.new[node] for node in inputs]
+        result = graph.call_function(call, (self.new[self.shapes], *args))
+        for number, (node, pattern) in enumerate(zip(outputs, patterns, strict=True)):
+            self.new[node] = graph.call_function(operator.getitem, (result, number))
+            if pattern is not None:
+                stored = self.stored[inputs[pattern]]
+                self.stored[node] = Stored(
+                    stored.format, self.found.sparse[node].fill, stored.pos_width, stored.crd_width
+                )
+
+    def _region(
+        self, group: Group, inputs: list[fx.Node], outputs: list[fx.Node], patterns: list[int | None]
+    ) -> Region:
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        for number, node in enumerate(inputs):
+            copies[node] = graph.placeholder(f"input{number}")
+            copies[node].meta = {"val": g.value(node)}
+        for node in sorted(group.members, key=self.order.__getitem__):
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+            copies[node].meta = {"val": g.value(node)}
+        graph.output(tuple(copies[node] for node in outputs))
+        fold_views(graph)
+        g.prune(graph)
+        described = []
+        for node, pattern in zip(outputs, patterns, strict=True):
+            value = g.value(node)
+            fill = self.found.sparse[node].fill if pattern is not None else 0
+            described.append(RegionOutput(g.expressions(value, self.trace.env), value.dtype, pattern, fill))
+        return Region(graph, tuple(RegionInput(node.name, self.stored.get(node)) for node in inputs), tuple(described))
+
+    # --- what is left
+
+    def _add_node(self, node: fx.Node) -> None:
+        graph = self.split.graph
+        if node in self.found.sources and node.op == "call_function":
+            self.new[node] = self._source(node)
+            return
+        if node.op in ("placeholder", "output") or not any(arg in self.stored for arg in node.all_input_nodes):
+            self.new[node] = graph.node_copy(node, self.new.__getitem__)
+            return
+        self._note_fallback(node)
+        self.new[node] = graph.node_copy(node, self._densified)
+
+    def _source(self, node: fx.Node) -> fx.Node:
+        """``gs.annotate``, or a view that the SparseTensor gives."""
+        graph, operand = self.split.graph, self.new[node.args[0]]
+        if node.target is ANNOTATE:
+            return graph.call_function(Stores(self.found.sources[node]), (operand,))
+        if node.target is aten.detach.default:
+            return graph.call_method("detach", (operand,))
+        sizes = self.trace.sizes(g.expressions(g.value(node), self.trace.env))
+        return graph.call_function(ViewOf(sizes), (self.new[self.shapes], operand))
+
+    def _densified(self, arg: fx.Node) -> fx.Node:
+        if arg not in self.stored:
+            return self.new[arg]
+        if arg not in self.dense:
+            self.dense[arg] = self.split.graph.call_function(densify, (self.new[arg],))
+        return self.dense[arg]
+
+    def _note_fallback(self, node: fx.Node) -> None:
+        reason = self.found.fallbacks.get(node, "its sparse operand could not be joined with the region that makes it")
+        self.split.fallbacks.setdefault(str(node.target), reason)
+
+
+def _can_be_stored(fill: float | int | bool, dtype: torch.dtype) -> bool:
+    if dtype == torch.bool:
+        return fill is False
+    return fill == 0 or (fill == -math.inf and dtype.is_floating_point)
+
+
+def _shapes_function(
+    trace: Trace, shapes: Sequence[tuple[sympy.Expr, ...]]
+) -> Callable[[Shapes], list[tuple[int, ...]]]:
+    flat = trace.sizes([size for shape in shapes for size in shape])
+    ranks = [len(shape) for shape in shapes]
+
+    def function(leaves: Shapes) -> list[tuple[int, ...]]:
+        sizes = iter(flat(leaves))
+        return [tuple(next(sizes) for _ in range(rank)) for rank in ranks]
+
+    return function

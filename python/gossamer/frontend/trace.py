@@ -1,0 +1,268 @@
+"""Capture a function as an FX graph of high-level PyTorch operations, by running it on fake dense tensors.
+
+Nothing is computed and nothing of the size of a dense mask is allocated. Every size other than 1 of an input is a
+symbol; what the function's control flow assumes about sizes becomes a guard. Sparse inputs are traced as if they were
+dense: torch's own rules for sparse tensors would refuse most operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import linecache
+import logging
+import math
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sympy
+import torch
+from torch import fx
+from torch._dynamo.source import ConstantSource
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._sympy.printers import PythonPrinter
+
+from gossamer.errors import GossamerError, TraceError
+from gossamer.formats import Format
+
+from . import graph as g
+
+Shapes = Sequence[Sequence[int]]
+
+_tracing: contextvars.ContextVar[bool] = contextvars.ContextVar("gossamer_tracing", default=False)
+# make_fx and the switches below are process-wide
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a sparse leaf is stored, as far as code depends on it.
+
+    Attributes:
+        format: of the tensor's own rank.
+        fill: what is not stored; 0, False or -inf.
+        pos_width: bits of a position; 0 where there are none.
+        crd_width: bits of a coordinate; 0 where there are none.
+    """
+
+    format: Format
+    fill: float | int | bool
+    pos_width: int = 0
+    crd_width: int = 0
+
+    @property
+    def encoding(self) -> str:
+        """The format as kernels see it, with index widths, as MLIR's attribute."""
+        return self.format.kernel_format.encoding(self.pos_width, self.crd_width)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One tensor that a call brings along: an argument, a parameter or a buffer.
+
+    Attributes:
+        name: as the user knows it.
+        static: its sizes are part of the code (parameters and buffers).
+        stored: None for a dense tensor.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    static: bool = False
+    stored: Stored | None = None
+
+
+@dataclass
+class Trace:
+    """A captured function.
+
+    Attributes:
+        graph: one placeholder a leaf, in order; ``meta["val"]`` of every node is its fake value.
+        leaves: what the placeholders stand for.
+        env: what is known about the symbols.
+        places: where each symbol is read: (leaf, dim).
+        rebuild: makes the function's own result from the graph's flat results.
+    """
+
+    graph: fx.Graph
+    leaves: tuple[Leaf, ...]
+    env: ShapeEnv
+    places: dict[sympy.Symbol, tuple[int, int]]
+    rebuild: Callable[[Sequence[Any]], Any]
+
+    def guard(self) -> Callable[[Shapes], bool]:
+        """Whether leaves of other sizes may use this trace, as a function of their shapes."""
+        texts = dict.fromkeys(self._text(guard.expr) for guard in self.env.guards)
+        return self._function("(" + " and ".join(f"({text})" for text in texts) + ")" if texts else "True")
+
+    def sizes(self, expressions: Sequence[sympy.Expr]) -> Callable[[Shapes], tuple[int, ...]]:
+        """The value of each expression, as a function of the leaves' shapes."""
+        return self._function("(" + "".join(f"{self._text(expr)}, " for expr in expressions) + ")")
+
+    def _text(self, expr: sympy.Basic) -> str:
+        known = {s: sympy.Symbol(f"L[{leaf}][{dim}]", integer=True) for s, (leaf, dim) in self.places.items()}
+        return PythonPrinter().doprint(expr.xreplace(known))
+
+    @staticmethod
+    def _function(text: str) -> Callable[[Shapes], Any]:
+        return eval(f"lambda L: {text}", {"math": math, "torch": torch})
+
+
+def is_tracing() -> bool:
+    """Whether a function is being captured in this thread."""
+    return _tracing.get()
+
+
+def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> Trace:
+    """Capture ``call``.
+
+    Args:
+        call: takes one tensor for each leaf and returns any pytree.
+        leaves: their descriptions.
+
+    Raises:
+        TraceError: the function looks at values, or does what cannot be captured; says where.
+    """
+    env = ShapeEnv(duck_shape=False)
+    mode = FakeTensorMode(shape_env=env)
+    places: dict[sympy.Symbol, tuple[int, int]] = {}
+    fakes = [_fake(leaf, number, env, mode, places) for number, leaf in enumerate(leaves)]
+    result: list[tuple[list[Any], list[int], TreeSpec]] = []
+
+    def flat(*tensors: torch.Tensor) -> list[Any]:
+        values, spec = tree_flatten(call(list(tensors)))
+        in_graph = [i for i, value in enumerate(values) if isinstance(value, (torch.Tensor, torch.SymInt))]
+        result[:] = [(values, in_graph, spec)]
+        return [values[i] for i in in_graph]
+
+    with _lock, _switches():
+        try:
+            with mode:
+                module = make_fx(flat, tracing_mode="real", pre_dispatch=True)(*fakes)
+        except GossamerError:
+            raise
+        except Exception as error:
+            raise _explained(error) from error
+    values, in_graph, spec = result[0]
+    constants = [None if i in in_graph else value for i, value in enumerate(values)]
+
+    def rebuild(outputs: Sequence[Any]) -> Any:
+        merged = list(constants)
+        for i, output in zip(in_graph, outputs, strict=True):
+            merged[i] = output
+        return tree_unflatten(merged, spec)
+
+    _lift_constants(module)
+    return Trace(module.graph, tuple(leaves), env, places, rebuild)
+
+
+def _fake(
+    leaf: Leaf, number: int, env: ShapeEnv, mode: FakeTensorMode, places: dict[sympy.Symbol, tuple[int, int]]
+) -> torch.Tensor:
+    """A contiguous stand-in whose sizes other than 1 are symbols, unless the leaf is static."""
+    sizes: list[int | torch.SymInt] = []
+    for dim, length in enumerate(leaf.shape):
+        if leaf.static or length == 1:
+            sizes.append(length)
+            continue
+        # torch specialises on 0; an empty tensor takes the same code as any other, so pretend it has some length
+        hint = length or _LENGTH_OF_EMPTY
+        source = ConstantSource(f"L{number}_{dim}")
+        symbol = env.create_symbol(hint, source, dynamic_dim=DimDynamic.DYNAMIC)
+        places[symbol] = (number, dim)
+        sizes.append(env.create_symintnode(symbol, hint=hint, source=source))
+    with mode:
+        return torch.empty(sizes, dtype=leaf.dtype, device=leaf.device)
+
+
+_LENGTH_OF_EMPTY = 5040
+
+
+@contextlib.contextmanager
+def _switches() -> Iterator[None]:
+    """While tracing: mark the thread, and keep torch's fused transformer layer (one opaque operation) off."""
+    token = _tracing.set(True)
+    # torch logs the trace of every failed shape rule, which we report ourselves
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, logger.disabled = logger.disabled, True
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        logger.disabled = was_disabled
+        _tracing.reset(token)
+
+
+_TORCH = str(Path(torch.__file__).parent)
+_OWN = str(Path(__file__).parents[1])
+_VALUE = "it needs a tensor's value; use torch.where or another tensor operation instead of .item(), float() or an if on it"
+_ADVICE = {
+    "DataDependentOutputException": _VALUE,
+    "GuardOnDataDependentSymNode": _VALUE,
+    "DynamicOutputShapeException": "the shape of its result depends on values; use a mask instead of selecting entries",
+    "UnsupportedFakeTensorException": "the operation cannot run without data",
+}
+
+
+def _explained(error: Exception) -> Exception:
+    """The error to raise: the user's own ones as they are, all others as a TraceError that names the user's line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _OWN, "<"))]
+    innermost = frames[-1] if frames else None
+    if innermost is not None and own and innermost is own[-1] and _raises(innermost):
+        return error
+    where = ""
+    if own:
+        line = (own[-1].line or "").strip()
+        where = f" at {own[-1].filename}:{own[-1].lineno}, in {own[-1].name}: `{line}`"
+    kind = type(error).__name__
+    text = str(error)
+    advice = next((advice for name, advice in _ADVICE.items() if name in kind), None)
+    if advice is None and "get value out of a tracing tensor" in text:
+        advice = _VALUE
+    reason = advice or f"{kind}: {text.splitlines()[0] if text else ''}"
+    return TraceError(
+        f"cannot be traced{where}: {reason}. Or apply sparse_jit to the parts on either side of this line"
+    )
+
+
+def _raises(frame: traceback.FrameSummary) -> bool:
+    line = linecache.getline(frame.filename, frame.lineno or 0).strip()
+    return line.startswith(("raise", "assert"))
+
+
+def _lift_constants(module: fx.GraphModule) -> None:
+    """Tensors that the function made of thin air are attributes of the traced module; make them arguments of a call."""
+    for node in list(module.graph.nodes):
+        if node.op != "get_attr":
+            continue
+        constant = module
+        for part in node.target.split("."):
+            constant = getattr(constant, part)
+        with module.graph.inserting_before(node):
+            call = module.graph.call_function(Constant(constant))
+        call.meta = {"val": node.meta.get("val", constant)}
+        node.replace_all_uses_with(call)
+        module.graph.erase_node(node)
+
+
+class Constant:
+    """A tensor that is part of the code, as something that a graph can call."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
+        self.__name__ = "constant"
+
+    def __call__(self) -> torch.Tensor:
+        return self.tensor

@@ -1,0 +1,77 @@
+"""Sparse parameters of a module: chosen by glob, stored at decoration time."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from gossamer.errors import AnnotationError, suggest
+from gossamer.formats import Format
+from gossamer.parameters import SparseParametrization, attach
+from gossamer.sparsify import sparsify
+from gossamer.tensor import SparseTensor
+
+
+def sparsify_parameters(module: nn.Module, globs: Mapping[str, Any]) -> None:
+    """Store parameters sparsely, in place; the first glob that matches a name counts.
+
+    Raises:
+        AnnotationError: A glob matches no parameter, or what it maps to stores nothing.
+    """
+    if not globs:
+        return
+    names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    done: set[str] = set()
+    for glob, how in globs.items():
+        matches = [name for name in names if fnmatch.fnmatchcase(name, glob)]
+        if not matches:
+            raise AnnotationError(
+                f"no parameter matches {glob!r}{suggest(glob.replace('*.', ''), _endings(names))}; "
+                f"the parameters are {', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}"
+            )
+        for name in matches:
+            if name not in done:
+                done.add(name)
+                _attach(module, name, glob, how)
+
+
+def _endings(names: list[str]) -> list[str]:
+    """Every name, and what is left of it without its first parts."""
+    parts = [name.split(".") for name in names]
+    return list(dict.fromkeys(".".join(part[start:]) for part in parts for start in range(len(part))))
+
+
+def _attach(module: nn.Module, name: str, glob: str, how: Any) -> None:
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
+    weight = getattr(owner, leaf).detach()
+    if isinstance(how, Format):
+        stored = sparsify(weight, how)
+    elif isinstance(how, tuple) and len(how) == 2 and isinstance(how[0], Format):
+        stored = sparsify(weight, how[0], by=how[1])
+    elif callable(how):
+        stored = how(weight)
+    else:
+        stored = None
+    if not isinstance(stored, SparseTensor):
+        raise AnnotationError(
+            f"{glob!r}: {how!r} does not say how {name} is stored; give a format, a pair such as "
+            "(gs.BSR(32), gs.magnitude(0.1)), or a function from the weight to a SparseTensor"
+        )
+    attach(owner, leaf, stored)
+
+
+def sparse_parameters(module: nn.Module) -> dict[str, tuple[nn.Module, str, SparseParametrization]]:
+    """The sparse parameters: full name -> (module that has it, its name there, what makes it of its values)."""
+    found = {}
+    for path, owner in module.named_modules():
+        if not parametrize.is_parametrized(owner):
+            continue
+        for leaf, chain in owner.parametrizations.items():
+            if len(chain) == 1 and isinstance(chain[0], SparseParametrization):
+                found[f"{path}.{leaf}" if path else leaf] = (owner, leaf, chain[0])
+    return found
