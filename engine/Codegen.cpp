@@ -15,15 +15,8 @@
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
-#include "llvm/MC/MCSubtargetInfo.h"
-#include "llvm/MC/TargetRegistry.h"
 #include "llvm/Passes/PassBuilder.h"
-#include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
-#include "llvm/TargetParser/Host.h"
-#include "llvm/TargetParser/SubtargetFeature.h"
-
-#include <mutex>
 
 using namespace mlir;
 
@@ -51,59 +44,6 @@ public:
 private:
   ModuleOp module;
 };
-
-void registerTargets() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
-    LLVMInitializeX86AsmPrinter();
-    LLVMInitializeX86AsmParser();
-    LLVMInitializeNVPTXTargetInfo();
-    LLVMInitializeNVPTXTarget();
-    LLVMInitializeNVPTXTargetMC();
-    LLVMInitializeNVPTXAsmPrinter();
-  });
-}
-
-/// Null, with a diagnostic, for a processor or features that LLVM does not
-/// know: it would only warn on stderr, and later fail to select an instruction.
-std::unique_ptr<llvm::TargetMachine>
-makeTargetMachine(ModuleOp module, const gossamer::CompileOptions &options) {
-  registerTargets();
-  llvm::Triple triple(llvm::sys::getProcessTriple());
-  std::string error;
-  const llvm::Target *target =
-      llvm::TargetRegistry::lookupTarget(triple, error);
-  if (!target) {
-    module.emitError("no code generator for ") << triple.str() << ": " << error;
-    return nullptr;
-  }
-  // Checked on a generic machine, since making one for an unknown processor
-  // prints to stderr.
-  std::unique_ptr<llvm::MCSubtargetInfo> known(
-      target->createMCSubtargetInfo(triple, "", ""));
-  if (!known->isCPUStringValid(options.cpu)) {
-    module.emitError("unknown processor '")
-        << options.cpu << "' for " << triple.getArchName();
-    return nullptr;
-  }
-  llvm::SubtargetFeatures features(options.features);
-  for (const std::string &feature : features.getFeatures()) {
-    llvm::StringRef name = llvm::SubtargetFeatures::StripFlag(feature);
-    if (llvm::none_of(known->getAllProcessorFeatures(),
-                      [&](const auto &entry) { return name == entry.Key; })) {
-      module.emitError("unknown processor feature '")
-          << feature << "' for " << triple.getArchName();
-      return nullptr;
-    }
-  }
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, options.cpu, options.features, llvm::TargetOptions(),
-      llvm::Reloc::PIC_, llvm::CodeModel::Small,
-      llvm::CodeGenOptLevel::Aggressive));
-}
 
 void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
   llvm::PipelineTuningOptions tuning;
@@ -142,13 +82,8 @@ void gossamer::registerTranslations(DialectRegistry &registry) {
   registerLLVMDialectTranslation(registry);
 }
 
-LogicalResult gossamer::codegen(ModuleOp module, const CompileOptions &options,
-                                llvm::raw_pwrite_stream &os) {
-  std::unique_ptr<llvm::TargetMachine> machine =
-      makeTargetMachine(module, options);
-  if (!machine)
-    return failure();
-
+LogicalResult gossamer::codegen(ModuleOp module, llvm::TargetMachine &machine,
+                                Stage stage, llvm::raw_pwrite_stream &os) {
   llvm::LLVMContext context;
   auto owned = std::make_unique<ForwardDiagnostics>(module);
   ForwardDiagnostics &diagnostics = *owned;
@@ -158,21 +93,21 @@ LogicalResult gossamer::codegen(ModuleOp module, const CompileOptions &options,
       translateModuleToLLVMIR(module, context, "region");
   if (!code)
     return module.emitError("the translation to LLVM IR failed");
-  code->setTargetTriple(machine->getTargetTriple());
-  code->setDataLayout(machine->createDataLayout());
-  optimize(*code, *machine);
+  code->setTargetTriple(machine.getTargetTriple());
+  code->setDataLayout(machine.createDataLayout());
+  optimize(*code, machine);
 
   LogicalResult written = success();
-  switch (options.stage) {
+  switch (stage) {
   case Stage::LLVM:
     code->print(os, nullptr);
     break;
   case Stage::Asm:
-    written = emitMachineCode(module, *code, *machine,
+    written = emitMachineCode(module, *code, machine,
                               llvm::CodeGenFileType::AssemblyFile, os);
     break;
   default:
-    written = emitMachineCode(module, *code, *machine,
+    written = emitMachineCode(module, *code, machine,
                               llvm::CodeGenFileType::ObjectFile, os);
   }
   return failure(diagnostics.failed || failed(written));

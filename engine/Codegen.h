@@ -7,6 +7,7 @@
 #include "mlir/Support/LLVM.h"
 
 namespace llvm {
+class TargetMachine;
 class raw_pwrite_stream;
 } // namespace llvm
 
@@ -17,17 +18,16 @@ class ModuleOp;
 
 namespace gossamer {
 
-struct CompileOptions;
+enum class Stage : int;
 
 /// What the translation to LLVM IR needs to be known in the context.
 void registerTranslations(mlir::DialectRegistry &registry);
 
-/// Translates a module of the LLVM dialect, optimizes it for the processor of
-/// `options` and writes, by its stage, LLVM IR (text), assembly or an object.
-/// Errors become diagnostics at the module's location.
-mlir::LogicalResult codegen(mlir::ModuleOp module,
-                            const CompileOptions &options,
-                            llvm::raw_pwrite_stream &os);
+/// Translates a module of the LLVM dialect, optimizes it and writes, by the
+/// stage, LLVM IR (text), assembly or an object. Errors become diagnostics at
+/// the module's location.
+mlir::LogicalResult codegen(mlir::ModuleOp module, llvm::TargetMachine &machine,
+                            Stage stage, llvm::raw_pwrite_stream &os);
 
 /// Registers `gossamer-codegen`, a pass that runs `codegen` and throws the
 /// object away: with it gossamer-opt reproduces what fails behind the last

@@ -3,9 +3,12 @@
 
 #include "engine/Codegen.h"
 #include "engine/Options.h"
+#include "engine/Target.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
+
+#include "llvm/Target/TargetMachine.h"
 
 using namespace mlir;
 
@@ -34,9 +37,15 @@ struct CodegenPass : PassWrapper<CodegenPass, OperationPass<ModuleOp>> {
     options.features = cpu.empty() && features.empty()
                            ? gossamer::hostFeatures()
                            : features.getValue();
+    auto machine = gossamer::makeTargetMachine(options);
+    if (!machine) {
+      getOperation().emitError(llvm::toString(machine.takeError()));
+      return signalPassFailure();
+    }
     SmallVector<char, 0> object;
     llvm::raw_svector_ostream os(object);
-    if (failed(gossamer::codegen(getOperation(), options, os)))
+    if (failed(gossamer::codegen(getOperation(), **machine,
+                                 gossamer::Stage::Object, os)))
       signalPassFailure();
   }
 

@@ -10,6 +10,7 @@
 #include "engine/Codegen.h"
 #include "engine/CrashGuard.h"
 #include "engine/Options.h"
+#include "engine/Target.h"
 #include "engine/TestCrash.h"
 #include "engine/include/gossamer-c.h"
 #include "passes/Passes.h"
@@ -20,6 +21,8 @@
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
+
+#include "llvm/Target/TargetMachine.h"
 
 using namespace mlir;
 using gossamer::CompileOptions;
@@ -53,10 +56,9 @@ std::string printModule(ModuleOp module) {
   return text;
 }
 
-/// The part of a compile that works in MLIR; on success `object` or `text` of
-/// the artifact is filled.
-LogicalResult compile(llvm::StringRef source, const CompileOptions &options,
-                      gs_artifact &artifact) {
+/// On success `object` or `text` of the artifact is filled.
+LogicalResult compile(llvm::StringRef source, Stage stage,
+                      llvm::TargetMachine &machine, gs_artifact &artifact) {
   DialectRegistry registry;
   gossamer::registerDialects(registry);
   gossamer::registerTranslations(registry);
@@ -79,16 +81,18 @@ LogicalResult compile(llvm::StringRef source, const CompileOptions &options,
   gossamer::buildRaisePipeline(raise);
   if (failed(raise.run(*module)))
     return failure();
-  if (options.stage == Stage::Raise) {
+  if (stage == Stage::Raise) {
     artifact.text = printModule(*module);
     return success();
   }
 
   PassManager lower(&context);
-  gossamer::buildLowerToCpuPipeline(lower, gossamer::CpuOptions());
+  gossamer::CpuOptions processor;
+  processor.vectorBytes = gossamer::widestVectorBytes(machine);
+  gossamer::buildLowerToCpuPipeline(lower, processor);
   if (failed(lower.run(*module)))
     return failure();
-  if (options.stage == Stage::Lower) {
+  if (stage == Stage::Lower) {
     artifact.text = printModule(*module);
     return success();
   }
@@ -98,9 +102,9 @@ LogicalResult compile(llvm::StringRef source, const CompileOptions &options,
     artifact.signature = signature.str();
   llvm::SmallVector<char, 0> code;
   llvm::raw_svector_ostream os(code);
-  if (failed(gossamer::codegen(*module, options, os)))
+  if (failed(gossamer::codegen(*module, machine, stage, os)))
     return failure();
-  if (options.stage == Stage::Object)
+  if (stage == Stage::Object)
     artifact.object = std::move(code);
   else
     artifact.text.assign(code.begin(), code.end());
@@ -125,7 +129,12 @@ int run(llvm::StringRef source, const char *optionsText, bool emitText,
                                  : "options: a \"stage\" is for gs_emit";
       return;
     }
-    if (succeeded(compile(source, *options, *artifact)))
+    auto machine = gossamer::makeTargetMachine(*options);
+    if (!machine) {
+      artifact->error = llvm::toString(machine.takeError());
+      return;
+    }
+    if (succeeded(compile(source, options->stage, **machine, *artifact)))
       status = GS_OK;
     else if (artifact->error.empty())
       artifact->error = "the compiler failed without saying why\n";

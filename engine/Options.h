@@ -12,7 +12,7 @@
 namespace gossamer {
 
 /// How far a compile goes, and what is kept of it.
-enum class Stage { Raise, Lower, LLVM, Asm, Object };
+enum class Stage : int { Raise, Lower, LLVM, Asm, Object };
 
 struct CompileOptions {
   std::string cpu; ///< as LLVM names it; the host's if not given
