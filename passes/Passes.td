@@ -43,4 +43,151 @@ def RaiseSample : Pass<"gossamer-raise-sample", "::mlir::func::FuncOp"> {
   let dependentDialects = ["::gossamer::GossamerDialect"];
 }
 
+def ChooseFormats : Pass<"gossamer-choose-formats", "::mlir::func::FuncOp"> {
+  let summary = "operands arrive in the storage that the loops want";
+  let description = [{
+    Inserts a gossamer.convert of an argument where the CPU lowering wants other
+    storage: rows of the result outermost and the summed (or masked) dimension
+    compressed, so that rows can run in parallel and a row's sum stays in place.
+    Blocks are kept. The runtime converts a pattern once and keeps the result.
+
+    Refused, with an error: an operand that is computed inside the region.
+  }];
+  let dependentDialects = ["::gossamer::GossamerDialect"];
+}
+
+def BindResults : Pass<"gossamer-bind-results", "::mlir::func::FuncOp"> {
+  let summary = "results become arguments that are written in place";
+  let description = [{
+    Every result becomes a trailing buffer argument: a memref for a dense result,
+    the flat values for a sparse one, whose pattern is an argument's
+    (`gossamer.results` says whose). Where a result's memory comes from a
+    tensor.empty that nothing else uses, that becomes the buffer.
+  }];
+  let dependentDialects = ["::gossamer::GossamerDialect",
+                           "::mlir::bufferization::BufferizationDialect"];
+}
+
+def LowerAttention : Pass<"gossamer-lower-attention", "::mlir::func::FuncOp"> {
+  let summary = "gossamer.attention becomes loops over the rows of its mask";
+  let description = [{
+    Online softmax, a row at a time, rows in parallel, with the result's row as
+    accumulator. The mask is row-major (gossamer-choose-formats), by entries or by
+    blocks.
+  }];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::math::MathDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect"];
+}
+
+def LowerMatmul : Pass<"gossamer-lower-matmul", "::mlir::func::FuncOp"> {
+  let summary = "gossamer.matmul becomes a level-space generic for the sparsifier";
+  let description = [{
+    See the head of LowerMatmul.cpp. `panel-bytes` is the width of a panel of lanes.
+  }];
+  let options = [
+    Option<"panelBytes", "panel-bytes", "unsigned", "256", "width of a panel">
+  ];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::linalg::LinalgDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect"];
+}
+
+def LowerStored : Pass<"gossamer-lower-stored", "::mlir::func::FuncOp"> {
+  let summary = "operations on stored entries become loops over them";
+  let description = [{
+    sddmm, map, softmax, convert (to dense) and store_values, for every level
+    format. New values go straight into the caller's array where they can.
+
+    Refused, with an error: a convert that makes a new pattern.
+  }];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::linalg::LinalgDialect",
+                           "::mlir::math::MathDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect"];
+}
+
+def SparsifyGenerics : Pass<"gossamer-sparsify-generics", "::mlir::func::FuncOp"> {
+  let summary = "MLIR's sparsifier, on generics with a sparse operand";
+  let description = [{
+    Folds conversions of sparse arguments into the generics that read them where
+    the fill is 0 and the storage is a permutation of the dimensions, then runs
+    upstream's sparsification patterns, serial (its parallel loops are wrong for
+    reductions).
+  }];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect"];
+}
+
+def ExposeStorage : Pass<"gossamer-expose-storage", "::mlir::ModuleOp"> {
+  let summary = "sparse arguments become their arrays";
+  let description = [{
+    Each sparse argument becomes, for every format in which it is used, its
+    positions, coordinates, values and level sizes. Writes `gossamer.signature`,
+    the JSON that tells the runtime what to pass.
+
+    Refused, with an error: an operation with a sparse operand that nothing lowered.
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::bufferization::BufferizationDialect",
+                           "::mlir::memref::MemRefDialect"];
+}
+
+def Bufferize : Pass<"gossamer-bufferize", "::mlir::ModuleOp"> {
+  let summary = "tensors become memrefs, row-major, in place where that is safe";
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::memref::MemRefDialect"];
+}
+
+def ExpandMath : Pass<"gossamer-expand-math", "::mlir::ModuleOp"> {
+  let summary = "exp, tanh, erf and others of f32 as polynomials";
+  let description = [{
+    Inline, so that loops around them vectorise; to about 1 ulp. What has no
+    polynomial (f64) goes to libm later.
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+                           "::mlir::vector::VectorDialect"];
+}
+
+def ParallelizeLoops : Pass<"gossamer-parallelize-loops", "::mlir::func::FuncOp"> {
+  let summary = "outermost loops whose iterations touch nothing in common";
+  let description = [{
+    An scf.for without carried values becomes scf.parallel if its variable is the
+    same index of every access to every buffer that it writes. That is proved, not
+    believed: upstream's sparsifier marks reductions parallel.
+  }];
+  let dependentDialects = ["::mlir::scf::SCFDialect"];
+}
+
+def OutlineParallel : Pass<"gossamer-outline-parallel", "::mlir::ModuleOp"> {
+  let summary = "outermost parallel loops become functions of a range";
+  let description = [{
+    The body becomes a private function of (first, last) and what it uses, whole
+    buffers only (views are made again inside), so that its pointers may be
+    noalias. The call in place of the loop does the whole range.
+  }];
+  let dependentDialects = ["::mlir::func::FuncDialect", "::mlir::scf::SCFDialect"];
+}
+
+def SetFastMath : Pass<"gossamer-set-fast-math", "::mlir::ModuleOp"> {
+  let summary = "contraction everywhere, reassociation of sums carried by a loop";
+  let description = [{
+    Nothing else: NaN, inf and signed zeros elsewhere mean what they mean in torch.
+  }];
+}
+
+def MakeEntry : Pass<"gossamer-make-entry", "::mlir::ModuleOp"> {
+  let summary = "gs_entry reads the arguments from one packed array";
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
+def SpawnParallel : Pass<"gossamer-spawn-parallel", "::mlir::ModuleOp"> {
+  let summary = "calls of outlined loops go through the threads of the runtime";
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
 #endif // GOSSAMER_PASSES

@@ -1,6 +1,17 @@
 //===- Pipelines.cpp - the named pipelines --------------------------------===//
 
 #include "passes/Passes.h"
+#include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
+#include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
+#include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
+#include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVMPass.h"
+#include "mlir/Conversion/IndexToLLVM/IndexToLLVM.h"
+#include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
+#include "mlir/Conversion/MathToLibm/MathToLibm.h"
+#include "mlir/Conversion/MemRefToLLVM/MemRefToLLVM.h"
+#include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
+#include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVMPass.h"
 #include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
@@ -21,4 +32,47 @@ void gossamer::buildRaisePipeline(OpPassManager &pm) {
 }
 
 void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
-                                       const CpuOptions &options) {}
+                                       const CpuOptions &options) {
+  // Sparse operations to loops over storage.
+  {
+    OpPassManager &function = pm.nest<func::FuncOp>();
+    function.addPass(createChooseFormats());
+    function.addPass(createBindResults());
+    function.addPass(createLowerAttention());
+    function.addPass(createLowerMatmul({/*panelBytes=*/options.vectorBytes * 4}));
+    function.addPass(createSparsifyGenerics());
+    function.addPass(createLowerStored());
+  }
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createExposeStorage());
+
+  // Tensors to memory, loops to threads.
+  pm.addPass(createBufferize());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  {
+    OpPassManager &function = pm.nest<func::FuncOp>();
+    function.addPass(createConvertLinalgToParallelLoopsPass());
+    function.addPass(createParallelizeLoops());
+  }
+  pm.addPass(createOutlineParallel());
+  pm.addPass(createSetFastMath());
+  pm.addPass(createMakeEntry());
+
+  // To the LLVM dialect.
+  pm.addPass(createExpandMath());
+  pm.addPass(memref::createExpandStridedMetadataPass());
+  pm.addPass(createLowerAffinePass());
+  pm.addPass(createSCFToControlFlowPass());
+  pm.addPass(createConvertMathToLLVMPass());
+  pm.addPass(createConvertMathToLibmPass());
+  pm.addPass(createConvertVectorToLLVMPass());
+  pm.addPass(createFinalizeMemRefToLLVMConversionPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertIndexToLLVMPass());
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createSpawnParallel());
+  pm.addPass(createCanonicalizerPass());
+}

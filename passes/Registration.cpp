@@ -54,4 +54,7 @@ void gossamer::registerPasses() {
   PassPipelineRegistration<>("gossamer-raise",
                              "annotated linalg to gossamer operations",
                              buildRaisePipeline);
+  PassPipelineRegistration<>(
+      "gossamer-lower-cpu", "gossamer operations to the LLVM dialect, for a CPU",
+      [](OpPassManager &pm) { buildLowerToCpuPipeline(pm, CpuOptions()); });
 }

@@ -111,6 +111,19 @@ def Gossamer_AssembleOp : Gossamer_Op<"assemble", [Pure]> {
   let hasVerifier = 1;
 }
 
+def Gossamer_StoreValuesOp : Gossamer_Op<"store_values"> {
+  let summary = "writes the values of a sparse result into the caller's array";
+  let description = [{
+    The end of a function whose results are bound to the caller's memory: `buffer`
+    takes the stored values, flat, in storage order. The caller has the pattern.
+  }];
+  let arguments = (ins AnySparseTensor:$source,
+      Arg<MemRefRankOf<[AnyType], [1]>, "", [MemWrite]>:$buffer);
+  let assemblyFormat =
+      "$source `,` $buffer attr-dict `:` type($source) `,` type($buffer)";
+  let hasVerifier = 1;
+}
+
 def Gossamer_MatmulOp : Gossamer_StructuredOp<"matmul"> {
   let summary = "a contraction with one sparse operand, and an epilogue";
   let description = [{

@@ -148,6 +148,12 @@ LogicalResult AssembleOp::verify() {
   return success();
 }
 
+LogicalResult StoreValuesOp::verify() {
+  if (getElementTypeOrSelf(getSource()) != getElementTypeOrSelf(getBuffer()))
+    return emitOpError("buffer must have the element type of the tensor");
+  return success();
+}
+
 LogicalResult SoftmaxOp::verify() {
   auto type = cast<RankedTensorType>(getSource().getType());
   if (getDimension() >= static_cast<uint64_t>(type.getRank()))

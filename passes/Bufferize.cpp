@@ -1,0 +1,48 @@
+//===- Bufferize.cpp - tensors become memrefs -----------------------------===//
+
+#include "passes/Passes.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
+#include "mlir/Dialect/Bufferization/Transforms/OneShotModuleBufferize.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_BUFFERIZE
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+
+namespace {
+
+struct Bufferize : gossamer::impl::BufferizeBase<Bufferize> {
+  void runOnOperation() override {
+    // Buffers that the lowering passes wrap as tensors are each wrapped for one
+    // use: nothing else writes them while the tensor lives.
+    getOperation().walk(
+        [](bufferization::ToTensorOp op) { op.setRestrict(true); });
+    bufferization::OneShotBufferizationOptions options;
+    options.bufferizeFunctionBoundaries = true;
+    options.setFunctionBoundaryTypeConversion(
+        bufferization::LayoutMapOption::IdentityLayoutMap);
+    bufferization::BufferizationState state;
+    if (failed(bufferization::runOneShotModuleBufferize(getOperation(), options,
+                                                        state)))
+      return signalPassFailure();
+    freeAllocations();
+  }
+
+  /// No buffer leaves the function, or the iteration, that makes it: results are
+  /// in memory of the caller.
+  void freeAllocations() {
+    getOperation().walk([](memref::AllocOp op) {
+      if (llvm::any_of(op->getUsers(), llvm::IsaPred<memref::DeallocOp>))
+        return;
+      OpBuilder builder(op->getBlock()->getTerminator());
+      memref::DeallocOp::create(builder, op.getLoc(), op);
+    });
+  }
+};
+
+} // namespace

@@ -1,0 +1,266 @@
+//===- ExposeStorage.cpp - sparse arguments become their arrays -----------===//
+//
+// After the sparsifier a sparse tensor is only asked for its arrays and sizes. Here each asked-for argument becomes just
+// those, as plain function arguments, so that no storage descriptor is built or passed, and the signature is written that
+// tells the runtime what to pass.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/Passes.h"
+#include "passes/Storage.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/Matchers.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "llvm/Support/JSON.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_EXPOSESTORAGE
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+using namespace mlir::sparse_tensor;
+namespace json = llvm::json;
+
+namespace {
+
+std::string print(Type type) {
+  std::string text;
+  llvm::raw_string_ostream(text) << type;
+  return text;
+}
+
+std::string print(Attribute attr) {
+  std::string text;
+  llvm::raw_string_ostream(text) << attr;
+  return text;
+}
+
+/// The arrays and level sizes of one argument in one format.
+struct Arrays {
+  SmallVector<Value> positions, coordinates, sizes;
+  Value values;
+};
+
+class StorageExposer {
+public:
+  explicit StorageExposer(func::FuncOp function)
+      : function(function), builder(function.getContext()) {}
+
+  LogicalResult run();
+
+private:
+  /// The arrays of `value`, a sparse tensor: of the argument that it comes from,
+  /// but for values that an AssembleOp put in their place.
+  FailureOr<Arrays> resolve(Value value, OpBuilder &at);
+  LogicalResult rewriteUser(Operation *user, Value value);
+  Arrays addArguments(unsigned &position, RankedTensorType type);
+  json::Object describe(RankedTensorType type, unsigned input);
+
+  func::FuncOp function;
+  OpBuilder builder;
+  /// By argument and type: the same one may be wanted in several formats.
+  llvm::MapVector<std::pair<Value, Type>, Arrays> groups;
+};
+
+Arrays StorageExposer::addArguments(unsigned &position, RankedTensorType type) {
+  Location loc = function.getLoc();
+  SparseTensorType sparse(type);
+  auto add = [&](Type type) -> Value {
+    (void)function.insertArgument(position, type, {}, loc);
+    return function.getArgument(position++);
+  };
+  auto array = [&](Type type) {
+    return MemRefType::get({ShapedType::kDynamic}, type);
+  };
+  Arrays arrays;
+  for (unsigned lvl = 0; lvl < sparse.getLvlRank(); ++lvl) {
+    LevelType level = sparse.getLvlType(lvl);
+    arrays.positions.push_back(
+        level.isWithPosLT() ? add(array(sparse.getPosType())) : Value());
+    arrays.coordinates.push_back(
+        level.isWithCrdLT() ? add(array(sparse.getCrdType())) : Value());
+  }
+  arrays.values = add(array(type.getElementType()));
+  for (unsigned lvl = 0; lvl < sparse.getLvlRank(); ++lvl)
+    arrays.sizes.push_back(add(builder.getIndexType()));
+  return arrays;
+}
+
+json::Object StorageExposer::describe(RankedTensorType type, unsigned input) {
+  json::Object object{{"input", input},
+                      {"rank", type.getRank()},
+                      {"dtype", print(type.getElementType())}};
+  if (!getSparseTensorEncoding(type)) {
+    object["kind"] = "dense";
+    return object;
+  }
+  SparseTensorType sparse(type);
+  json::Array levels;
+  for (unsigned lvl = 0; lvl < sparse.getLvlRank(); ++lvl)
+    levels.push_back(
+        json::Object{{"positions", sparse.getLvlType(lvl).isWithPosLT()},
+                     {"coordinates", sparse.getLvlType(lvl).isWithCrdLT()}});
+  object["kind"] = "sparse";
+  object["encoding"] = print(type.getEncoding());
+  object["levels"] = std::move(levels);
+  return object;
+}
+
+FailureOr<Arrays> StorageExposer::resolve(Value value, OpBuilder &at) {
+  auto it = groups.find({value, value.getType()});
+  if (it != groups.end())
+    return it->second;
+  Operation *op = value.getDefiningOp();
+  if (auto reinterpret = dyn_cast_or_null<ReinterpretMapOp>(op))
+    return resolve(reinterpret.getSource(), at);
+  if (auto convert = dyn_cast_or_null<gossamer::ConvertOp>(op)) {
+    auto it = groups.find({convert.getSource(), value.getType()});
+    if (it != groups.end())
+      return it->second;
+  }
+  if (auto assemble = dyn_cast_or_null<gossamer::AssembleOp>(op)) {
+    FailureOr<Arrays> arrays = resolve(assemble.getPattern(), at);
+    if (succeeded(arrays))
+      arrays->values = toBuffer(at, op->getLoc(), assemble.getValues(), false);
+    return arrays;
+  }
+  return op ? op->emitOpError("has a sparse result that nothing lowers")
+            : function.emitOpError("has a sparse tensor that is no argument");
+}
+
+LogicalResult StorageExposer::rewriteUser(Operation *user, Value value) {
+  // These pass storage on; their users are visited in turn.
+  if (isa<ReinterpretMapOp, gossamer::ConvertOp, gossamer::AssembleOp>(user))
+    return success();
+  OpBuilder at(user);
+  Location loc = user->getLoc();
+  FailureOr<Arrays> arrays = resolve(value, at);
+  if (failed(arrays))
+    return failure();
+  Value replacement;
+  if (auto op = dyn_cast<ToPositionsOp>(user)) {
+    replacement = arrays->positions[op.getLevel()];
+  } else if (auto op = dyn_cast<ToCoordinatesOp>(user)) {
+    replacement = arrays->coordinates[op.getLevel()];
+  } else if (isa<ToValuesOp>(user)) {
+    replacement = arrays->values;
+  } else if (isa<NumberOfEntriesOp>(user)) {
+    replacement = memref::DimOp::create(at, loc, arrays->values, 0);
+  } else if (auto op = dyn_cast<LvlOp>(user)) {
+    if (std::optional<uint64_t> lvl = op.getConstantLvlIndex())
+      replacement = arrays->sizes[*lvl];
+  } else if (auto op = dyn_cast<tensor::DimOp>(user)) {
+    std::optional<int64_t> dim = op.getConstantIndex();
+    auto type = getSparseTensorType(value);
+    if (dim && type.isIdentity())
+      replacement = arrays->sizes[*dim];
+    else if (dim)
+      for (auto [lvl, expr] : llvm::enumerate(type.getDimToLvl().getResults())) {
+        if (!expr.isFunctionOfDim(*dim) || expr.getKind() == AffineExprKind::Mod)
+          continue;
+        int64_t block = 1;
+        if (expr.getKind() == AffineExprKind::FloorDiv)
+          block = cast<AffineConstantExpr>(cast<AffineBinaryOpExpr>(expr).getRHS())
+                      .getValue();
+        replacement = mulIndex(at, loc, arrays->sizes[lvl],
+                               indexConstant(at, loc, block));
+      }
+  }
+  if (!replacement)
+    return user->emitOpError() << "has no lowering for an operand stored as "
+                               << cast<RankedTensorType>(value.getType()).getEncoding();
+  user->getResult(0).replaceAllUsesWith(replacement);
+  user->erase();
+  return success();
+}
+
+LogicalResult StorageExposer::run() {
+  auto results = function->getAttrOfType<ArrayAttr>("gossamer.results");
+  if (!results)
+    return function.emitOpError("must have its results bound first "
+                                "(gossamer-bind-results)");
+  json::Array args, outs;
+  SmallVector<Value> inputs(function.getArguments().drop_back(results.size()));
+  SmallVector<Value> outputs(function.getArguments().take_back(results.size()));
+  unsigned position = 0;
+  SmallVector<Value> sparse;
+  for (auto [n, input] : llvm::enumerate(inputs)) {
+    auto type = cast<RankedTensorType>(input.getType());
+    ++position;
+    if (!getSparseTensorEncoding(type)) {
+      args.push_back(describe(type, n));
+      continue;
+    }
+    sparse.push_back(input);
+    // The formats in which it is wanted.
+    llvm::SetVector<Type> wanted;
+    for (Operation *user : input.getUsers()) {
+      auto convert = dyn_cast<gossamer::ConvertOp>(user);
+      if (convert && getSparseTensorEncoding(convert.getResult().getType()))
+        wanted.insert(convert.getResult().getType());
+      else
+        wanted.insert(type);
+    }
+    for (Type format : wanted) {
+      auto sparseType = cast<RankedTensorType>(format);
+      groups[{input, format}] = addArguments(position, sparseType);
+      args.push_back(describe(sparseType, n));
+    }
+  }
+  for (auto [attr, output] : llvm::zip(results, outputs)) {
+    int64_t pattern = cast<IntegerAttr>(attr).getInt();
+    auto type = cast<MemRefType>(output.getType());
+    json::Object object{{"kind", pattern < 0 ? "dense" : "sparse"},
+                        {"rank", type.getRank()},
+                        {"dtype", print(type.getElementType())}};
+    if (pattern >= 0)
+      object["pattern_of"] = pattern;
+    outs.push_back(std::move(object));
+  }
+
+  SmallVector<std::pair<Operation *, Value>> users;
+  function.walk([&](Operation *op) {
+    for (Value operand : op->getOperands())
+      if (getSparseTensorEncoding(operand.getType()))
+        users.push_back({op, operand});
+  });
+  for (auto [user, value] : users)
+    if (failed(rewriteUser(user, value)))
+      return failure();
+  // What only passed storage on is dead now, users first.
+  SmallVector<Operation *> dead;
+  function.walk([&](Operation *op) {
+    if (isa<ReinterpretMapOp, gossamer::ConvertOp, gossamer::AssembleOp>(op) &&
+        getSparseTensorEncoding(op->getResult(0).getType()))
+      dead.push_back(op);
+  });
+  for (Operation *op : llvm::reverse(dead))
+    op->erase();
+  for (Value input : sparse)
+    if (failed(function.eraseArgument(cast<BlockArgument>(input).getArgNumber())))
+      return failure();
+
+  json::Object signature{{"entry", "gs_entry"},
+                         {"args", std::move(args)},
+                         {"results", std::move(outs)}};
+  std::string text;
+  llvm::raw_string_ostream(text) << json::Value(std::move(signature));
+  function->getParentOp()->setAttr("gossamer.signature", builder.getStringAttr(text));
+  return success();
+}
+
+struct ExposeStorage : gossamer::impl::ExposeStorageBase<ExposeStorage> {
+  void runOnOperation() override {
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      if (!function.isPrivate() && failed(StorageExposer(function).run()))
+        return signalPassFailure();
+  }
+};
+
+} // namespace

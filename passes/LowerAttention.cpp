@@ -1,0 +1,227 @@
+//===- LowerAttention.cpp - attention under a sparse mask, row by row -----===//
+//
+// One pass over the stored entries of a row of the mask, with the running maximum and sum of an online softmax (Milakov
+// and Gimelshein, arXiv:1805.02867) in registers and the output row as accumulator: no scores are ever stored.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/Passes.h"
+#include "passes/Storage.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/TypeUtilities.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_LOWERATTENTION
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+
+namespace {
+
+/// Emits the loops of one attention. Loop variables are (batch..., i, j, d, e).
+class AttentionLowering {
+public:
+  explicit AttentionLowering(AttentionOp op)
+      : op(op), builder(op), loc(op.getLoc()), maps(op.getMaps()),
+        numBatch(op.getNumBatchDims()), mask(builder, loc, op.getMask()),
+        element(cast<FloatType>(getElementTypeOrSelf(op.getQuery()))) {}
+
+  void run();
+
+private:
+  using Pair = std::pair<Value, Value>;
+  Value constant(double value) {
+    return arith::ConstantOp::create(builder, loc,
+                                     builder.getFloatAttr(element, value));
+  }
+  Value sizeOf(Value buffer, AffineMap map, unsigned loop) {
+    unsigned dim = *map.getResultPosition(getAffineDimExpr(loop, op.getContext()));
+    return memref::DimOp::create(builder, loc, buffer, dim);
+  }
+  void emitRow(OpBuilder &b, ValueRange ivs);
+  /// The running maximum and sum after one more stored entry.
+  Pair emitEntry(OpBuilder &b, Value j, Value position, Pair state);
+  void forEachOut(OpBuilder &b,
+                  llvm::function_ref<Value(OpBuilder &, Value)> update);
+
+  AttentionOp op;
+  OpBuilder builder;
+  Location loc;
+  SmallVector<AffineMap> maps;
+  unsigned numBatch;
+  Storage mask;
+  FloatType element;
+  Value query, key, value, out, zeroIndex, oneIndex, sizeD, sizeE, lowest, zero;
+  SmallVector<Value> extras;
+  SmallVector<Value> loops;
+};
+
+void AttentionLowering::run() {
+  query = toBuffer(builder, loc, op.getQuery(), true);
+  key = toBuffer(builder, loc, op.getKey(), true);
+  value = toBuffer(builder, loc, op.getValue(), true);
+  for (Value operand : op.getExtras())
+    extras.push_back(toBuffer(builder, loc, operand, true));
+  out = toBuffer(builder, loc, op.getInit(), false);
+  zeroIndex = indexConstant(builder, loc, 0);
+  oneIndex = indexConstant(builder, loc, 1);
+  sizeD = sizeOf(query, maps[0], numBatch + 2);
+  sizeE = sizeOf(value, maps[2], numBatch + 3);
+  lowest = constant(-std::numeric_limits<double>::infinity());
+  zero = constant(0.0);
+
+  SmallVector<Value> lower(numBatch + 1, zeroIndex), upper, step(numBatch + 1, oneIndex);
+  for (unsigned loop = 0; loop <= numBatch; ++loop)
+    upper.push_back(sizeOf(out, maps.back(), loop));
+  auto rows = scf::ParallelOp::create(builder, loc, lower, upper, step);
+  OpBuilder b = OpBuilder::atBlockTerminator(rows.getBody());
+  emitRow(b, rows.getInductionVars());
+
+  builder.setInsertionPoint(op);
+  Value result = bufferization::ToTensorOp::create(
+      builder, loc, op.getResult().getType(), out, /*restrict=*/true,
+      /*writable=*/true);
+  op.getResult().replaceAllUsesWith(result);
+  op.erase();
+}
+
+void AttentionLowering::forEachOut(
+    OpBuilder &b, llvm::function_ref<Value(OpBuilder &, Value)> update) {
+  auto loop = scf::ForOp::create(b, loc, zeroIndex, sizeE, oneIndex);
+  OpBuilder inner = OpBuilder::atBlockTerminator(loop.getBody());
+  loops[numBatch + 3] = loop.getInductionVar();
+  SmallVector<Value> at = applyMap(inner, loc, maps.back(), loops);
+  Value old = memref::LoadOp::create(inner, loc, out, at);
+  memref::StoreOp::create(inner, loc, update(inner, old), out, at);
+}
+
+AttentionLowering::Pair AttentionLowering::emitEntry(OpBuilder &b, Value j,
+                                                     Value position, Pair state) {
+  auto [maximum, sum] = state;
+  loops[numBatch + 1] = j;
+  auto dot = scf::ForOp::create(b, loc, zeroIndex, sizeD, oneIndex, zero);
+  {
+    OpBuilder inner = OpBuilder::atBlockEnd(dot.getBody());
+    loops[numBatch + 2] = dot.getInductionVar();
+    Value product = arith::MulFOp::create(inner, loc,
+                                          loadAt(inner, loc, query, maps[0], loops),
+                                          loadAt(inner, loc, key, maps[1], loops));
+    scf::YieldOp::create(
+        inner, loc,
+        arith::AddFOp::create(inner, loc, dot.getRegionIterArg(0), product)
+            .getResult());
+  }
+  SmallVector<Value> args{dot.getResult(0),
+                          memref::LoadOp::create(b, loc, mask.values, position)};
+  for (auto [buffer, map] :
+       llvm::zip(extras, ArrayRef(maps).drop_front(4).drop_back()))
+    args.push_back(loadAt(b, loc, buffer, map, loops));
+  Value score = inlineBody(b, op.getBlock(), args, loops);
+
+  // A new maximum rescales what was summed so far.
+  Value grows = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, score,
+                                      maximum);
+  auto rescale = scf::IfOp::create(b, loc, TypeRange{element, element}, grows,
+                                   /*withElseRegion=*/true);
+  {
+    OpBuilder then = rescale.getThenBodyBuilder();
+    Value factor = math::ExpOp::create(
+        then, loc, arith::SubFOp::create(then, loc, maximum, score));
+    forEachOut(then, [&](OpBuilder &in, Value old) -> Value {
+      return arith::MulFOp::create(in, loc, old, factor);
+    });
+    Value scaled = arith::MulFOp::create(then, loc, sum, factor);
+    scf::YieldOp::create(then, loc, ValueRange{score, scaled});
+    OpBuilder otherwise = rescale.getElseBodyBuilder();
+    scf::YieldOp::create(otherwise, loc, ValueRange{maximum, sum});
+  }
+  // -inf stays out, also before anything was allowed (-inf - -inf is NaN).
+  Value masked = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, score,
+                                       lowest);
+  Value power = math::ExpOp::create(
+      b, loc, arith::SubFOp::create(b, loc, score, rescale.getResult(0)));
+  power = arith::SelectOp::create(b, loc, masked, zero, power);
+  forEachOut(b, [&](OpBuilder &in, Value old) -> Value {
+    Value product = arith::MulFOp::create(
+        in, loc, power, loadAt(in, loc, value, maps[2], loops));
+    return arith::AddFOp::create(in, loc, old, product);
+  });
+  return {rescale.getResult(0),
+          arith::AddFOp::create(b, loc, rescale.getResult(1), power)};
+}
+
+void AttentionLowering::emitRow(OpBuilder &b, ValueRange ivs) {
+  loops.assign(ivs.begin(), ivs.end());
+  loops.resize(numBatch + 4);
+  forEachOut(b, [&](OpBuilder &, Value) { return zero; });
+
+  // The row's segment of the compressed level, and its place in a block.
+  unsigned rank = maps[3].getNumResults();
+  bool blocked = mask.type.getLvlRank() > rank;
+  SmallVector<Value> dims = applyMap(
+      b, loc, maps[3].dropResult(rank - 1), loops);
+  Value row = dims.back(), rowInBlock, blockRows, blockColumns;
+  if (blocked) {
+    blockRows = mask.lvlSize(rank);
+    blockColumns = mask.lvlSize(rank + 1);
+    rowInBlock = arith::RemUIOp::create(b, loc, row, blockRows);
+    dims.back() = arith::DivUIOp::create(b, loc, row, blockRows);
+  }
+  Value parent = indexConstant(b, loc, 0);
+  for (auto [lvl, coord] : llvm::enumerate(dims))
+    parent = addIndex(b, loc, mulIndex(b, loc, parent, mask.lvlSize(lvl)), coord);
+  auto [first, last] = mask.segment(b, rank - 1, parent);
+
+  auto entries = scf::ForOp::create(b, loc, first, last, oneIndex,
+                                    ValueRange{lowest, zero});
+  {
+    OpBuilder inner = OpBuilder::atBlockEnd(entries.getBody());
+    Value position = entries.getInductionVar();
+    Value column = mask.coordinate(inner, rank - 1, position);
+    Pair state{entries.getRegionIterArg(0), entries.getRegionIterArg(1)};
+    if (!blocked) {
+      state = emitEntry(inner, column, position, state);
+    } else {
+      column = mulIndex(inner, loc, column, blockColumns);
+      position = addIndex(inner, loc, mulIndex(inner, loc, position, blockRows),
+                          rowInBlock);
+      position = mulIndex(inner, loc, position, blockColumns);
+      auto block = scf::ForOp::create(inner, loc, zeroIndex, blockColumns, oneIndex,
+                                      ValueRange{state.first, state.second});
+      OpBuilder in = OpBuilder::atBlockEnd(block.getBody());
+      Value jj = block.getInductionVar();
+      auto [m, l] = emitEntry(in, addIndex(in, loc, column, jj),
+                              addIndex(in, loc, position, jj),
+                              {block.getRegionIterArg(0), block.getRegionIterArg(1)});
+      scf::YieldOp::create(in, loc, ValueRange{m, l});
+      state = {block.getResult(0), block.getResult(1)};
+    }
+    scf::YieldOp::create(inner, loc, ValueRange{state.first, state.second});
+  }
+  // A row with nothing allowed has the sum 0, and is 0.
+  Value sum = entries.getResult(1);
+  Value empty = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, sum, zero);
+  Value one = arith::ConstantOp::create(b, loc, b.getFloatAttr(element, 1.0));
+  Value inverse = arith::DivFOp::create(b, loc, one, sum);
+  inverse = arith::SelectOp::create(b, loc, empty, zero, inverse);
+  forEachOut(b, [&](OpBuilder &in, Value old) -> Value {
+    return arith::MulFOp::create(in, loc, old, inverse);
+  });
+}
+
+struct LowerAttention : gossamer::impl::LowerAttentionBase<LowerAttention> {
+  void runOnOperation() override {
+    SmallVector<AttentionOp> ops;
+    getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
+    for (AttentionOp op : ops)
+      AttentionLowering(op).run();
+  }
+};
+
+} // namespace

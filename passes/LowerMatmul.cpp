@@ -1,0 +1,421 @@
+//===- LowerMatmul.cpp - sparse products become level-space generics ------===//
+//
+// The sparsifier makes the loops; this pass gives it a linalg.generic over levels, in the order that they are stored in,
+// with lanes (dimensions that the sparse operand does not have) innermost, which it then takes as it is (`sorted`).
+//
+// Where the innermost dimension of the dense operand and of the result is a lane, both are used in place. Else
+// (F.linear: x[t, k] w[o, k] -> y[t, o]) lanes are gathered into panels of a few vectors: a panel of x is transposed into
+// [k][lane], the product made there with the sums of one row in registers, and transposed back behind the epilogue.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/Passes.h"
+#include "passes/Storage.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/TypeUtilities.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_LOWERMATMUL
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+using namespace mlir::sparse_tensor;
+
+namespace {
+
+class MatmulLowering {
+public:
+  MatmulLowering(MatmulOp op, unsigned panelBytes)
+      : op(op), builder(op), loc(op.getLoc()), sparseMap(op.getSparseMap()),
+        denseMap(op.getDenseMap()), resultMap(op.getResultMap()),
+        element(getElementTypeOrSelf(op.getSparse())), panelBytes(panelBytes) {}
+
+  void run();
+
+private:
+  /// How the loops of the product are split by the levels of the sparse operand:
+  /// loop = level, or loop = outer * block + inner.
+  struct Split {
+    unsigned outer;
+    std::optional<unsigned> inner;
+    int64_t block = 1;
+  };
+  void splitLoops();
+  /// A buffer with dimensions `map` over the old loops, seen over the new ones.
+  Value expand(OpBuilder &b, Value buffer, AffineMap map);
+  AffineMap expandMap(AffineMap map);
+  void emitGeneric(OpBuilder &b, Value dense, AffineMap denseLvlMap, Value out,
+                   AffineMap outLvlMap, unsigned numLoops);
+  void lowerInPlace();
+  void lowerInPanels();
+  Value sizeOfLoop(unsigned loop);
+  Value zeroValue(OpBuilder &b) {
+    return arith::ConstantOp::create(b, loc, b.getZeroAttr(element));
+  }
+  Value emitEpilogue(OpBuilder &b, Value sum, ValueRange loops);
+  bool isLane(unsigned loop) { return !sparseMap.isFunctionOfDim(loop); }
+
+  MatmulOp op;
+  OpBuilder builder;
+  Location loc;
+  AffineMap sparseMap, denseMap, resultMap;
+  Type element;
+  unsigned panelBytes;
+  Value dense, out, levels;
+  SmallVector<Value> extras;
+  DenseMap<unsigned, Split> splits;
+  SmallVector<unsigned> lanes;
+  unsigned numLvls = 0;
+};
+
+void MatmulLowering::splitLoops() {
+  auto type = getSparseTensorType(op.getSparse());
+  numLvls = type.getLvlRank();
+  AffineMap dimToLvl = type.isIdentity()
+                           ? AffineMap::getMultiDimIdentityMap(numLvls, op.getContext())
+                           : type.getDimToLvl();
+  for (auto [lvl, expr] : llvm::enumerate(dimToLvl.getResults())) {
+    for (unsigned dim = 0; dim < type.getDimRank(); ++dim) {
+      if (!expr.isFunctionOfDim(dim))
+        continue;
+      unsigned loop = cast<AffineDimExpr>(sparseMap.getResult(dim)).getPosition();
+      Split &split = splits[loop];
+      if (expr.getKind() == AffineExprKind::Mod) {
+        split.inner = lvl;
+      } else {
+        split.outer = lvl;
+        if (expr.getKind() == AffineExprKind::FloorDiv)
+          split.block =
+              cast<AffineConstantExpr>(cast<AffineBinaryOpExpr>(expr).getRHS())
+                  .getValue();
+      }
+    }
+  }
+  for (unsigned loop = 0; loop < resultMap.getNumDims(); ++loop)
+    if (isLane(loop))
+      lanes.push_back(loop);
+
+  // The sparse operand in level space: the same storage, one dimension a level.
+  auto encoding = type.getEncoding();
+  auto lvlEncoding = SparseTensorEncodingAttr::get(
+      op.getContext(), encoding.getLvlTypes(),
+      AffineMap::getMultiDimIdentityMap(numLvls, op.getContext()),
+      AffineMap::getMultiDimIdentityMap(numLvls, op.getContext()),
+      encoding.getPosWidth(), encoding.getCrdWidth());
+  levels = op.getSparse();
+  if (!type.isIdentity())
+    levels = ReinterpretMapOp::create(builder, loc, lvlEncoding, op.getSparse());
+}
+
+AffineMap MatmulLowering::expandMap(AffineMap map) {
+  SmallVector<AffineExpr> exprs;
+  for (AffineExpr expr : map.getResults()) {
+    auto dim = dyn_cast<AffineDimExpr>(expr);
+    if (!dim) {
+      exprs.push_back(expr);
+      continue;
+    }
+    auto split = splits.find(dim.getPosition());
+    if (split == splits.end()) {
+      unsigned lane = llvm::find(lanes, dim.getPosition()) - lanes.begin();
+      exprs.push_back(getAffineDimExpr(numLvls + lane, op.getContext()));
+      continue;
+    }
+    exprs.push_back(getAffineDimExpr(split->second.outer, op.getContext()));
+    if (split->second.inner)
+      exprs.push_back(getAffineDimExpr(*split->second.inner, op.getContext()));
+  }
+  return AffineMap::get(numLvls + lanes.size(), 0, exprs, op.getContext());
+}
+
+Value MatmulLowering::expand(OpBuilder &b, Value buffer, AffineMap map) {
+  auto type = cast<MemRefType>(buffer.getType());
+  SmallVector<ReassociationIndices> groups;
+  SmallVector<int64_t> shape;
+  SmallVector<OpFoldResult> sizes;
+  bool changed = false;
+  for (auto [n, expr] : llvm::enumerate(map.getResults())) {
+    auto dim = dyn_cast<AffineDimExpr>(expr);
+    auto split = dim ? splits.find(dim.getPosition()) : splits.end();
+    int64_t size = type.getDimSize(n);
+    OpFoldResult value = b.getIndexAttr(size);
+    bool blocked = split != splits.end() && split->second.inner;
+    int64_t block = blocked ? split->second.block : 1;
+    if (ShapedType::isDynamic(size)) {
+      Value whole = memref::DimOp::create(b, loc, buffer, n);
+      value = blocked ? arith::DivUIOp::create(b, loc, whole,
+                                               indexConstant(b, loc, block))
+                            .getResult()
+                      : whole;
+    } else if (blocked) {
+      value = b.getIndexAttr(size / block);
+    }
+    groups.push_back({static_cast<int64_t>(shape.size())});
+    shape.push_back(ShapedType::isDynamic(size) ? size : size / block);
+    sizes.push_back(value);
+    if (blocked) {
+      groups.back().push_back(shape.size());
+      shape.push_back(block);
+      sizes.push_back(b.getIndexAttr(block));
+      changed = true;
+    }
+  }
+  if (!changed)
+    return buffer;
+  return memref::ExpandShapeOp::create(
+      b, loc, MemRefType::get(shape, type.getElementType()), buffer, groups, sizes);
+}
+
+/// out += levels * dense, over the levels and then the remaining loops.
+void MatmulLowering::emitGeneric(OpBuilder &b, Value denseBuffer,
+                                 AffineMap denseLvlMap, Value outBuffer,
+                                 AffineMap outLvlMap, unsigned numLoops) {
+  auto asTensor = [&](Value buffer, bool writable) -> Value {
+    auto type = cast<MemRefType>(buffer.getType());
+    return bufferization::ToTensorOp::create(
+        b, loc, RankedTensorType::get(type.getShape(), type.getElementType()),
+        buffer, /*restrict=*/true, writable);
+  };
+  SmallVector<utils::IteratorType> iterators;
+  for (unsigned loop = 0; loop < numLoops; ++loop)
+    iterators.push_back(outLvlMap.isFunctionOfDim(loop)
+                            ? utils::IteratorType::parallel
+                            : utils::IteratorType::reduction);
+  AffineMap sparse = AffineMap::get(
+      numLoops, 0,
+      AffineMap::getMultiDimIdentityMap(numLvls, op.getContext()).getResults(),
+      op.getContext());
+  Value init = asTensor(outBuffer, true);
+  auto generic = linalg::GenericOp::create(
+      b, loc, init.getType(), ValueRange{levels, asTensor(denseBuffer, false)}, init,
+      ArrayRef<AffineMap>{sparse, denseLvlMap, outLvlMap}, iterators,
+      [&](OpBuilder &in, Location l, ValueRange args) {
+        Value result;
+        if (isa<FloatType>(element))
+          result = arith::AddFOp::create(
+              in, l, args[2], arith::MulFOp::create(in, l, args[0], args[1]));
+        else
+          result = arith::AddIOp::create(
+              in, l, args[2], arith::MulIOp::create(in, l, args[0], args[1]));
+        linalg::YieldOp::create(in, l, result);
+      });
+  generic->setAttr("sorted", b.getBoolAttr(true));
+  auto anchor = bufferization::MaterializeInDestinationOp::create(
+      b, loc, generic.getResult(0), outBuffer);
+  anchor.setWritable(true);
+}
+
+Value MatmulLowering::sizeOfLoop(unsigned loop) {
+  AffineExpr expr = getAffineDimExpr(loop, op.getContext());
+  if (auto dim = resultMap.getResultPosition(expr))
+    return memref::DimOp::create(builder, loc, out, *dim);
+  return memref::DimOp::create(builder, loc, dense,
+                               *denseMap.getResultPosition(expr));
+}
+
+Value MatmulLowering::emitEpilogue(OpBuilder &b, Value sum, ValueRange loops) {
+  SmallVector<Value> args{sum};
+  SmallVector<AffineMap> maps = op.getMaps();
+  for (auto [buffer, map] :
+       llvm::zip(extras, ArrayRef(maps).drop_front(2).drop_back()))
+    args.push_back(loadAt(b, loc, buffer, map, loops));
+  return inlineBody(b, op.getBlock(), args, applyMap(b, loc, resultMap, loops));
+}
+
+void MatmulLowering::lowerInPlace() {
+  linalg::FillOp::create(builder, loc, zeroValue(builder), out);
+  emitGeneric(builder, expand(builder, dense, denseMap), expandMap(denseMap),
+              expand(builder, out, resultMap), expandMap(resultMap),
+              numLvls + lanes.size());
+  if (!op.hasEpilogue())
+    return;
+  unsigned rank = resultMap.getNumResults();
+  Value zero = indexConstant(builder, loc, 0), one = indexConstant(builder, loc, 1);
+  SmallVector<Value> lower(rank, zero), upper, step(rank, one);
+  for (unsigned dim = 0; dim < rank; ++dim)
+    upper.push_back(memref::DimOp::create(builder, loc, out, dim));
+  if (rank == 0) {
+    Value sum = memref::LoadOp::create(builder, loc, out);
+    memref::StoreOp::create(builder, loc, emitEpilogue(builder, sum, {}), out);
+    return;
+  }
+  // Rows in parallel, each a serial loop that vectorises.
+  auto rows = scf::ParallelOp::create(builder, loc, ArrayRef(lower).drop_back(),
+                                      ArrayRef(upper).drop_back(),
+                                      ArrayRef(step).drop_back());
+  OpBuilder b = rank > 1 ? OpBuilder::atBlockTerminator(rows.getBody()) : builder;
+  SmallVector<Value> dims;
+  if (rank > 1)
+    llvm::append_range(dims, rows.getInductionVars());
+  auto row = scf::ForOp::create(b, loc, zero, upper.back(), one);
+  dims.push_back(row.getInductionVar());
+  OpBuilder in = OpBuilder::atBlockTerminator(row.getBody());
+  SmallVector<Value> loops(resultMap.getNumDims());
+  for (auto [expr, dim] : llvm::zip(resultMap.getResults(), dims))
+    loops[cast<AffineDimExpr>(expr).getPosition()] = dim;
+  Value sum = memref::LoadOp::create(in, loc, out, dims);
+  memref::StoreOp::create(in, loc, emitEpilogue(in, sum, loops), out, dims);
+  if (rank == 1)
+    rows.erase();
+}
+
+void MatmulLowering::lowerInPanels() {
+  MLIRContext *context = op.getContext();
+  int64_t width = panelBytes / (element.getIntOrFloatBitWidth() / 8);
+  Value zero = indexConstant(builder, loc, 0), one = indexConstant(builder, loc, 1);
+  Value panel = indexConstant(builder, loc, width);
+  SmallVector<Value> sizes;
+  Value total = one;
+  for (unsigned lane : lanes) {
+    sizes.push_back(sizeOfLoop(lane));
+    total = mulIndex(builder, loc, total, sizes.back());
+  }
+  Value numPanels = arith::CeilDivUIOp::create(builder, loc, total, panel);
+
+  DenseMap<unsigned, Value> outerSizes;
+  // Dimensions of a panel: the split loops that the operand has, then the lane.
+  auto panelOf = [&](AffineMap map, SmallVectorImpl<unsigned> &loops,
+                     SmallVectorImpl<int64_t> &shape,
+                     SmallVectorImpl<Value> &dynamic) {
+    SmallVector<AffineExpr> exprs;
+    for (AffineExpr expr : map.getResults()) {
+      auto dim = dyn_cast<AffineDimExpr>(expr);
+      if (!dim || isLane(dim.getPosition()))
+        continue;
+      loops.push_back(dim.getPosition());
+      const Split &split = splits[dim.getPosition()];
+      Value &size = outerSizes[dim.getPosition()];
+      size = sizeOfLoop(dim.getPosition());
+      if (split.inner)
+        size = arith::DivUIOp::create(builder, loc, size,
+                                      indexConstant(builder, loc, split.block));
+      exprs.push_back(getAffineDimExpr(split.outer, context));
+      shape.push_back(ShapedType::kDynamic);
+      dynamic.push_back(size);
+      if (split.inner) {
+        exprs.push_back(getAffineDimExpr(*split.inner, context));
+        shape.push_back(split.block);
+      }
+    }
+    exprs.push_back(getAffineDimExpr(numLvls, context));
+    shape.push_back(width);
+    return AffineMap::get(numLvls + 1, 0, exprs, context);
+  };
+  SmallVector<unsigned> denseLoops, outLoops;
+  SmallVector<int64_t> denseShape, outShape;
+  SmallVector<Value> denseSizes, outSizes;
+  AffineMap denseLvlMap = panelOf(denseMap, denseLoops, denseShape, denseSizes);
+  AffineMap outLvlMap = panelOf(resultMap, outLoops, outShape, outSizes);
+
+  auto panels = scf::ParallelOp::create(builder, loc, zero, numPanels, one);
+  OpBuilder b = OpBuilder::atBlockTerminator(panels.getBody());
+  Value first = mulIndex(b, loc, panels.getInductionVars()[0], panel);
+  Value left = arith::SubIOp::create(b, loc, total, first);
+  Value filled = arith::MinUIOp::create(b, loc, left, panel);
+  Value in = memref::AllocOp::create(b, loc, MemRefType::get(denseShape, element),
+                                     denseSizes, b.getI64IntegerAttr(64));
+  Value sums = memref::AllocOp::create(b, loc, MemRefType::get(outShape, element),
+                                       outSizes, b.getI64IntegerAttr(64));
+
+  // Runs `body` at every point of `loops` for lane `lane`, with the variables of
+  // the product's loops and the place in the panel.
+  using Body = llvm::function_ref<void(OpBuilder &, ValueRange, ValueRange)>;
+  auto forEach = [&](Value laneCount, ArrayRef<unsigned> loops, Body body) {
+    auto lane = scf::ForOp::create(b, loc, zero, laneCount, one);
+    OpBuilder inner = OpBuilder::atBlockTerminator(lane.getBody());
+    SmallVector<Value> vars(resultMap.getNumDims());
+    Value linear = addIndex(inner, loc, first, lane.getInductionVar());
+    for (unsigned n = lanes.size(); n-- > 1;) {
+      vars[lanes[n]] = arith::RemUIOp::create(inner, loc, linear, sizes[n]);
+      linear = arith::DivUIOp::create(inner, loc, linear, sizes[n]);
+    }
+    if (!lanes.empty())
+      vars[lanes[0]] = linear;
+    SmallVector<Value> place;
+    for (unsigned loop : loops) {
+      const Split &s = splits[loop];
+      auto outer = scf::ForOp::create(inner, loc, zero, outerSizes[loop], one);
+      inner = OpBuilder::atBlockTerminator(outer.getBody());
+      vars[loop] = outer.getInductionVar();
+      place.push_back(vars[loop]);
+      if (s.inner) {
+        Value block = indexConstant(inner, loc, s.block);
+        Value base = mulIndex(inner, loc, vars[loop], block);
+        auto within = scf::ForOp::create(inner, loc, zero, block, one);
+        inner = OpBuilder::atBlockTerminator(within.getBody());
+        place.push_back(within.getInductionVar());
+        vars[loop] = addIndex(inner, loc, base, within.getInductionVar());
+      }
+    }
+    place.push_back(lane.getInductionVar());
+    body(inner, vars, place);
+  };
+
+  // Lanes of the last panel that hold nothing are zero, so that they need no care.
+  auto ragged = scf::IfOp::create(
+      b, loc, arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, filled, panel),
+      /*withElseRegion=*/false);
+  OpBuilder then = ragged.getThenBodyBuilder();
+  linalg::FillOp::create(then, loc, zeroValue(then), in);
+  forEach(filled, denseLoops, [&](OpBuilder &at, ValueRange vars, ValueRange place) {
+    memref::StoreOp::create(at, loc, loadAt(at, loc, dense, denseMap, vars), in, place);
+  });
+  linalg::FillOp::create(b, loc, zeroValue(b), sums);
+  emitGeneric(b, in, denseLvlMap, sums, outLvlMap, numLvls + 1);
+  forEach(filled, outLoops, [&](OpBuilder &at, ValueRange vars, ValueRange place) {
+    Value sum = memref::LoadOp::create(at, loc, sums, place);
+    memref::StoreOp::create(at, loc, emitEpilogue(at, sum, vars), out,
+                            applyMap(at, loc, resultMap, vars));
+  });
+  memref::DeallocOp::create(b, loc, in);
+  memref::DeallocOp::create(b, loc, sums);
+}
+
+void MatmulLowering::run() {
+  dense = toBuffer(builder, loc, op.getDense(), true);
+  out = toBuffer(builder, loc, op.getInit(), false);
+  for (Value operand : op.getExtras())
+    extras.push_back(toBuffer(builder, loc, operand, true));
+  splitLoops();
+
+  auto last = [](AffineMap map) -> std::optional<unsigned> {
+    if (map.getNumResults() == 0)
+      return {};
+    if (auto dim = dyn_cast<AffineDimExpr>(map.getResults().back()))
+      return dim.getPosition();
+    return {};
+  };
+  bool contiguous = last(denseMap) && last(denseMap) == last(resultMap) &&
+                    isLane(*last(denseMap));
+  // The type of the sum is that of the operands; another one of the result means
+  // that the result cannot hold the sums.
+  bool sameType = element == getElementTypeOrSelf(op.getResult());
+  if ((contiguous || lanes.empty()) && sameType)
+    lowerInPlace();
+  else
+    lowerInPanels();
+  Value result = bufferization::ToTensorOp::create(builder, loc,
+                                                   op.getResult().getType(), out,
+                                                   /*restrict=*/true,
+                                                   /*writable=*/true);
+  op.getResult().replaceAllUsesWith(result);
+  op.erase();
+}
+
+struct LowerMatmul : gossamer::impl::LowerMatmulBase<LowerMatmul> {
+  using LowerMatmulBase::LowerMatmulBase;
+  void runOnOperation() override {
+    SmallVector<MatmulOp> ops;
+    getOperation().walk([&](MatmulOp op) { ops.push_back(op); });
+    for (MatmulOp op : ops)
+      MatmulLowering(op, panelBytes).run();
+  }
+};
+
+} // namespace

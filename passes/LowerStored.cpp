@@ -1,0 +1,306 @@
+//===- LowerStored.cpp - operations on stored entries become loops --------===//
+
+#include "passes/Passes.h"
+#include "passes/Storage.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/TypeUtilities.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_LOWERSTORED
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+using sparse_tensor::getSparseTensorEncoding;
+
+namespace {
+
+/// Where the values of a sparse result go: into the caller's array, if the
+/// result is stored nowhere else, or one of our own.
+Value makeValues(OpBuilder &builder, Location loc, Value result,
+                 Value patternValues) {
+  if (result.hasOneUse())
+    if (auto store = dyn_cast<StoreValuesOp>(*result.user_begin()))
+      return store.getBuffer();
+  Value size = memref::DimOp::create(builder, loc, patternValues, 0);
+  auto type = MemRefType::get({ShapedType::kDynamic}, getElementTypeOrSelf(result));
+  return memref::AllocOp::create(builder, loc, type, size);
+}
+
+void replaceWithValues(OpBuilder &builder, Operation *op, Value pattern,
+                       Value buffer) {
+  Location loc = op->getLoc();
+  auto type = cast<MemRefType>(buffer.getType());
+  Value values = bufferization::ToTensorOp::create(
+      builder, loc, RankedTensorType::get(type.getShape(), type.getElementType()),
+      buffer, /*restrict=*/true, /*writable=*/true);
+  Value result = AssembleOp::create(builder, loc, op->getResult(0).getType(),
+                                    pattern, values);
+  op->getResult(0).replaceAllUsesWith(result);
+  op->erase();
+}
+
+/// Operands of a body at a stored entry: sparse ones have the pattern's storage.
+struct BodyOperands {
+  SmallVector<Value> buffers;
+  SmallVector<AffineMap> maps;
+  SmallVector<bool> sparse;
+
+  BodyOperands(OpBuilder &builder, Location loc, ValueRange operands,
+               ArrayRef<AffineMap> maps)
+      : maps(maps) {
+    for (Value operand : operands) {
+      sparse.push_back(getSparseTensorEncoding(operand.getType()) != nullptr);
+      buffers.push_back(
+          sparse.back()
+              ? Value(sparse_tensor::ToValuesOp::create(builder, loc, operand))
+              : toBuffer(builder, loc, operand, /*readOnly=*/true));
+    }
+  }
+
+  void load(OpBuilder &builder, Location loc, ValueRange loops, Value position,
+            SmallVectorImpl<Value> &args) const {
+    for (auto [buffer, map, isSparse] : llvm::zip(buffers, maps, sparse))
+      args.push_back(isSparse ? memref::LoadOp::create(builder, loc, buffer,
+                                                       position)
+                                    .getResult()
+                              : loadAt(builder, loc, buffer, map, loops));
+  }
+};
+
+/// Loop variables of a structured operation, of which the pattern's map is a
+/// projected permutation: those of the pattern from its dimensions.
+SmallVector<Value> loopsOfDims(AffineMap patternMap, ValueRange dims) {
+  SmallVector<Value> loops(patternMap.getNumDims());
+  for (auto [expr, dim] : llvm::zip(patternMap.getResults(), dims))
+    loops[cast<AffineDimExpr>(expr).getPosition()] = dim;
+  return loops;
+}
+
+void lower(MapOp op) {
+  OpBuilder builder(op);
+  Location loc = op.getLoc();
+  SmallVector<AffineMap> maps = op.getMaps();
+  Storage storage(builder, loc, op.getPattern());
+  BodyOperands operands(builder, loc, op.getExtras(),
+                        ArrayRef(maps).drop_front());
+  Value out = makeValues(builder, loc, op.getResult(), storage.values);
+  storage.forEach(builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
+    SmallVector<Value> dims = storage.toDims(b, coords);
+    SmallVector<Value> args{memref::LoadOp::create(b, loc, storage.values, at)};
+    operands.load(b, loc, loopsOfDims(maps[0], dims), at, args);
+    memref::StoreOp::create(b, loc, inlineBody(b, op.getBlock(), args, dims), out,
+                            at);
+  });
+  replaceWithValues(builder, op, op.getPattern(), out);
+}
+
+void lower(SDDMMOp op) {
+  OpBuilder builder(op);
+  Location loc = op.getLoc();
+  SmallVector<AffineMap> maps = op.getMaps();
+  Storage storage(builder, loc, op.getPattern());
+  Value lhs = toBuffer(builder, loc, op.getLhs(), true);
+  Value rhs = toBuffer(builder, loc, op.getRhs(), true);
+  BodyOperands operands(builder, loc, op.getExtras(),
+                        ArrayRef(maps).drop_front(3));
+  // Sizes of the summed loops.
+  SmallVector<unsigned> summed;
+  SmallVector<Value> sizes;
+  for (unsigned loop = 0; loop < maps[0].getNumDims(); ++loop) {
+    if (maps[0].isFunctionOfDim(loop))
+      continue;
+    summed.push_back(loop);
+    bool inLhs = maps[1].isFunctionOfDim(loop);
+    unsigned dim = *maps[inLhs ? 1 : 2].getResultPosition(
+        getAffineDimExpr(loop, op.getContext()));
+    sizes.push_back(memref::DimOp::create(builder, loc, inLhs ? lhs : rhs, dim));
+  }
+  Type element = getElementTypeOrSelf(op.getLhs());
+  Value zero = arith::ConstantOp::create(builder, loc, builder.getZeroAttr(element));
+  Value first = indexConstant(builder, loc, 0), step = indexConstant(builder, loc, 1);
+  Value out = makeValues(builder, loc, op.getResult(), storage.values);
+
+  storage.forEach(builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
+    SmallVector<Value> dims = storage.toDims(b, coords);
+    SmallVector<Value> loops = loopsOfDims(maps[0], dims);
+    // One nest a summed loop, the sum carried in a register.
+    auto sum = [&](auto &&self, OpBuilder &in, unsigned n, Value carried) -> Value {
+      if (n == summed.size()) {
+        Value a = loadAt(in, loc, lhs, maps[1], loops);
+        Value c = loadAt(in, loc, rhs, maps[2], loops);
+        if (isa<FloatType>(element))
+          return arith::AddFOp::create(in, loc, carried,
+                                       arith::MulFOp::create(in, loc, a, c));
+        return arith::AddIOp::create(in, loc, carried,
+                                     arith::MulIOp::create(in, loc, a, c));
+      }
+      auto loop = scf::ForOp::create(in, loc, first, sizes[n], step, carried);
+      OpBuilder inner = OpBuilder::atBlockEnd(loop.getBody());
+      loops[summed[n]] = loop.getInductionVar();
+      scf::YieldOp::create(inner, loc,
+                           self(self, inner, n + 1, loop.getRegionIterArg(0)));
+      return loop.getResult(0);
+    };
+    Value dot = sum(sum, b, 0, zero);
+    SmallVector<Value> args{memref::LoadOp::create(b, loc, storage.values, at), dot};
+    operands.load(b, loc, loops, at, args);
+    memref::StoreOp::create(b, loc, inlineBody(b, op.getBlock(), args, dims), out,
+                            at);
+  });
+  replaceWithValues(builder, op, op.getPattern(), out);
+}
+
+/// Three passes over the stored entries with two numbers a row in between: right
+/// for every format, whatever order it stores the entries of a row in. Parallel
+/// over leading dense levels where rows do not cross them.
+void lower(SoftmaxOp op) {
+  OpBuilder builder(op);
+  Location loc = op.getLoc();
+  Storage storage(builder, loc, op.getSource());
+  Type element = getElementTypeOrSelf(op.getSource());
+  auto shape = cast<RankedTensorType>(op.getSource().getType());
+  unsigned dim = op.getDimension();
+
+  bool parallel = true;
+  for (unsigned lvl = 0; lvl < storage.numLeadingDense(); ++lvl)
+    parallel &= storage.type.isIdentity()
+                    ? lvl != dim
+                    : !storage.type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
+
+  SmallVector<int64_t> rowShape;
+  SmallVector<Value> rowSizes;
+  for (unsigned d = 0; d < shape.getRank(); ++d) {
+    if (d == dim)
+      continue;
+    rowShape.push_back(shape.getDimSize(d));
+    if (shape.isDynamicDim(d))
+      rowSizes.push_back(tensor::DimOp::create(builder, loc, op.getSource(), d));
+  }
+  auto rowType = MemRefType::get(rowShape, element);
+  Value maxima = memref::AllocOp::create(builder, loc, rowType, rowSizes);
+  Value sums = memref::AllocOp::create(builder, loc, rowType, rowSizes);
+  auto floatType = cast<FloatType>(element);
+  Value lowest = arith::ConstantOp::create(
+      builder, loc,
+      builder.getFloatAttr(floatType, APFloat::getInf(floatType.getFloatSemantics(),
+                                                      /*Negative=*/true)));
+  Value zero = arith::ConstantOp::create(builder, loc, builder.getZeroAttr(element));
+  linalg::FillOp::create(builder, loc, lowest, maxima);
+  linalg::FillOp::create(builder, loc, zero, sums);
+  Value out = makeValues(builder, loc, op.getResult(), storage.values);
+  auto rowOf = [&](OpBuilder &b, ValueRange coords) {
+    SmallVector<Value> dims = storage.toDims(b, coords);
+    dims.erase(dims.begin() + dim);
+    return dims;
+  };
+  storage.forEach(builder, parallel, [&](OpBuilder &b, ValueRange c, Value at) {
+    auto row = rowOf(b, c);
+    Value value = memref::LoadOp::create(b, loc, storage.values, at);
+    Value old = memref::LoadOp::create(b, loc, maxima, row);
+    memref::StoreOp::create(b, loc, arith::MaximumFOp::create(b, loc, old, value),
+                            maxima, row);
+  });
+  storage.forEach(builder, parallel, [&](OpBuilder &b, ValueRange c, Value at) {
+    auto row = rowOf(b, c);
+    Value value = memref::LoadOp::create(b, loc, storage.values, at);
+    Value maximum = memref::LoadOp::create(b, loc, maxima, row);
+    // -inf is masked, also where the whole row is (-inf - -inf would be NaN).
+    Value masked = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, value,
+                                         lowest);
+    Value power = math::ExpOp::create(
+        b, loc, arith::SubFOp::create(b, loc, value, maximum));
+    power = arith::SelectOp::create(b, loc, masked, zero, power);
+    memref::StoreOp::create(b, loc, power, out, at);
+    Value old = memref::LoadOp::create(b, loc, sums, row);
+    memref::StoreOp::create(b, loc, arith::AddFOp::create(b, loc, old, power), sums,
+                            row);
+  });
+  storage.forEach(builder, parallel, [&](OpBuilder &b, ValueRange c, Value at) {
+    Value power = memref::LoadOp::create(b, loc, out, at);
+    Value sum = memref::LoadOp::create(b, loc, sums, rowOf(b, c));
+    // A row with nothing allowed has the sum 0, and is 0.
+    Value empty =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, sum, zero);
+    Value share = arith::DivFOp::create(b, loc, power, sum);
+    memref::StoreOp::create(
+        b, loc, arith::SelectOp::create(b, loc, empty, zero, share), out, at);
+  });
+  memref::DeallocOp::create(builder, loc, maxima);
+  memref::DeallocOp::create(builder, loc, sums);
+  replaceWithValues(builder, op, op.getSource(), out);
+}
+
+LogicalResult lower(ConvertOp op) {
+  bool fromSparse = getSparseTensorEncoding(op.getSource().getType()) != nullptr;
+  bool toSparse = getSparseTensorEncoding(op.getResult().getType()) != nullptr;
+  if (fromSparse && toSparse)
+    return success(); // of an argument: the runtime does it
+  if (toSparse)
+    return op.emitOpError("makes a new pattern, which only the runtime does");
+  OpBuilder builder(op);
+  Location loc = op.getLoc();
+  Storage storage(builder, loc, op.getSource());
+  auto type = cast<RankedTensorType>(op.getResult().getType());
+  SmallVector<Value> sizes;
+  for (unsigned d = 0; d < type.getRank(); ++d)
+    if (type.isDynamicDim(d))
+      sizes.push_back(tensor::DimOp::create(builder, loc, op.getSource(), d));
+  Value out = memref::AllocOp::create(
+      builder, loc, MemRefType::get(type.getShape(), type.getElementType()), sizes);
+  Value fill = arith::ConstantOp::create(builder, loc, cast<TypedAttr>(op.getFill()));
+  linalg::FillOp::create(builder, loc, fill, out);
+  storage.forEach(builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
+    memref::StoreOp::create(b, loc,
+                            memref::LoadOp::create(b, loc, storage.values, at), out,
+                            storage.toDims(b, coords));
+  });
+  Value result = bufferization::ToTensorOp::create(builder, loc, type, out,
+                                                   /*restrict=*/true);
+  op.getResult().replaceAllUsesWith(result);
+  op.erase();
+  return success();
+}
+
+/// What is left of these after the producers wrote in place is a copy.
+void lower(StoreValuesOp op) {
+  OpBuilder builder(op);
+  Value values =
+      sparse_tensor::ToValuesOp::create(builder, op.getLoc(), op.getSource());
+  auto assemble = op.getSource().getDefiningOp<AssembleOp>();
+  auto toTensor = assemble
+                      ? assemble.getValues().getDefiningOp<bufferization::ToTensorOp>()
+                      : nullptr;
+  if (!toTensor || toTensor.getBuffer() != op.getBuffer())
+    memref::CopyOp::create(builder, op.getLoc(), values, op.getBuffer());
+  op.erase();
+}
+
+struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
+  void runOnOperation() override {
+    SmallVector<Operation *> ops;
+    getOperation().walk([&](Operation *op) { ops.push_back(op); });
+    for (Operation *op : ops) {
+      if (auto map = dyn_cast<MapOp>(op))
+        lower(map);
+      else if (auto sddmm = dyn_cast<SDDMMOp>(op))
+        lower(sddmm);
+      else if (auto softmax = dyn_cast<SoftmaxOp>(op))
+        lower(softmax);
+      else if (auto store = dyn_cast<StoreValuesOp>(op))
+        lower(store);
+      else if (auto convert = dyn_cast<ConvertOp>(op))
+        if (failed(lower(convert)))
+          return signalPassFailure();
+    }
+  }
+};
+
+} // namespace

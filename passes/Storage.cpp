@@ -1,0 +1,195 @@
+//===- Storage.cpp - loops over what a sparse tensor stores ---------------===//
+
+#include "passes/Storage.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/Matchers.h"
+
+using namespace mlir;
+using namespace gossamer;
+using namespace mlir::sparse_tensor;
+
+Value gossamer::indexConstant(OpBuilder &builder, Location loc, int64_t value) {
+  return arith::ConstantIndexOp::create(builder, loc, value);
+}
+
+Value gossamer::addIndex(OpBuilder &builder, Location loc, Value a, Value b) {
+  if (matchPattern(a, m_Zero()))
+    return b;
+  if (matchPattern(b, m_Zero()))
+    return a;
+  return arith::AddIOp::create(builder, loc, a, b);
+}
+
+Value gossamer::mulIndex(OpBuilder &builder, Location loc, Value a, Value b) {
+  if (matchPattern(a, m_Zero()) || matchPattern(b, m_One()))
+    return a;
+  if (matchPattern(b, m_Zero()) || matchPattern(a, m_One()))
+    return b;
+  return arith::MulIOp::create(builder, loc, a, b);
+}
+
+Value gossamer::loadIndex(OpBuilder &builder, Location loc, Value buffer,
+                          Value index) {
+  Value value = memref::LoadOp::create(builder, loc, buffer, index);
+  if (value.getType().isIndex())
+    return value;
+  // Positions and coordinates are not negative, so both extensions are right;
+  // the unsigned one is free on x86.
+  return arith::IndexCastUIOp::create(builder, loc, builder.getIndexType(), value);
+}
+
+Value gossamer::toBuffer(OpBuilder &builder, Location loc, Value tensor,
+                         bool readOnly) {
+  auto type = cast<RankedTensorType>(tensor.getType());
+  auto buffer = MemRefType::get(type.getShape(), type.getElementType());
+  auto op = bufferization::ToBufferOp::create(builder, loc, buffer, tensor);
+  op.setReadOnly(readOnly);
+  return op;
+}
+
+SmallVector<Value> gossamer::applyMap(OpBuilder &builder, Location loc,
+                                      AffineMap map, ValueRange loops) {
+  return llvm::map_to_vector(map.getResults(), [&](AffineExpr expr) -> Value {
+    if (auto dim = dyn_cast<AffineDimExpr>(expr))
+      return loops[dim.getPosition()];
+    return indexConstant(builder, loc, cast<AffineConstantExpr>(expr).getValue());
+  });
+}
+
+Value gossamer::loadAt(OpBuilder &builder, Location loc, Value buffer,
+                       AffineMap map, ValueRange loops) {
+  return memref::LoadOp::create(builder, loc, buffer,
+                                applyMap(builder, loc, map, loops));
+}
+
+Value gossamer::inlineBody(OpBuilder &builder, Block &body, ValueRange args,
+                           ValueRange indices) {
+  IRMapping mapping;
+  mapping.map(body.getArguments(), args);
+  for (Operation &op : body.without_terminator()) {
+    if (auto index = dyn_cast<IndexOp>(op))
+      mapping.map(index.getResult(), indices[index.getDim()]);
+    else
+      builder.clone(op, mapping);
+  }
+  return mapping.lookupOrDefault(body.getTerminator()->getOperand(0));
+}
+
+Storage::Storage(OpBuilder &builder, Location loc, Value tensor)
+    : type(getSparseTensorType(tensor)), loc(loc) {
+  for (unsigned lvl = 0; lvl < type.getLvlRank(); ++lvl) {
+    LevelType level = type.getLvlType(lvl);
+    positions.push_back(level.isWithPosLT()
+                            ? ToPositionsOp::create(builder, loc, tensor, lvl)
+                            : Value());
+    coordinates.push_back(
+        level.isWithCrdLT() ? ToCoordinatesOp::create(builder, loc, tensor, lvl)
+                            : Value());
+    sizes.push_back(LvlOp::create(builder, loc, tensor,
+                                  indexConstant(builder, loc, lvl)));
+  }
+  values = ToValuesOp::create(builder, loc, tensor);
+}
+
+std::pair<Value, Value> Storage::segment(OpBuilder &builder, unsigned lvl,
+                                         Value parent) const {
+  Value lower = parent;
+  if (type.isLooseCompressedLvl(lvl))
+    lower = mulIndex(builder, loc, parent, indexConstant(builder, loc, 2));
+  Value upper = addIndex(builder, loc, lower, indexConstant(builder, loc, 1));
+  return {loadIndex(builder, loc, positions[lvl], lower),
+          loadIndex(builder, loc, positions[lvl], upper)};
+}
+
+Value Storage::coordinate(OpBuilder &builder, unsigned lvl, Value position) const {
+  return loadIndex(builder, loc, coordinates[lvl], position);
+}
+
+unsigned Storage::numLeadingDense() const {
+  unsigned n = 0;
+  while (n < type.getLvlRank() && type.isDenseLvl(n))
+    ++n;
+  return n;
+}
+
+SmallVector<Value> Storage::toDims(OpBuilder &builder,
+                                   ValueRange lvlCoords) const {
+  if (type.isIdentity())
+    return llvm::to_vector(lvlCoords);
+  SmallVector<Value> dims;
+  for (AffineExpr expr : type.getLvlToDim().getResults()) {
+    // d = level, or d = level * block + level.
+    auto emit = [&](auto &&self, AffineExpr e) -> Value {
+      if (auto dim = dyn_cast<AffineDimExpr>(e))
+        return lvlCoords[dim.getPosition()];
+      if (auto constant = dyn_cast<AffineConstantExpr>(e))
+        return indexConstant(builder, loc, constant.getValue());
+      auto binary = cast<AffineBinaryOpExpr>(e);
+      Value lhs = self(self, binary.getLHS()), rhs = self(self, binary.getRHS());
+      return e.getKind() == AffineExprKind::Add
+                 ? addIndex(builder, loc, lhs, rhs)
+                 : mulIndex(builder, loc, lhs, rhs);
+    };
+    dims.push_back(emit(emit, expr));
+  }
+  return dims;
+}
+
+void Storage::visit(OpBuilder &builder, unsigned lvl,
+                    SmallVectorImpl<Value> &coords, Value parent,
+                    Body body) const {
+  if (lvl == type.getLvlRank()) {
+    body(builder, coords, parent);
+    return;
+  }
+  LevelType level = type.getLvlType(lvl);
+  Value zero = indexConstant(builder, loc, 0);
+  Value one = indexConstant(builder, loc, 1);
+  Value lower = zero, upper = sizes[lvl];
+  bool stored = level.isWithCrdLT();
+  if (level.isWithPosLT()) {
+    std::tie(lower, upper) = segment(builder, lvl, parent);
+  } else if (type.isSingletonLvl(lvl)) {
+    coords.push_back(coordinate(builder, lvl, parent));
+    visit(builder, lvl + 1, coords, parent, body);
+    coords.pop_back();
+    return;
+  } else if (type.isNOutOfMLvl(lvl)) {
+    upper = indexConstant(builder, loc, getN(level));
+  }
+  auto loop = scf::ForOp::create(builder, loc, lower, upper, one);
+  OpBuilder inner = OpBuilder::atBlockTerminator(loop.getBody());
+  Value position = loop.getInductionVar();
+  // Positions of a level that has no segments are numbered through its parent.
+  if (!level.isWithPosLT())
+    position = addIndex(inner, loc, mulIndex(inner, loc, parent, upper), position);
+  coords.push_back(stored ? coordinate(inner, lvl, position)
+                          : loop.getInductionVar());
+  visit(inner, lvl + 1, coords, position, body);
+  coords.pop_back();
+}
+
+void Storage::forEach(OpBuilder &builder, bool parallel, Body body) const {
+  SmallVector<Value> coords;
+  Value root = indexConstant(builder, loc, 0);
+  unsigned leading = parallel ? numLeadingDense() : 0;
+  if (leading == 0) {
+    visit(builder, 0, coords, root, body);
+    return;
+  }
+  SmallVector<Value> zeros(leading, root);
+  SmallVector<Value> ones(leading, indexConstant(builder, loc, 1));
+  auto loop = scf::ParallelOp::create(builder, loc, zeros,
+                                      ArrayRef(sizes).take_front(leading), ones);
+  OpBuilder inner = OpBuilder::atBlockTerminator(loop.getBody());
+  Value position = root;
+  for (auto [lvl, iv] : llvm::enumerate(loop.getInductionVars())) {
+    position = addIndex(inner, loc, mulIndex(inner, loc, position, sizes[lvl]), iv);
+    coords.push_back(iv);
+  }
+  visit(inner, leading, coords, position, body);
+}

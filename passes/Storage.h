@@ -1,0 +1,84 @@
+//===- Storage.h - loops over what a sparse tensor stores -------*- C++ -*-===//
+//
+// The sparsifier makes the loops of sums with dense results. Results that live on an existing pattern, it gets wrong
+// (docs/upstream.md); those need no more than to visit every stored entry of one tensor once, which is here, for every
+// level format.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GOSSAMER_PASSES_STORAGE_H
+#define GOSSAMER_PASSES_STORAGE_H
+
+#include "dialect/gossamer/Gossamer.h"
+#include "mlir/Dialect/SparseTensor/IR/SparseTensorType.h"
+#include "mlir/IR/Builders.h"
+
+namespace gossamer {
+
+/// The arrays of a sparse tensor, as memrefs, and its sizes.
+class Storage {
+public:
+  Storage(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value tensor);
+
+  mlir::sparse_tensor::SparseTensorType type;
+  mlir::Value values;
+
+  mlir::Value lvlSize(unsigned lvl) const { return sizes[lvl]; }
+  /// The range of positions that `parent` has at a compressed level.
+  std::pair<mlir::Value, mlir::Value> segment(mlir::OpBuilder &builder,
+                                              unsigned lvl,
+                                              mlir::Value parent) const;
+  /// The coordinate at a position of a level that stores them.
+  mlir::Value coordinate(mlir::OpBuilder &builder, unsigned lvl,
+                         mlir::Value position) const;
+  /// Dimension coordinates of level coordinates.
+  llvm::SmallVector<mlir::Value> toDims(mlir::OpBuilder &builder,
+                                        mlir::ValueRange lvlCoords) const;
+  /// Number of leading dense levels: a box whose points have disjoint entries.
+  unsigned numLeadingDense() const;
+
+  /// Visits every stored entry once, in storage order within a point of the
+  /// leading dense levels, which run in parallel if `parallel`. The body gets
+  /// level coordinates and the position of the value.
+  using Body = llvm::function_ref<void(mlir::OpBuilder &, mlir::ValueRange,
+                                       mlir::Value)>;
+  void forEach(mlir::OpBuilder &builder, bool parallel, Body body) const;
+
+private:
+  void visit(mlir::OpBuilder &builder, unsigned lvl,
+             llvm::SmallVectorImpl<mlir::Value> &coords, mlir::Value parent,
+             Body body) const;
+  mlir::Location loc;
+  llvm::SmallVector<mlir::Value> positions, coordinates, sizes;
+};
+
+/// Index arithmetic and loads, with constants folded as they are made.
+mlir::Value indexConstant(mlir::OpBuilder &builder, mlir::Location loc,
+                          int64_t value);
+mlir::Value addIndex(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value a,
+                     mlir::Value b);
+mlir::Value mulIndex(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value a,
+                     mlir::Value b);
+mlir::Value loadIndex(mlir::OpBuilder &builder, mlir::Location loc,
+                      mlir::Value buffer, mlir::Value index);
+
+/// The memref of a dense tensor: row-major, whole.
+mlir::Value toBuffer(mlir::OpBuilder &builder, mlir::Location loc,
+                     mlir::Value tensor, bool readOnly);
+
+/// An element of a dense buffer where `map` puts a point of the loops.
+mlir::Value loadAt(mlir::OpBuilder &builder, mlir::Location loc,
+                   mlir::Value buffer, mlir::AffineMap map,
+                   mlir::ValueRange loops);
+llvm::SmallVector<mlir::Value> applyMap(mlir::OpBuilder &builder,
+                                        mlir::Location loc, mlir::AffineMap map,
+                                        mlir::ValueRange loops);
+
+/// Copies a scalar body with `args` for its arguments and `indices` for
+/// gossamer.index; returns what it yields.
+mlir::Value inlineBody(mlir::OpBuilder &builder, mlir::Block &body,
+                       mlir::ValueRange args, mlir::ValueRange indices);
+
+} // namespace gossamer
+
+#endif // GOSSAMER_PASSES_STORAGE_H
