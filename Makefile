@@ -57,6 +57,8 @@ $(BUILD)/build.ninja: CMakeLists.txt | system-packages
 
 # The package is imported from python/, by a path file, so that an edit needs no install.
 .venv/.ready: requirements.txt | system-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Gossamer needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install -q "$$(grep '^torch==' requirements.txt)"
 	$(PY) -m pip install -q -r requirements.txt

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,6 +177,23 @@ def test_the_library_exports_its_c_api_only():
     defined = {s[7].split("@")[0] for s in symbols if len(s) == 8 and s[4] in ("GLOBAL", "WEAK") and s[6] != "UND"}
     assert defined
     assert all(name.startswith("gs_") for name in defined)
+
+
+@pytest.mark.parametrize("language", ["c", "c++"])
+def test_the_header_is_plain_c(language):
+    header = Path(__file__).resolve().parents[2] / "engine" / "include" / "gossamer-c.h"
+    compiler = shutil.which("clang-22") or shutil.which("cc")
+    assert compiler
+    command = [
+        compiler,
+        "-x",
+        language,
+        "-std=c99" if language == "c" else "-std=c++17",
+        "-Wall",
+        "-Wextra",
+        "-pedantic",
+    ]
+    subprocess.run([*command, "-Werror", "-fsyntax-only", "-include", header, "/dev/null"], check=True)
 
 
 def test_the_packaged_path_is_in_the_package():
