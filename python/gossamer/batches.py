@@ -44,33 +44,39 @@ def split_batches(pattern: Pattern, format: Format) -> Pattern:
     """
     batch = pattern.level_sizes[: format.batch_rank]
     batches = math.prod(batch)
+    parents = 1  # of each batch, at the level above
     positions, coordinates = [], []
-    for l, (pos, crd) in enumerate(zip(pattern._positions, pattern._coordinates, strict=True)):
-        if crd is not None and pos is not None:
-            pos = _split_positions(pos, batch, format, l)
+    for level, size, pos, crd in zip(
+        format.levels, pattern.level_sizes, pattern._positions, pattern._coordinates, strict=True
+    ):
+        if crd is not None:
+            nodes = crd.numel() // max(batches, 1)
+            if pos is not None:
+                pos = _split_positions(pos, batches, parents, level.kind == "compressed", format)
+                pos = pos.reshape(*batch, pos.shape[1])
+            crd = crd.reshape(*batch, nodes)
+            parents = nodes
+        elif level.kind == "dense":
+            parents *= size
         positions.append(pos)
-        nodes = crd.numel() // max(batches, 1) if crd is not None else 0
-        coordinates.append(None if crd is None else crd.reshape(*batch, nodes))
+        coordinates.append(crd)
     return Pattern(format, pattern.shape, positions, coordinates, check=False)
 
 
-def _split_positions(positions: Tensor, batch: tuple[int, ...], format: Format, l: int) -> Tensor:
-    batches = math.prod(batch)
-    if format.levels[l].kind == "loose_compressed":
-        # Every parent has the same room, so the batches have too.
-        rows = positions.reshape(batches, positions.numel() // max(batches, 1))
-        return (rows - rows[:, :1]).reshape(*batch, -1) if rows.numel() else rows.reshape(*batch, rows.shape[1])
-    if batches == 0:
-        return positions.new_zeros((*batch, 1))
-    parents = (positions.numel() - 1) // batches
-    begin, end = positions[:-1].reshape(batches, parents), positions[1:].reshape(batches, parents)
-    bounds = positions[::parents] if parents else positions.new_zeros(batches + 1)
-    counts = bounds.diff()
-    if batches > 1 and bool((counts != counts[0]).any()):
+def _split_positions(positions: Tensor, batches: int, parents: int, compressed: bool, format: Format) -> Tensor:
+    """The positions of every batch, [batches, ...], each from 0."""
+    if not compressed:  # every parent has the same room, so the batches have too
+        rows = positions.reshape(batches, 2 * parents)
+        return rows - rows[:, :1] if parents else rows
+    if parents == 0 or batches == 0:
+        return positions.new_zeros(batches, parents + 1)
+    ends = positions[::parents]
+    counts = ends.diff()
+    if bool((counts != counts[0]).any()):
         other = int((counts != counts[0]).nonzero()[0, 0])
         raise TensorError(
             f"batch levels store equally many nodes in every batch; batch 0 has {int(counts[0])} and batch {other} has "
             f"{int(counts[other])}: use dense leading levels, which may differ, as {format.without_batch()}"
         )
-    rows = torch.cat([begin, end[:, -1:]], 1) if parents else positions.new_zeros(batches, 1)
-    return (rows - bounds[:-1, None]).reshape(*batch, parents + 1)
+    begins = positions[:-1].reshape(batches, parents)
+    return torch.cat([begins, ends[1:, None]], 1) - ends[:-1, None]

@@ -20,6 +20,7 @@ def convert(pattern: Pattern, format: Format) -> tuple[Pattern, Tensor | None]:
     # Dense levels that both formats end with move as a whole: only what is before them is looked at.
     shared = _shared_suffix(pattern.format, format)
     index, source = _entries(pattern, shared)
+    complete = source is None
     levels, sizes = format.levels[: format.lvl_rank - shared], format.level_sizes(pattern.shape)
     if levels:
         old = pattern.format.levels[: pattern.format.lvl_rank - shared]
@@ -34,7 +35,13 @@ def convert(pattern: Pattern, format: Format) -> tuple[Pattern, Tensor | None]:
     slot = torch.arange(nodes.numel(), device=nodes.device) if slot is None else slot
     place = (slot if node is None else slot[node]) * inner + index % max(inner, 1)
     places = math.prod(built.values_shape[: len(built.values_shape) - shared])
-    return built, _gather(places, place, source, math.prod(sizes[len(levels) :]))
+    source = torch.arange(index.numel(), device=index.device) if source is None else source
+    if complete and places == place.numel() and torch.equal(place, source):
+        return built, None
+    gather = torch.full((places,), -1, dtype=torch.int64, device=index.device)
+    gather[place] = source
+    shared_size = math.prod(sizes[len(levels) :])
+    return built, children(gather, shared_size, torch.arange(shared_size, device=index.device)) if shared else gather
 
 
 def _shared_suffix(a: Format, b: Format) -> int:
@@ -77,17 +84,6 @@ def _grouped(index: Tensor, inner: int, format: Format) -> tuple[Tensor, Tensor 
     if inner == 1:
         return index, None
     return torch.unique_consecutive(index.div(max(inner, 1), rounding_mode="floor"), return_inverse=True)
-
-
-def _gather(size: int, place: Tensor, source: Tensor | None, inner: int) -> Tensor | None:
-    """For each of `size` places the source that goes there (-1: none), for values in groups of `inner`."""
-    steps = torch.arange(place.numel(), device=place.device)
-    source = steps if source is None else source
-    if size == place.numel() and torch.equal(place, steps) and torch.equal(source, steps):
-        return None
-    gather = torch.full((size,), -1, dtype=torch.int64, device=place.device)
-    gather[place] = source
-    return gather if inner == 1 else children(gather, inner, torch.arange(inner, device=place.device))
 
 
 def _index_dtype(pattern: Pattern) -> torch.dtype | None:

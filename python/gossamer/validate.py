@@ -111,7 +111,7 @@ def _check_positions(where: str, level: Level, positions: Tensor, nodes: int) ->
 
 def _check_bounds(where: str, positions: Tensor, nodes: int) -> None:
     """(begin, end) pairs: inside the slots, and no slot twice."""
-    pairs = positions.reshape(*positions.shape[:-1], -1, 2)
+    pairs = positions.unflatten(-1, (positions.shape[-1] // 2, 2))
     begin, end = pairs[..., 0], pairs[..., 1]
     if bool((wrong := end < begin).any()):
         at = _first(wrong)

@@ -31,15 +31,17 @@ def view(pattern: Pattern, shape: Sequence[int]) -> Pattern:
         for level in pattern.format.levels[old_lead:]
     )
     format = Format.from_levels(len(shape), [*(Level(kind, Expr(d)) for d in range(new_lead)), *kept_levels])
-    if not batch:  # the arrays of dense levels do not know their sizes
-        return Pattern(format, shape, pattern._positions, pattern._coordinates, check=False)
 
-    def reshaped(array: Tensor) -> Tensor:
+    def reshaped(array: Tensor | None) -> Tensor | None:
+        if array is None or not batch:  # the arrays of dense levels do not know the sizes of those
+            return array
         return array.reshape(*shape[:new_lead], *array.shape[old_lead:])
 
-    positions = [None if array is None else reshaped(array) for array in pattern._positions[old_lead:]]
-    coordinates = [None if array is None else reshaped(array) for array in pattern._coordinates[old_lead:]]
-    return Pattern(format, shape, [None] * new_lead + positions, [None] * new_lead + coordinates, check=False)
+    lead: list[Tensor | None] = [None] * new_lead
+    positions, coordinates = (
+        [*lead, *map(reshaped, arrays[old_lead:])] for arrays in (pattern._positions, pattern._coordinates)
+    )
+    return Pattern(format, shape, positions, coordinates, check=False)
 
 
 def permute(pattern: Pattern, dims: Sequence[int]) -> Pattern:
