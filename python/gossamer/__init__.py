@@ -1,5 +1,6 @@
 """Gossamer: a sparse compiler for PyTorch on MLIR."""
 
+from gossamer.annotation import annotate
 from gossamer.errors import (
     AnnotationError,
     CacheWarning,
@@ -11,7 +12,9 @@ from gossamer.errors import (
     TraceError,
     UnsupportedError,
 )
+from gossamer.explain import dump, explain
 from gossamer.formats import BSC, BSR, COO, CSC, CSR, DBSR, DCSC, DCSR, NM, BlockELL, Format
+from gossamer.jit import sparse_jit
 from gossamer.pattern import Pattern
 from gossamer.sparsify import magnitude, sparsify
 from gossamer.tensor import SparseTensor, from_scipy, from_torch
@@ -39,8 +42,12 @@ __all__ = [
     "TensorError",
     "TraceError",
     "UnsupportedError",
+    "annotate",
+    "dump",
+    "explain",
     "from_scipy",
     "from_torch",
     "magnitude",
+    "sparse_jit",
     "sparsify",
 ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gossamer.errors import AnnotationError
 from gossamer.formats import Format
+from gossamer.frontend.leaf import is_tracing
 from gossamer.frontend.marker import ANNOTATE
-from gossamer.frontend.trace import is_tracing
-
 from gossamer.sparsify import sparsify
 from gossamer.tensor import SparseTensor, from_torch
+
 
 def annotate(x: Any, format: Format) -> Any:
     """Stores a tensor in a format; nothing but entries equal to the fill (0, False) is dropped.

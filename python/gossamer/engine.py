@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +17,13 @@ from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tr
 from gossamer.errors import AnnotationError, TraceError, UnsupportedError
 from gossamer.execute import Warnings
 from gossamer.formats import Format
-from gossamer.frontend.program import Program, build
-from gossamer.frontend.trace import Leaf, Stored, is_tracing
+from gossamer.frontend.leaf import Leaf, Stored, is_tracing
 from gossamer.sparsify import sparsify
 from gossamer.tensor import SparseTensor, from_torch
 from gossamer.weights import sparse_parameters
 
 if TYPE_CHECKING:
+    from gossamer.frontend.program import Program
     from gossamer.jit import JitOptions
 
 
@@ -90,7 +91,7 @@ class Engine:
         key = [spec]
         leaves: list[Any] = []
         for value in values:
-            if isinstance(value, Tensor | _MetaSparse | SparseTensor):
+            if isinstance(value, _TENSORS):
                 leaves.append(value)
                 key.append(_leaf_key(value))
             else:
@@ -143,7 +144,8 @@ class Engine:
         if isinstance(value, SparseTensor) and value.format == fitted:
             return value
         if value.device.type == "meta":
-            return _MetaSparse(value.shape, value.dtype, fitted, value.fill if isinstance(value, SparseTensor) else None)
+            fill = value.fill if isinstance(value, SparseTensor) else None
+            return _MetaSparse(value.shape, value.dtype, fitted, fill)
         start = time.perf_counter()
         before = value
         if isinstance(value, SparseTensor):
@@ -163,8 +165,8 @@ class Engine:
                 hash(value)
             except TypeError:
                 return TraceError(
-                    f"an argument of type {type(value).__name__} is neither a tensor, nor a container that torch's pytree "
-                    "knows, nor a hashable constant; pass tensors, numbers or strings instead"
+                    f"an argument of type {type(value).__name__} is neither a tensor, nor a container that torch's "
+                    "pytree knows, nor a hashable constant; pass tensors, numbers or strings instead"
                 )
         raise AssertionError("all values are hashable")
 
@@ -180,13 +182,15 @@ class Engine:
         fitting: list[Program],
         shapes: list[torch.Size],
     ) -> Program:
+        from gossamer.frontend.program import build
+
         names = self._names(args, kwargs) + (self._state.names if self._state else [])
         count = self._state.count if self._state else 0
         described = [
             _leaf(name, leaf, static=number >= len(leaves) - count)
             for number, (name, leaf) in enumerate(zip(names, leaves, strict=True))
         ]
-        slots = [number for number, value in enumerate(values) if isinstance(value, Tensor | SparseTensor | _MetaSparse)]
+        slots = [number for number, value in enumerate(values) if isinstance(value, _TENSORS)]
         state, target = self._state, self.target
 
         def call(tensors: list[Tensor]) -> Any:
@@ -202,7 +206,7 @@ class Engine:
         self._report_fallbacks(program)
         if not program.fits(shapes):
             # an empty tensor was traced as if it had some length, and the function asks
-            program.fits = lambda others, own=tuple(map(tuple, shapes)): tuple(map(tuple, others)) == own
+            program.fits = functools.partial(_same_shapes, tuple(map(tuple, shapes)))
         fitting.append(program)
         return program
 
@@ -222,7 +226,7 @@ class Engine:
         positional = list(bound.arguments)
         names = []
         for path, value in pairs:
-            if not isinstance(value, Tensor | SparseTensor | _MetaSparse):
+            if not isinstance(value, _TENSORS):
                 continue
             index = getattr(path[1], "idx", None)
             if path[0].idx == 0 and index is not None and index < len(positional):
@@ -277,7 +281,7 @@ class _State:
         except KeyError:
             self.refresh()
             return self.tensors()
-        return dense + [parametrization(owner.parametrizations[leaf].original) for owner, leaf, parametrization in self.sparse.values()]
+        return dense + [make(owner.parametrizations[leaf].original) for owner, leaf, make in self.sparse.values()]
 
     def key(self, tensors: Sequence[Any]) -> Any:
         """What code depends on: kinds of the tensors, and which modules are in training."""
@@ -330,7 +334,8 @@ def _is_leaf(value: Any) -> bool:
     return isinstance(value, SparseTensor)
 
 
-_SIMPLE = (Tensor, SparseTensor, _MetaSparse, int, float, bool, str, type(None), torch.dtype)
+_TENSORS = (Tensor, SparseTensor, _MetaSparse)
+_SIMPLE = (*_TENSORS, int, float, bool, str, type(None), torch.dtype)
 
 
 def _flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any]:
@@ -360,6 +365,10 @@ def _holder(bound: inspect.BoundArguments, signature: inspect.Signature, name: s
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             return bound.arguments.get(parameter.name)
     return None
+
+
+def _same_shapes(own: tuple[tuple[int, ...], ...], others: Sequence[Sequence[int]]) -> bool:
+    return tuple(map(tuple, others)) == own
 
 
 def _leaf_key(value: Any) -> Any:

@@ -8,17 +8,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
 
 from gossamer.errors import CompileError, FallbackWarning
-from gossamer.frontend.region import Region
-from gossamer.frontend.trace import Shapes
 from gossamer.pattern import Pattern
 from gossamer.tensor import SparseTensor
 
+if TYPE_CHECKING:
+    from gossamer.frontend.region import Region
+
+Shapes = Sequence[Sequence[int]]
 ResultShapes = Callable[[Shapes], list[tuple[int, ...]]]
 Value = torch.Tensor | SparseTensor
 
@@ -99,6 +100,8 @@ class RegionKernel:
 
     @cached_property
     def _dense(self) -> Callable[..., tuple[torch.Tensor, ...]]:
+        from torch import fx
+
         graph = fx.Graph()
         graph.output(graph.graph_copy(self.region.graph, {}))
         for node in graph.nodes:
@@ -150,8 +153,8 @@ class RegionKernel:
         frames = [_Frame(i.pattern, i.fill) if isinstance(i, SparseTensor) else None for i in inputs]
         results = _RegionFunction.apply(self, shapes, frames, *tensors)
         return tuple(
-            result if output.pattern_of is None else SparseTensor(inputs[output.pattern_of].pattern, result, output.fill)
-            for result, output in zip(results, self.region.outputs, strict=True)
+            result if o.pattern_of is None else SparseTensor(inputs[o.pattern_of].pattern, result, o.fill)
+            for result, o in zip(results, self.region.outputs, strict=True)
         )
 
 
@@ -245,4 +248,3 @@ def safe_log_softmax(x: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 _SAFE = {torch.ops.aten.softmax.int: safe_softmax, torch.ops.aten.log_softmax.int: safe_log_softmax}
-

@@ -15,7 +15,7 @@ from torch import nn
 from gossamer.engine import Engine
 from gossamer.errors import AnnotationError, suggest
 from gossamer.formats import Format
-from gossamer.frontend.trace import is_tracing
+from gossamer.frontend.leaf import is_tracing
 from gossamer.weights import sparsify_parameters
 
 
@@ -108,7 +108,9 @@ def _apply(target: Any, options: JitOptions) -> Any:
         return _decorate_instance(target, options)
     if callable(target):
         return SparseFunction(target, options)
-    raise AnnotationError(f"sparse_jit takes a function, an nn.Module or an nn.Module class, not a {type(target).__name__}")
+    raise AnnotationError(
+        f"sparse_jit takes a function, an nn.Module or an nn.Module class, not a {type(target).__name__}"
+    )
 
 
 def _check_names(signature: inspect.Signature, options: JitOptions, where: str) -> None:

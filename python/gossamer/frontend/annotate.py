@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .importer import _torch_mlir, main_function
+from .importer import main_function, torch_mlir
 
 # torch-mlir's LLVM 24 refuses encodings on i1, MLIR 22 takes them: until they are text, bools are ui8, which no
 # other tensor is (linalg's integers are signless)
@@ -39,7 +39,7 @@ def annotate(module: ir.Module, arguments: Sequence[ArgumentEncoding | None], re
     Returns:
         The module's text, for MLIR 22.
     """
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     function = main_function(module)
     block = function.regions[0].blocks[0]
     terminator = list(block.operations)[-1].operation
@@ -57,11 +57,9 @@ def annotate(module: ir.Module, arguments: Sequence[ArgumentEncoding | None], re
     return str(module).replace(f"x{_BOOL_STAND_IN}, #", "xi1, #")
 
 
-def _convert_arguments(
-    block: ir.Block, encodings: Sequence[ArgumentEncoding | None]
-) -> list[ir.Attribute | None]:
+def _convert_arguments(block: ir.Block, encodings: Sequence[ArgumentEncoding | None]) -> list[ir.Attribute | None]:
     """Type the arguments and put a conversion at the top for each sparse one; returns the fills as attributes."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     fills: list[ir.Attribute | None] = []
     insertion = mlir.ir.InsertionPoint.at_block_begin(block)
     for argument, encoding in zip(block.arguments, encodings, strict=True):
@@ -83,7 +81,7 @@ def _convert_arguments(
 
 def _sample_results(block: ir.Block, terminator: ir.Operation, results: Sequence[int | None]) -> list[ir.Value]:
     """Store the results that stay sparse on the pattern of their argument; returns all results."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     for number, argument in enumerate(results):
         if argument is None:
             continue
@@ -99,14 +97,14 @@ def _sample_results(block: ir.Block, terminator: ir.Operation, results: Sequence
 
 
 def _encoded(shape: Sequence[int], element: ir.Type, encoding: ir.Attribute) -> ir.Type:
-    ir = _torch_mlir().ir
+    ir = torch_mlir().ir
     if isinstance(element, ir.IntegerType) and element.width == 1:
         element = ir.Type.parse(_BOOL_STAND_IN)
     return ir.RankedTensorType.get(shape, element, encoding)
 
 
 def _fill_attribute(element: ir.Type, fill: float | int | bool) -> ir.Attribute:
-    ir = _torch_mlir().ir
+    ir = torch_mlir().ir
     if isinstance(element, ir.IntegerType):
         return ir.BoolAttr.get(bool(fill)) if element.width == 1 else ir.IntegerAttr.get(element, int(fill))
     return ir.FloatAttr.get(element, float(fill))

@@ -50,15 +50,11 @@ def _result_shape(a: torch.Tensor, b: torch.Tensor, equation: str) -> list[int |
     sizes: dict[str, int | torch.SymInt] = {}
     for labels, tensor in ((a_labels, a), (b_labels, b)):
         for label, dim in zip(labels, tensor.shape, strict=True):
-            if label in sizes and not _is_one(dim):
-                torch._check(_is_one(sizes[label]) or sizes[label] == dim, lambda: f"sizes of {label} differ")
-            if label not in sizes or _is_one(sizes[label]):
+            if label in sizes and not g.is_one(dim) and not g.is_one(sizes[label]):
+                torch._check(sizes[label] == dim, lambda: f"the sizes of a dim in {equation} differ")
+            elif label not in sizes or g.is_one(sizes[label]):
                 sizes[label] = dim
     return [sizes[label] for label in out]
-
-
-def _is_one(dim: int | torch.SymInt) -> bool:
-    return isinstance(dim, int) and dim == 1
 
 
 def fold_views(graph: fx.Graph) -> None:
@@ -92,13 +88,7 @@ def _fold_one(node: fx.Node, operand: int) -> bool:
 def _labels_before(view: fx.Node, labels: str) -> str | None:
     """The labels that the view's own operand must carry for its result to carry ``labels``; None if it is no view."""
     rank = len(labels)
-    if view.target in (aten.mT.default, aten.t.default, aten.numpy_T.default):
-        order = list(range(rank))
-        if view.target is aten.numpy_T.default:
-            order.reverse()
-        elif rank >= 2:
-            order[-1], order[-2] = order[-2], order[-1]
-    elif view.target is aten.transpose.int:
+    if view.target is aten.transpose.int:
         order = list(range(rank))
         i, j = view.args[1] % rank, view.args[2] % rank
         order[i], order[j] = order[j], order[i]

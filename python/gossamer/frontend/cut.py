@@ -26,7 +26,7 @@ from .fills import Analysis, is_pointwise
 from .graph import aten
 from .reach import Reach
 
-_FEEDING_VIEWS = {aten.transpose.int, aten.mT.default, aten.t.default, aten.permute.default, aten.unsqueeze.default}
+_FEEDING_VIEWS = {aten.transpose.int, aten.permute.default, aten.unsqueeze.default}
 
 
 @dataclass(eq=False)
@@ -81,9 +81,10 @@ class _Grouping:
         prologue: set[fx.Node] = set()
         for node in self.graph.nodes:
             sparse = self.found.sparse.get(node)
-            if node not in self.found.touched or sparse is None or not (is_pointwise(node) or self._is_view(node)):
+            if node not in self.found.touched or sparse is None:
                 continue
-            if all(self._is_small(arg, node, prologue) for arg in g.tensor_args(node)):
+            cheap = is_pointwise(node) or node.target in _FEEDING_VIEWS
+            if cheap and all(self._is_small(arg, node, prologue) for arg in g.tensor_args(node)):
                 prologue.add(node)
         return prologue
 
@@ -91,9 +92,6 @@ class _Grouping:
         if arg in self.found.sources or arg in prologue:
             return True
         return arg not in self.found.sparse and not self._is_full(arg, node)
-
-    def _is_view(self, node: fx.Node) -> bool:
-        return node.target in _FEEDING_VIEWS or node.target is aten.expand.default
 
     def _leaves(self, node: fx.Node) -> bool:
         """Whether something outside of all regions uses the node."""
@@ -178,7 +176,8 @@ class _Grouping:
         pending = []
         for node in group.owned:
             if node in self.found.sparse and is_pointwise(node):
-                pending += [arg for arg in g.tensor_args(node) if arg not in self.found.sparse and self._is_full(arg, node)]
+                dense = [arg for arg in g.tensor_args(node) if arg not in self.found.sparse]
+                pending += [arg for arg in dense if self._is_full(arg, node)]
         seen: set[fx.Node] = set()
         while pending:
             # users come before what they use, so that it is known which users are in
@@ -192,9 +191,9 @@ class _Grouping:
     def _take_producer(self, group: Group, node: fx.Node) -> list[fx.Node]:
         """Take one dense value into the group; returns the operands to go on with."""
         alone = all(user in group.owned for user in node.users)
-        if node.target in PRODUCTS and node not in self.found.fallbacks and node not in self.owner:
-            if alone and self._fits(group, [node]):
-                self._decompose_product(group, node)
+        if node.target is contract or node.target in PRODUCTS:
+            if alone and node not in self.owner and node not in self.found.fallbacks and self._fits(group, [node]):
+                self._take_product(group, node)
             return []
         if not self._absorbable(node):
             return []
@@ -210,9 +209,13 @@ class _Grouping:
     def _as_large(self, arg: fx.Node, shape: torch.Size) -> bool:
         """Whether an operand has both of the last two dims of the value that it goes into."""
         own = g.value(arg).shape
-        return len(own) >= 2 and all(g.is_one(full) or not g.is_one(size) for size, full in zip(own[-2:], shape[-2:], strict=True))
+        pairs = zip(own[-2:], shape[-2:], strict=False)
+        return len(own) >= 2 and all(g.is_one(full) or not g.is_one(size) for size, full in pairs)
 
-    def _decompose_product(self, group: Group, node: fx.Node) -> None:
+    def _take_product(self, group: Group, node: fx.Node) -> None:
+        if node.target is contract:
+            self._assign(group, [node])
+            return
         before = node.prev
         try:
             result = decompose(self.graph, node)
@@ -238,7 +241,9 @@ class _Grouping:
     def _take_epilogue(self, group: Group, node: fx.Node) -> None:
         while len(node.users) == 1:
             user = next(iter(node.users))
-            if user in self.found.touched or not self._absorbable(user) or not g.same_shape(g.value(user), g.value(node)):
+            if user in self.found.touched or not self._absorbable(user):
+                return
+            if not g.same_shape(g.value(user), g.value(node)):
                 return
             if any(arg in self.found.sparse for arg in g.tensor_args(user)) or not self._fits(group, [user]):
                 return

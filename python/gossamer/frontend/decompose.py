@@ -92,10 +92,9 @@ def _explicit(equation: str, ranks: list[int]) -> str:
     operands = inputs.split(",")
     letters = [c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in equation]
     extra = [rank - len(labels.replace("...", "")) for labels, rank in zip(operands, ranks, strict=True)]
-    shared = "".join(letters[: max([n for n, labels in zip(extra, operands, strict=True) if "..." in labels], default=0)])
-    operands = [
-        labels.replace("...", shared[len(shared) - n :]) for labels, n in zip(operands, extra, strict=True)
-    ]
+    counts = [n for n, labels in zip(extra, operands, strict=True) if "..." in labels]
+    shared = "".join(letters[: max(counts, default=0)])
+    operands = [labels.replace("...", shared[len(shared) - n :]) for labels, n in zip(operands, extra, strict=True)]
     if any(len(set(labels)) < len(labels) for labels in operands):
         raise Refused("an einsum that takes a diagonal")
     if arrow:
@@ -168,12 +167,6 @@ def _group_mask(b: Builder, mask: fx.Node, heads: fx.Node | int) -> fx.Node:
     return b(aten.unflatten.int, mask, -3, [heads, -1])
 
 
-def _adjoint(b: Builder, x: fx.Node) -> fx.Node:
-    if g.value(x).is_complex():
-        raise Refused("complex numbers")
-    return b(aten.mT.default, x)
-
-
 DECOMPOSITIONS: dict[Any, Callable[..., fx.Node]] = {
     aten.matmul.default: _matmul,
     aten.mm.default: _matmul,
@@ -188,16 +181,15 @@ DECOMPOSITIONS: dict[Any, Callable[..., fx.Node]] = {
     aten.scaled_dot_product_attention.default: _sdpa,
     aten.softmax.int: _softmax,
     aten.log_softmax.int: _log_softmax,
-    aten.mH.default: _adjoint,
-    aten.adjoint.default: _adjoint,
-    aten.matrix_H.default: _adjoint,
 }
-# products of two operands, and nothing else
-PRODUCTS = {aten.matmul.default, aten.mm.default, aten.bmm.default, aten.einsum.default, aten.linear.default}
+# what may make the scores under a mask
+PRODUCTS = set(DECOMPOSITIONS) - {
+    aten.softmax.int, aten.log_softmax.int, aten.scaled_dot_product_attention.default,
+}  # fmt: skip
 
 
 def has_decomposition(node: fx.Node) -> bool:
-    """Whether ``decompose`` takes the node; a softmax only if it computes in another dtype than its operand's."""
+    """Whether ``decompose`` takes the node; a softmax only if it names a dtype."""
     if node.target in (aten.softmax.int, aten.log_softmax.int):
-        return g.value(node).dtype != g.value(node.args[0]).dtype
+        return len(node.args) > 2 or bool(node.kwargs)
     return node.target in DECOMPOSITIONS

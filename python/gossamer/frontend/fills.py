@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import fx
@@ -24,8 +23,9 @@ from . import graph as g
 from .contract import contract
 from .decompose import Refused, decompose, has_decomposition
 from .graph import aten
+from .leaf import Leaf, Stored
 from .marker import ANNOTATE
-from .trace import Constant, Leaf, Stored
+from .trace import Constant
 
 Fill = float | int | bool
 
@@ -98,11 +98,6 @@ def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
         return node.next
     if not any(arg in found.sparse for arg in node.all_input_nodes):
         return node.next
-    if _is_identity(node):
-        following = node.next
-        node.replace_all_uses_with(node.args[0])
-        graph.erase_node(node)
-        return following
     if has_decomposition(node):
         before = node.prev
         try:
@@ -122,9 +117,10 @@ def _visit_annotate(node: fx.Node, found: Analysis) -> None:
     value = g.value(node)
     fmt = Format(node.args[1]).for_rank(value.dim())
     operand = found.sparse.get(node.args[0])
-    fill = operand.fill if operand is not None and operand.fill == -math.inf else False if value.dtype == torch.bool else 0
-    widths = 64 if any(level.is_sparse for level in fmt.levels) else 0
-    add_source(found, node, Stored(fmt, fill, widths, widths))
+    fill: Fill = False if value.dtype == torch.bool else 0
+    if operand is not None and operand.fill == -math.inf:
+        fill = operand.fill
+    add_source(found, node, Stored(fmt, fill, 32, 32))
 
 
 def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
@@ -134,7 +130,7 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
         return
     if not g.is_tensor(node):
         raise Refused("it does not give one tensor")
-    if any(isinstance(value, torch.SymInt) for value in map(g.value, node.all_input_nodes)) and not _is_view(node):
+    if not all(g.is_tensor(arg) for arg in node.all_input_nodes):
         raise Refused("one of its arguments is a size that may change from call to call")
     if node.target in _STRUCTURE:
         found.sparse[node] = _structure(node, found.sparse[node.args[0]])
@@ -300,31 +296,24 @@ _SAME_NUMBER = {
 
 # --- views ---------------------------------------------------------------------------------------------------------
 
-_STRUCTURE = {
-    aten.transpose.int, aten.mT.default, aten.t.default, aten.permute.default, aten.unsqueeze.default,
-    aten.expand.default, aten.numpy_T.default, aten.swapaxes.default,
-}  # fmt: skip
+_STRUCTURE = {aten.transpose.int, aten.permute.default, aten.unsqueeze.default}
 _RESHAPES = {
     aten.reshape.default, aten.unsqueeze.default, aten.unflatten.int, aten.flatten.using_ints, aten.squeeze.dim,
-    aten.squeeze.dims, aten.squeeze.default,
+    aten.squeeze.dims, aten.squeeze.default, aten.select.int,
 }  # fmt: skip
 _IDENTITIES = {
     aten.slice.Tensor, aten.expand.default, aten.reshape.default, aten.to.dtype, aten._to_copy.default,
-    aten.contiguous.default, aten.clone.default, aten.alias.default, aten.lift_fresh.default, aten.type_as.default,
+    aten.contiguous.default, aten.alias.default, aten.lift_fresh.default, aten.type_as.default,
     aten.expand_as.default, aten.view_as.default, aten.flatten.using_ints, aten.squeeze.dim, aten.squeeze.dims,
     aten.squeeze.default, aten.to.device, aten.to.dtype_layout, aten.to.other,
 }  # fmt: skip
 
 
-def _is_view(node: fx.Node) -> bool:
-    return node.target in _STRUCTURE
-
-
-def _is_identity(node: fx.Node) -> bool:
+def is_identity(node: fx.Node) -> bool:
     """Whether the node gives its first argument, as far as values, shape, dtype and device go."""
     if node.target is aten.dropout.default:
         return not node.args[2]
-    if node.target not in _IDENTITIES or not node.args:
+    if node.target not in _IDENTITIES or not g.is_tensor(node):
         return False
     before, after = g.value(node.args[0]), g.value(node)
     return (before.dtype, before.device) == (after.dtype, after.device) and g.same_shape(before, after)
@@ -337,8 +326,12 @@ def _leading_view(node: fx.Node, stored: Stored) -> Stored | None:
     if node.target not in _RESHAPES:
         return None
     before, after = g.value(node.args[0]), g.value(node)
+    if node.target is aten.select.int and not g.is_one(before.shape[node.args[1]]):
+        return None
     kept = before.dim() - stored.format.leading
-    if after.dim() < kept or not g.same_sizes(before.shape[before.dim() - kept :], after.shape[after.dim() - kept :], before):
+    if after.dim() < kept:
+        return None
+    if not g.same_sizes(before.shape[before.dim() - kept :], after.shape[after.dim() - kept :], before):
         return None
     return replace(stored, format=_with_rank(stored.format, after.dim()))
 
@@ -355,16 +348,11 @@ def _with_rank(fmt: Format, rank: int) -> Format:
 def _structure(node: fx.Node, operand: Sparse) -> Sparse:
     """Dims of the operand in the result's order."""
     dims = list(operand.dims)
-    rank = len(dims)
     if node.target is aten.unsqueeze.default:
-        dims.insert(node.args[1] % (rank + 1), None)
-    elif node.target is aten.expand.default:
-        dims = [None] * (g.value(node).dim() - rank) + dims
+        dims.insert(node.args[1] % (len(dims) + 1), None)
     elif node.target is aten.permute.default:
         dims = [dims[d] for d in node.args[1]]
-    elif node.target is aten.numpy_T.default:
-        dims.reverse()
-    elif rank >= 2:
-        i, j = (node.args[1], node.args[2]) if len(node.args) == 3 else (-1, -2)
+    else:
+        i, j = node.args[1:]
         dims[i], dims[j] = dims[j], dims[i]
     return replace(operand, dims=tuple(dims))

@@ -149,3 +149,14 @@ def segments(graph: fx.Graph) -> dict[fx.Node, int]:
         result[node] = current
         current += impure
     return result
+
+
+def broadcast(shapes: Sequence[Sequence[int | torch.SymInt]]) -> list[int | torch.SymInt]:
+    """The shape of a pointwise result of operands with these shapes, which are known to fit."""
+    rank = max((len(shape) for shape in shapes), default=0)
+    result: list[int | torch.SymInt] = [1] * rank
+    for shape in shapes:
+        for dim, size in enumerate(shape, start=rank - len(shape)):
+            if not is_one(size):
+                result[dim] = size
+    return result

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sympy
-import torch
 from torch import fx
 
 from . import graph as g
@@ -49,21 +49,17 @@ class _Gap:
 
 
 @cache
-def _torch_mlir() -> Any:
+def torch_mlir() -> Any:
+    """What is used of torch-mlir."""
     from torch_mlir import ir, passmanager
     from torch_mlir.dialects import arith, func, linalg, sparse_tensor, tensor  # noqa: F401 (registers)
     from torch_mlir.dialects import torch as torch_dialect
     from torch_mlir.extras import fx_importer
 
-    class Modules:
-        pass
-
-    modules = Modules()
-    modules.__dict__.update(
+    return SimpleNamespace(
         ir=ir, PassManager=passmanager.PassManager, arith=arith, func=func, linalg=linalg, tensor=tensor,
         torch=torch_dialect, FxImporter=fx_importer.FxImporter,
     )  # fmt: skip
-    return modules
 
 
 def import_region(region: fx.Graph) -> ir.Module:
@@ -75,7 +71,7 @@ def import_region(region: fx.Graph) -> ir.Module:
     Returns:
         A module in a context of its own, which allows unregistered dialects.
     """
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     graph, gaps, n_inputs, n_results = _open_gaps(region)
     sizes = _argument_sizes(graph)
     context = mlir.ir.Context()
@@ -157,7 +153,7 @@ def _argument_sizes(graph: fx.Graph) -> list[tuple[sympy.Expr, ...]]:
 
 def _share_sizes(module: ir.Module, sizes: Sequence[tuple[sympy.Expr, ...]]) -> None:
     """Read every symbolic size once, at the top: all ``tensor.dim`` of equal sizes become that one."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     block = main_function(module).regions[0].blocks[0]
     arguments = list(block.arguments)
     first: dict[sympy.Expr, tuple[int, int]] = {}
@@ -191,7 +187,7 @@ def _constant(number: ir.Value) -> int | None:
 
 def _close_gaps(module: ir.Module, gaps: Sequence[_Gap], n_inputs: int, n_results: int) -> None:
     """Put a generic in place of every opened contraction and give the function its own signature again."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     function = main_function(module)
     block = function.regions[0].blocks[0]
     terminator = list(block.operations)[-1].operation
@@ -249,7 +245,7 @@ def _used_values(op: ir.Operation) -> list[ir.Value]:
 
 def _contraction(a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type) -> ir.Value:
     """``linalg.generic`` for an equation: the result's dims first, in order, then what is summed."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     ir = mlir.ir
     a_labels, b_labels, out = parse(equation)
     labels = out + "".join(dict.fromkeys(label for label in a_labels + b_labels if label not in out))
@@ -273,9 +269,7 @@ def _contraction(a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type) 
     body = generic.regions[0].blocks.append(*elements)
     with ir.InsertionPoint(body):
         left, right = (_widened(value, accumulator) for value in body.arguments[:2])
-        multiply, add = (
-            (mlir.arith.MulFOp, mlir.arith.AddFOp) if is_float else (mlir.arith.MulIOp, mlir.arith.AddIOp)
-        )
+        multiply, add = (mlir.arith.MulFOp, mlir.arith.AddFOp) if is_float else (mlir.arith.MulIOp, mlir.arith.AddIOp)
         product = multiply(left, right).result
         mlir.linalg.YieldOp([add(product, body.arguments[2]).result])
     result = generic.results[0]
@@ -284,7 +278,7 @@ def _contraction(a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type) 
 
 def _softmax(x: ir.Value, dim: int, result_type: ir.Type) -> ir.Value:
     """``linalg.softmax`` over one dim."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     tensor_type = mlir.ir.RankedTensorType(x.type)
     empty = mlir.tensor.EmptyOp(_sizes(x), tensor_type.element_type).result
     softmax = mlir.linalg.SoftmaxOp([tensor_type], x, empty, dim % tensor_type.rank)
@@ -293,7 +287,7 @@ def _softmax(x: ir.Value, dim: int, result_type: ir.Type) -> ir.Value:
 
 def _sizes(value: ir.Value) -> list[Any]:
     """Every size of a tensor, as a number or as a ``tensor.dim``."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     tensor_type = mlir.ir.RankedTensorType(value.type)
     sizes: list[Any] = []
     for dim in range(tensor_type.rank):
@@ -307,7 +301,7 @@ def _sizes(value: ir.Value) -> list[Any]:
 
 def _label_size(label: str, *operands: tuple[ir.Value, str]) -> Any:
     """The size of a label: from the first operand whose dim is not a broadcast 1."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     static = None
     for value, labels in operands:
         if label not in labels:
@@ -325,7 +319,7 @@ def _label_size(label: str, *operands: tuple[ir.Value, str]) -> Any:
 
 def _map(value: ir.Value, operand: str, labels: str) -> ir.AffineMap:
     """The indexing map of an operand; a static size of 1 is read at 0, for it may be broadcast."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     tensor_type = mlir.ir.RankedTensorType(value.type)
     results = []
     for dim, label in enumerate(operand):
@@ -342,17 +336,17 @@ def _is_output(value: ir.Value) -> bool:
 
 
 def _iterator(kind: str) -> ir.Attribute:
-    return _torch_mlir().ir.Attribute.parse(f"#linalg.iterator_type<{kind}>")
+    return torch_mlir().ir.Attribute.parse(f"#linalg.iterator_type<{kind}>")
 
 
 def _widened(value: ir.Value, element: ir.Type) -> ir.Value:
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     return value if value.type == element else mlir.arith.ExtFOp(element, value).result
 
 
 def _narrowed(value: ir.Value, result_type: ir.RankedTensorType) -> ir.Value:
     """The f32 sums as the half-precision result."""
-    mlir = _torch_mlir()
+    mlir = torch_mlir()
     ir = mlir.ir
     rank = result_type.rank
     empty = mlir.tensor.EmptyOp(_sizes(value), result_type.element_type).result
@@ -369,7 +363,7 @@ def _narrowed(value: ir.Value, result_type: ir.RankedTensorType) -> ir.Value:
 
 
 def _cast(value: ir.Value, wanted: ir.Type) -> ir.Value:
-    return value if value.type == wanted else _torch_mlir().tensor.CastOp(wanted, value).result
+    return value if value.type == wanted else torch_mlir().tensor.CastOp(wanted, value).result
 
 
 def _drop_assertions(module: ir.Module) -> None:

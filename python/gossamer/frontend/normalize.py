@@ -12,6 +12,7 @@ from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from . import graph as g
+from .fills import is_identity, is_pointwise
 from .graph import aten
 from .trace import Shapes, Trace
 
@@ -41,12 +42,48 @@ def normalize(trace: Trace) -> fx.Node:
     _replace_gradient_switches(graph)
     _remove_mutation(graph)
     shapes = _lift_sizes(trace)
-    for node in graph.nodes:
-        # region results are contiguous where the trace may have seen other strides
-        if node.target in (aten.view.default, aten._unsafe_view.default):
-            node.target = aten.reshape.default
+    for node in list(graph.nodes):
+        _use_one_name(node)
+        if is_identity(node):
+            node.replace_all_uses_with(node.args[0])
+    _bypass_expands(graph)
     g.prune(graph)
     return shapes
+
+
+_SAME = {
+    # region results are contiguous where the trace may have seen other strides
+    aten.view.default: aten.reshape.default,
+    aten._unsafe_view.default: aten.reshape.default,
+    aten.__and__.Tensor: aten.bitwise_and.Tensor,
+    aten.__or__.Tensor: aten.bitwise_or.Tensor,
+    aten.__xor__.Tensor: aten.bitwise_xor.Tensor,
+    aten.swapaxes.default: aten.transpose.int,
+    aten.swapdims.default: aten.transpose.int,
+}
+_LAST_TWO = {aten.mT.default, aten.t.default, aten.mH.default, aten.adjoint.default, aten.matrix_H.default}
+
+
+def _use_one_name(node: fx.Node) -> None:
+    """Several operations for one thing become one."""
+    node.target = _SAME.get(node.target, node.target)
+    if node.target in _LAST_TWO and g.value(node).dim() >= 2 and not g.value(node).is_complex():
+        node.target, node.args = aten.transpose.int, (node.args[0], -2, -1)
+    elif node.target is aten.numpy_T.default:
+        node.target, node.args = aten.permute.default, (node.args[0], list(reversed(range(g.value(node).dim()))))
+
+
+def _bypass_expands(graph: fx.Graph) -> None:
+    """Pointwise operations broadcast by themselves: give them what an ``expand`` was made of, where it does no more."""
+    for node in list(graph.nodes):
+        if not is_pointwise(node):
+            continue
+        for arg in g.tensor_args(node):
+            if arg.target not in (aten.expand.default, aten.expand_as.default):
+                continue
+            shapes = [g.value(other.args[0] if other is arg else other).shape for other in g.tensor_args(node)]
+            if g.same_sizes(g.broadcast(shapes), g.value(node).shape, g.value(node)):
+                node.replace_input_with(arg, arg.args[0])
 
 
 def _replace_gradient_switches(graph: fx.Graph) -> None:
@@ -147,9 +184,7 @@ def _lift_sizes(trace: Trace) -> fx.Node:
     return shapes
 
 
-def _size_node(
-    graph: fx.Graph, shapes: fx.Node, expr: sympy.Expr, trace: Trace, after: fx.Node
-) -> fx.Node | int:
+def _size_node(graph: fx.Graph, shapes: fx.Node, expr: sympy.Expr, trace: Trace, after: fx.Node) -> fx.Node | int:
     if isinstance(expr, sympy.Integer):
         return int(expr)
     with graph.inserting_after(after):

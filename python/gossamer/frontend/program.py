@@ -14,9 +14,10 @@ from gossamer.execute import RegionKernel, Warnings
 
 from .cut import find_groups
 from .fills import analyze
+from .leaf import Leaf
 from .normalize import normalize
 from .split import split
-from .trace import Leaf, Shapes, Trace, trace
+from .trace import Shapes, Trace, trace
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from . import graph as g
-from .trace import Stored
+from .leaf import Stored
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from .contract import fold_views
 from .cut import Group
 from .fills import Analysis
 from .graph import aten
+from .leaf import Stored
 from .marker import ANNOTATE
 from .reach import ordered
 from .region import Region, RegionInput, RegionOutput
-from .trace import Shapes, Stored, Trace
+from .trace import Shapes, Trace
 
 
 @dataclass

@@ -8,7 +8,6 @@ dense: torch's own rules for sparse tensors would refuse most operations.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import linecache
 import logging
 import math
@@ -22,7 +21,7 @@ from typing import Any
 import sympy
 import torch
 from torch import fx
-from torch._dynamo.source import ConstantSource
+from torch._guards import GuardSource, Source
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
@@ -30,55 +29,13 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from torch.utils._sympy.printers import PythonPrinter
 
 from gossamer.errors import GossamerError, TraceError
-from gossamer.formats import Format
 
-from . import graph as g
+from .leaf import TRACING, Leaf
 
 Shapes = Sequence[Sequence[int]]
 
-_tracing: contextvars.ContextVar[bool] = contextvars.ContextVar("gossamer_tracing", default=False)
 # make_fx and the switches below are process-wide
 _lock = threading.RLock()
-
-
-@dataclass(frozen=True)
-class Stored:
-    """How a sparse leaf is stored, as far as code depends on it.
-
-    Attributes:
-        format: of the tensor's own rank.
-        fill: what is not stored; 0, False or -inf.
-        pos_width: bits of a position; 0 where there are none.
-        crd_width: bits of a coordinate; 0 where there are none.
-    """
-
-    format: Format
-    fill: float | int | bool
-    pos_width: int = 0
-    crd_width: int = 0
-
-    @property
-    def encoding(self) -> str:
-        """The format as kernels see it, with index widths, as MLIR's attribute."""
-        return self.format.kernel_format.encoding(self.pos_width, self.crd_width)
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """One tensor that a call brings along: an argument, a parameter or a buffer.
-
-    Attributes:
-        name: as the user knows it.
-        static: its sizes are part of the code (parameters and buffers).
-        stored: None for a dense tensor.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    device: torch.device
-    static: bool = False
-    stored: Stored | None = None
 
 
 @dataclass
@@ -115,11 +72,6 @@ class Trace:
     @staticmethod
     def _function(text: str) -> Callable[[Shapes], Any]:
         return eval(f"lambda L: {text}", {"math": math, "torch": torch})
-
-
-def is_tracing() -> bool:
-    """Whether a function is being captured in this thread."""
-    return _tracing.get()
 
 
 def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> Trace:
@@ -176,7 +128,7 @@ def _fake(
             continue
         # torch specialises on 0; an empty tensor takes the same code as any other, so pretend it has some length
         hint = length or _LENGTH_OF_EMPTY
-        source = ConstantSource(f"L{number}_{dim}")
+        source = _Size(f"L{number}_{dim}")
         symbol = env.create_symbol(hint, source, dynamic_dim=DimDynamic.DYNAMIC)
         places[symbol] = (number, dim)
         sizes.append(env.create_symintnode(symbol, hint=hint, source=source))
@@ -187,10 +139,25 @@ def _fake(
 _LENGTH_OF_EMPTY = 5040
 
 
+@dataclass(frozen=True)
+class _Size(Source):
+    """Names a symbol for torch."""
+
+    label: str
+
+    @property
+    def _name_template(self) -> str:
+        return self.label
+
+    @property
+    def guard_source(self) -> GuardSource:  # type: ignore[override]
+        return GuardSource.CONSTANT
+
+
 @contextlib.contextmanager
 def _switches() -> Iterator[None]:
     """While tracing: mark the thread, and keep torch's fused transformer layer (one opaque operation) off."""
-    token = _tracing.set(True)
+    token = TRACING.set(True)
     # torch logs the trace of every failed shape rule, which we report ourselves
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, logger.disabled = logger.disabled, True
@@ -201,12 +168,14 @@ def _switches() -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         logger.disabled = was_disabled
-        _tracing.reset(token)
+        TRACING.reset(token)
 
 
 _TORCH = str(Path(torch.__file__).parent)
 _OWN = str(Path(__file__).parents[1])
-_VALUE = "it needs a tensor's value; use torch.where or another tensor operation instead of .item(), float() or an if on it"
+_VALUE = (
+    "it needs a tensor's value; use torch.where or another tensor operation instead of .item(), float() or an if on it"
+)
 _ADVICE = {
     "DataDependentOutputException": _VALUE,
     "GuardOnDataDependentSymNode": _VALUE,

@@ -1,0 +1,178 @@
+"""`gs.explain`: what a call did, and why. `gs.dump`: the code of every stage as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gossamer.engine import Call, Conversion
+from gossamer.errors import UnsupportedError, suggest
+from gossamer.execute import RegionKernel
+from gossamer.jit import engine_of
+from gossamer.tensor import SparseTensor
+
+STAGES = ("import", "annotate", "raise", "lower", "llvm", "ptx", "asm")
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """One region.
+
+    Attributes:
+        operations: the PyTorch operations that it holds.
+        inputs: its sparse inputs, described.
+        road: what became of it: lines such as "gossamer.attention: general road (why)".
+        origin: where its kernel came from: "compiled", "disk", "memory", or why there is none.
+        milliseconds: what getting the kernel took.
+    """
+
+    operations: tuple[str, ...]
+    inputs: tuple[str, ...]
+    road: tuple[str, ...]
+    origin: str
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one call did; `str()` of it is a report.
+
+    Attributes:
+        regions: the compiled parts, in order.
+        inputs: the sparse arguments and parameters, described.
+        conversions: arguments that were stored anew in this call, with the cost.
+        fallbacks: operation -> why it ran in PyTorch on dense tensors.
+        warnings: all fallbacks that this function has warned about so far.
+        traced: whether this call had to be traced (else its program was there).
+        trace_ms: what tracing and cutting took.
+        run_ms: what the call itself took, compilation of regions included.
+    """
+
+    regions: tuple[RegionReport, ...]
+    inputs: tuple[str, ...]
+    conversions: tuple[Conversion, ...]
+    fallbacks: dict[str, str]
+    warnings: dict[str, str] = field(default_factory=dict)
+    traced: bool = False
+    trace_ms: float = 0.0
+    run_ms: float = 0.0
+
+    def __str__(self) -> str:
+        how = f"traced and cut in {self.trace_ms:.0f} ms" if self.traced else "program from an earlier call"
+        lines = [f"{len(self.regions)} region(s), {how}; the call took {self.run_ms:.2f} ms"]
+        lines += _section("sparse inputs", self.inputs)
+        lines += _section(
+            "stored anew in this call", [f"{c.name}: {c.what}, {c.milliseconds:.2f} ms" for c in self.conversions]
+        )
+        for number, region in enumerate(self.regions):
+            lines.append(f"region {number}: {', '.join(region.operations)}")
+            lines += [f"    {line}" for line in (*region.inputs, *region.road)]
+            lines.append(f"    kernel: {region.origin}, {region.milliseconds:.1f} ms")
+        fallbacks = [f"{operation}: {reason}" for operation, reason in self.fallbacks.items()]
+        lines += _section("in PyTorch on dense tensors", fallbacks)
+        gradient = self.warnings.get("backward")
+        lines += _section("gradients", [gradient] if gradient else [])
+        return "\n".join(lines)
+
+
+def explain(f: Any, *args: Any, **kwargs: Any) -> Explanation:
+    """Calls `f` and says what happened: which parts were compiled, on which road, what was stored anew, what fell back.
+
+    Args:
+        f: What `sparse_jit` returned; a plain function or module is taken as if it were decorated bare.
+        args, kwargs: Its arguments.
+
+    Returns:
+        The report; its fields hold what `str()` of it prints.
+    """
+    engine = engine_of(f)
+    call = Call()
+    engine.run(args, kwargs, call)
+    program = call.program
+    assert program is not None
+    return Explanation(
+        regions=tuple(_region(kernel) for kernel in program.kernels),
+        inputs=tuple(
+            _described(leaf.name, value)
+            for leaf, value in zip(program.trace.leaves, call.leaves, strict=True)
+            if isinstance(value, SparseTensor)
+        ),
+        conversions=tuple(call.conversions),
+        fallbacks=dict(program.fallbacks),
+        warnings=dict(engine.warn.said),
+        traced=call.was_traced,
+        trace_ms=program.milliseconds,
+        run_ms=call.milliseconds,
+    )
+
+
+def dump(f: Any, *args: Any, stage: str = "annotate", target: str = "native", **kwargs: Any) -> str:
+    """Returns the code of the regions of `f` for these arguments, after one stage; runs nothing.
+
+    Args:
+        f: As in `explain`.
+        args, kwargs: Its arguments; they may be on the meta device.
+        stage: "import" (linalg from torch-mlir), "annotate" (with encodings), "raise" (the gossamer dialect), "lower"
+            (LLVM dialect), "llvm", "asm", or "ptx".
+        target: "native", or a processor or chip by name.
+
+    Raises:
+        UnsupportedError: There is no such stage, or no code for such a target yet.
+    """
+    if stage not in STAGES:
+        raise UnsupportedError(f"no stage {stage!r}{suggest(stage, STAGES)} (there are {', '.join(STAGES)})")
+    if stage == "ptx" or target.startswith("sm_"):
+        raise UnsupportedError(
+            f"stage {stage!r} for target {target!r}: there is no code for NVIDIA GPUs yet; "
+            "stages up to 'asm' for 'native' or a processor exist"
+        )
+    program = engine_of(f).program(args, kwargs)
+    texts = [_text(kernel, stage, target) for kernel in program.kernels]
+    if len(texts) == 1:
+        return texts[0]
+    return "\n".join(f"// region {number}\n{text}" for number, text in enumerate(texts))
+
+
+def _text(kernel: RegionKernel, stage: str, target: str) -> str:
+    if stage == "import":
+        return kernel.region.imported()
+    text = kernel.region.text()
+    if stage == "annotate":
+        return text
+    from gossamer.compiler.compile import emit
+
+    return emit(text, stage, target)
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"{title}:", *(f"    {line}" for line in lines)] if lines else []
+
+
+def _described(name: str, tensor: SparseTensor) -> str:
+    fill = f", fill {tensor.fill}" if tensor.fill else ""
+    shape = "x".join(map(str, tensor.shape))
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return f"{name}: {shape} {dtype}, {tensor.format}, {tensor.density:.2%} stored{fill}"
+
+
+def _region(kernel: RegionKernel) -> RegionReport:
+    region = kernel.region
+    inputs = [f"{i.name}: {i.stored.format}, fill {i.stored.fill}" for i in region.inputs if i.stored is not None]
+    if kernel.backend == "reference":
+        return _report(kernel, inputs, [], "none (backend='reference' runs it densely)")
+    if kernel.refused is not None:
+        return _report(kernel, inputs, [], f"none, it runs densely: {kernel.refused.splitlines()[0]}")
+    road: list[str] = []
+    origins: list[str] = []
+    for compiled in kernel.compiled.values():
+        origins.append(compiled.origin)
+        for entry in compiled.signature.report:
+            road.append(f"{entry.op}: {entry.road} road{f' ({entry.why})' if entry.why else ''}")
+        road += [f"input {i}: {old} is stored as {new} for the kernel" for i, old, new in compiled.costs.conversions]
+    return _report(kernel, inputs, road, ", ".join(dict.fromkeys(origins)) or "not needed yet")
+
+
+def _report(kernel: RegionKernel, inputs: list[str], road: list[str], origin: str) -> RegionReport:
+    operations = tuple(name.removeprefix("aten.") for name in kernel.region.operations())
+    return RegionReport(operations, tuple(inputs), tuple(dict.fromkeys(road)), origin, kernel.compile_ms)

@@ -1,0 +1,57 @@
+"""What a call brings to a trace, and whether one is going on. Light to import, unlike tracing itself."""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import dataclass
+
+import torch
+
+from gossamer.formats import Format
+
+TRACING: contextvars.ContextVar[bool] = contextvars.ContextVar("gossamer_tracing", default=False)
+
+
+def is_tracing() -> bool:
+    """Whether a function is being captured in this thread."""
+    return TRACING.get()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a sparse leaf is stored, as far as code depends on it.
+
+    Attributes:
+        format: of the tensor's own rank.
+        fill: what is not stored; 0, False or -inf.
+        pos_width: bits of a position; 0 where there are none.
+        crd_width: bits of a coordinate; 0 where there are none.
+    """
+
+    format: Format
+    fill: float | int | bool
+    pos_width: int = 0
+    crd_width: int = 0
+
+    @property
+    def encoding(self) -> str:
+        """The format as kernels see it, with index widths, as MLIR's attribute."""
+        return self.format.kernel_format.encoding(self.pos_width, self.crd_width)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One tensor that a call brings along: an argument, a parameter or a buffer.
+
+    Attributes:
+        name: as the user knows it.
+        static: its sizes are part of the code (parameters and buffers).
+        stored: None for a dense tensor.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    static: bool = False
+    stored: Stored | None = None
