@@ -100,7 +100,8 @@ Access gossamer::traceView(Access access) {
 SparseSource gossamer::getSparseSource(Value dense) {
   auto convert = dense.getDefiningOp<ConvertOp>();
   if (!convert ||
-      !sparse_tensor::getSparseTensorEncoding(convert.getSource().getType()))
+      !sparse_tensor::getSparseTensorEncoding(convert.getSource().getType()) ||
+      sparse_tensor::getSparseTensorEncoding(convert.getResult().getType()))
     return {};
   return {convert.getSource(), cast<TypedAttr>(convert.getFill())};
 }

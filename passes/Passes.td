@@ -143,6 +143,17 @@ def Bufferize : Pass<"gossamer-bufferize", "::mlir::ModuleOp"> {
                            "::mlir::memref::MemRefDialect"];
 }
 
+def DecomposeSoftmax : Pass<"gossamer-decompose-softmax", "::mlir::func::FuncOp"> {
+  let summary = "linalg.softmax becomes reductions and elementwise generics";
+  let description = [{
+    Of dense softmaxes that nothing sparse took. A row of -inf is 0, not NaN.
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::linalg::LinalgDialect",
+                           "::mlir::math::MathDialect",
+                           "::mlir::tensor::TensorDialect"];
+}
+
 def ExpandMath : Pass<"gossamer-expand-math", "::mlir::ModuleOp"> {
   let summary = "exp, tanh, erf and others of f32 as polynomials";
   let description = [{

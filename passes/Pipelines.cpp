@@ -37,6 +37,7 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
   {
     OpPassManager &function = pm.nest<func::FuncOp>();
     function.addPass(createChooseFormats());
+    function.addPass(createDecomposeSoftmax());
     function.addPass(createBindResults());
     function.addPass(createLowerAttention());
     function.addPass(createLowerMatmul({/*panelBytes=*/options.vectorBytes * 4}));

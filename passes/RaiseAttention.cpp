@@ -48,17 +48,19 @@ std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
     if (!scores)
       continue;
     match.scores = *scores;
-    // e is the loop that only v and the result have. i is a loop that v lacks;
-    // of several (v may lack heads, too) the innermost in p is meant.
+    // e is the loop that only v and the result have (one that only the result has
+    // is a batch of size 1). i is a loop that v lacks; of several (v may lack
+    // heads, too) the innermost in p is meant.
+    match.value = traceView(match.value);
     std::optional<unsigned> e, i;
     for (unsigned loop = 0; loop < numLoops; ++loop)
       if (product.result.isFunctionOfDim(loop) &&
+          match.value.map.isFunctionOfDim(loop) &&
           !match.probabilities.map.isFunctionOfDim(loop)) {
         if (e)
           return {};
         e = loop;
       }
-    match.value = traceView(match.value);
     for (AffineExpr expr : match.probabilities.map.getResults())
       if (auto dim = dyn_cast<AffineDimExpr>(expr))
         if (dim.getPosition() != *j &&
