@@ -85,7 +85,7 @@ def to_torch(tensor: SparseTensor) -> Tensor:
     rank = base.dim_rank - base.batch_rank
     if base == coo_format(rank):
         indices = pattern.derived("torch_indices", lambda: _stacked(pattern, rank))
-        return torch.sparse_coo_tensor(indices, tensor.values, shape, is_coalesced=True)
+        return torch.sparse_coo_tensor(indices, tensor.values, shape, is_coalesced=True, check_invariants=False)
     layout = _compressed_layout(base)
     if layout is None:
         raise TensorError(f"torch has no layout for {format}; {_torch_hint(format)}")
@@ -95,7 +95,7 @@ def to_torch(tensor: SparseTensor) -> Tensor:
         block = base.block or (1, 1)
         tail = values.shape[values.dim() - dense :] if dense else ()
         values = values.reshape(*coordinates.shape, *block, *tail)
-    return torch.sparse_compressed_tensor(positions, coordinates, values, shape, layout=layout)
+    return torch.sparse_compressed_tensor(positions, coordinates, values, shape, layout=layout, check_invariants=False)
 
 
 def _torch_hint(format: Format) -> str:
@@ -159,10 +159,16 @@ def from_scipy(array: Any) -> SparseTensor:
         )
     if kind == "coo":
         return _from_scipy_coo(array)
-    if not array.has_canonical_format:
+    format = BSR(tuple(array.blocksize)) if kind == "bsr" else CSR if kind == "csr" else CSC
+    try:
+        return _from_scipy_compressed(array, format)
+    except TensorError:  # not sorted, or with duplicates: scipy promises neither
         array = array.copy()
         array.sum_duplicates()
-    format = BSR(tuple(array.blocksize)) if kind == "bsr" else CSR if kind == "csr" else CSC
+        return _from_scipy_compressed(array, format)
+
+
+def _from_scipy_compressed(array: Any, format: Format) -> SparseTensor:
     rest = [None] * (format.lvl_rank - 2)
     positions = [None, torch.from_numpy(array.indptr), *rest]
     coordinates = [None, torch.from_numpy(array.indices), *rest]
@@ -177,7 +183,7 @@ def _from_scipy_coo(array: Any) -> SparseTensor:
     ends = torch.tensor([0, values.numel()], dtype=indices[0].dtype)
     try:
         pattern = Pattern(format, array.shape, [ends] + [None] * (len(indices) - 1), indices)
-    except TensorError:  # not sorted by rows, or with duplicates: scipy promises neither
+    except TensorError:  # not sorted by rows, or with duplicates
         indices = torch.stack(indices).long()
         return from_torch(torch.sparse_coo_tensor(indices, values, array.shape, check_invariants=True).coalesce())
     return SparseTensor(pattern, values)

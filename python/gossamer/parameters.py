@@ -50,15 +50,30 @@ class SparseParametrization(nn.Module):
         """Returns the sparse tensor with these values, shaped as `pattern.values_shape`."""
         return SparseTensor._make(self.pattern, values, self.fill)
 
-    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
         """Loads by replacement, and checks: patterns are immutable, and others may share these arrays."""
-        for name, old in list(self._buffers.items()):
+        for name, old in self._buffers.items():
             new = state_dict.get(prefix + name)
-            if old is not None and isinstance(new, Tensor) and new.shape == old.shape:
-                self._buffers[name] = old.clone()
-        super()._load_from_state_dict(state_dict, prefix, *args)
+            if old is not None and isinstance(new, Tensor) and new.shape != old.shape:
+                error_msgs.append(
+                    f"size mismatch for {prefix}{name}: the checkpoint stores another pattern, {tuple(new.shape)} "
+                    f"against {tuple(old.shape)}; attach a tensor of as many entries first"
+                )
+                return
+        for name, old in self._buffers.items():
+            self._buffers[name] = None if old is None else old.clone()
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
         self.pattern.validate()
 
     def extra_repr(self) -> str:

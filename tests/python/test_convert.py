@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import NAMED, dense_tensor, formats, tensors
 
 import gossamer as gs
+from strategies import NAMED, dense_tensor, formats, tensors
 
 RAGGED = [0, 1, 7, 13, 63, 64, 65]
 ENTRYWISE = [fmt for fmt in NAMED.values() if not any(level.expr.op for level in fmt.levels)]
@@ -219,7 +219,9 @@ def test_block_ell_is_a_count_and_index_list():
 
 
 def test_too_many_places():
-    pattern = gs.Pattern(gs.DCSR, (2**40, 2**40), [torch.tensor([0, 0]), torch.tensor([0])], [torch.tensor([]).long()] * 2)
+    pattern = gs.Pattern(
+        gs.DCSR, (2**40, 2**40), [torch.tensor([0, 0]), torch.tensor([0])], [torch.tensor([]).long()] * 2
+    )
     with pytest.raises(gs.TensorError, match="more places than a 64-bit index"):
         pattern.coo()
 

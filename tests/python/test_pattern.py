@@ -6,10 +6,10 @@ import pickle
 import pytest
 import torch
 from hypothesis import given
-from strategies import NAMED, formats, tensors
 
 import gossamer as gs
 from gossamer.pattern import Pattern
+from strategies import NAMED, formats, tensors
 
 
 def t(*values: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
@@ -56,7 +56,10 @@ LOOSE = NAMED["ELL"]
         (lambda: coo(t(0, 1), t(0, 2), ends=t(0, 1, 2)), r"level 0 .*positions have shape \(3,\); .* needs \(2,\)"),
         (
             lambda: Pattern(
-                gs.DCSR, (3, 4), [t(0, 1), t(0, 1, dtype=torch.int32)], [t(1, dtype=torch.int64), t(1, dtype=torch.int64)]
+                gs.DCSR,
+                (3, 4),
+                [t(0, 1), t(0, 1, dtype=torch.int32)],
+                [t(1, dtype=torch.int64), t(1, dtype=torch.int64)],
             ),
             "the positions .* are of different dtypes",
         ),
@@ -77,12 +80,17 @@ LOOSE = NAMED["ELL"]
         (lambda: Pattern(gs.NM(2, 4), (1, 8), [None] * 3, [None, None, t(0, 1, 3, 4)]), "4 .*is out of range"),
         (
             lambda: Pattern(
-                gs.CSR.with_batch(), (2, 2, 4), [None, None, torch.stack([t(0, 1, 2), t(0, 1, 1)])], [None, None, t(1, 2).expand(2, 2)]
+                gs.CSR.with_batch(),
+                (2, 2, 4),
+                [None, None, torch.stack([t(0, 1, 2), t(0, 1, 1)])],
+                [None, None, t(1, 2).expand(2, 2)],
             ),
             "positions end at 1 and leave 1 of the 2 coordinates unused",
         ),
         (
-            lambda: Pattern(gs.CSR.with_batch(), (2, 2, 4), [None, None, t(0, 1, 2)], [None, None, t(1, 2).expand(2, 2)]),
+            lambda: Pattern(
+                gs.CSR.with_batch(), (2, 2, 4), [None, None, t(0, 1, 2)], [None, None, t(1, 2).expand(2, 2)]
+            ),
             r"positions have shape \(3,\); a tensor of shape \(2, 2, 4\) needs \(2, 3\)",
         ),
     ],
@@ -220,7 +228,7 @@ def test_orders_that_are_none():
     assert pattern.permute((0, 1)) is pattern
     with pytest.raises(gs.TensorError, match="not an order of the 2 dimensions"):
         pattern.permute((0, 0))
-    with pytest.raises(gs.TensorError, match="the 1 batch dimensions of .* stay where they are"):
+    with pytest.raises(gs.TensorError, match=r"the 1 batch dimensions of .* stay where they are"):
         gs.sparsify(torch.eye(4)[None], gs.CSR.with_batch()).pattern.permute((2, 1, 0))
 
 
