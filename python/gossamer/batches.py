@@ -27,7 +27,7 @@ def kernel_storage(pattern: Pattern) -> Storage:
 def _joined_positions(positions: Tensor, nodes: int, batches: int, compressed: bool) -> Tensor:
     """Positions of all batches in one array: those of batch b are moved on by the nodes of the batches before it."""
     if batches * nodes > torch.iinfo(positions.dtype).max:
-        positions = positions.long()
+        raise TensorError(f"{batches} batches of {nodes} nodes need positions of torch.int64, not {positions.dtype}")
     start = torch.arange(batches, device=positions.device, dtype=positions.dtype)[:, None] * nodes
     moved = positions.reshape(batches, positions.shape[-1]) + start
     if not compressed:

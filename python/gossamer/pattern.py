@@ -175,6 +175,9 @@ class Pattern:
         """Returns (positions, coordinates) of every level as kernels take them, in `kernel_format`.
 
         All arrays are one-dimensional and contiguous. `batch` levels have become dense ones.
+
+        Raises:
+            TensorError: The joined positions of all batches do not fit their dtype.
         """
         from gossamer.batches import kernel_storage
 
