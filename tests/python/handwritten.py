@@ -76,7 +76,17 @@ llvm.func @gs_entry(%packed: !llvm.ptr) {{
 
 def copy_values(arg: dict, slot: int, result_slot: int, fill: float = 0.0) -> str:
     """A kernel whose sparse float32 result has the values of its sparse argument, at words `slot`, `slot + 1`."""
-    text = f"""
+    result = {"kind": "sparse", "pattern_of": 0, "dtype": "f32", "fill": fill}
+    return module(_copy(slot, result_slot), [arg], [result])
+
+
+def dense_values(arg: dict, slot: int, result_slot: int) -> str:
+    """A kernel that returns the values of its sparse argument, at words `slot`, `slot + 1`, as a float32 vector."""
+    return module(_copy(slot, result_slot), [arg], [VECTOR])
+
+
+def _copy(slot: int, result_slot: int) -> str:
+    return f"""
 llvm.func @gs_entry(%packed: !llvm.ptr) {{
   %four = llvm.mlir.constant(4 : i64) : i64
   %from_slot = llvm.getelementptr %packed[{slot}] : (!llvm.ptr) -> !llvm.ptr, i64
@@ -89,7 +99,6 @@ llvm.func @gs_entry(%packed: !llvm.ptr) {{
   "llvm.intr.memcpy"(%to, %from, %bytes) <{{isVolatile = false}}> : (!llvm.ptr, !llvm.ptr, i64) -> ()
   llvm.return
 }}"""
-    return module(text, [arg], [{"kind": "sparse", "pattern_of": 0, "dtype": "f32", "fill": fill}])
 
 
 def crash(kind: str) -> str:

@@ -8,8 +8,8 @@ import torch
 import gossamer as gs
 from gossamer.compiler.compile import compile_region, forget_regions
 from gossamer.errors import TensorError
-from gossamer.runtime.kernel import CompiledRegion, gather_values
-from handwritten import copy_values, echo, elementwise
+from gossamer.runtime.kernel import CompiledRegion
+from handwritten import copy_values, dense_values, echo, elementwise
 
 
 @pytest.fixture(autouse=True)
@@ -108,36 +108,53 @@ def test_batched_torch_tensors_are_passed_as_they_are():
 
 def test_another_format_is_converted_once():
     t = gs.sparsify(example(6, 8), gs.CSC)
-    kernel = region(copy_values(sparse(t, gs.CSR), slot=4, result_slot=8))
+    expected = t.to(gs.CSR)
+    kernel = region(dense_values(sparse(t, gs.CSR), slot=4, result_slot=8))
     for _ in range(2):
-        [result] = kernel([t], [None])
-        assert isinstance(result, gs.SparseTensor)
-        assert result.pattern is t.pattern
-        torch.testing.assert_close(result.to_dense(), t.to_dense())
+        [values] = kernel([t], [expected.values.shape])
+        assert torch.equal(values, expected.values)
     assert kernel.costs.conversions == [(0, t.format, gs.CSR)]
     assert kernel.costs.gathers == 2
     assert kernel.costs.calls == 2
 
 
+def test_an_input_can_be_wanted_in_two_formats_or_not_at_all():
+    t, unused = gs.sparsify(example(6, 8), gs.CSC), torch.zeros(3)
+    arguments = [{**sparse(t), "input": 1}, {**sparse(t, gs.CSR), "input": 1}, {**dense(1), "input": 2}]
+    words = [*words_of(t), *words_of(t.to(gs.CSR)), 0, 3]
+    x = torch.zeros(3)
+    [given] = region(echo(arguments, len(words)))([unused, t, x], [(len(words),)])
+    converted, _ = t.pattern.converted(gs.CSR)
+    [(_, _), (positions, coordinates)] = converted.storage()
+    assert given.tolist()[:8] == words_of(t)
+    assert given[[8, 10]].tolist() == [positions.data_ptr(), coordinates.data_ptr()]
+    assert given.tolist()[-4:] == [6, 8, x.data_ptr(), 3]
+
+
 def test_the_fill_goes_where_the_kernels_format_pads():
     t = gs.sparsify(example(6, 8), gs.CSR)
     t = gs.SparseTensor(t.pattern, t.values, fill=-5.0)
-    converted, gather = t.pattern.converted(gs.BSR(2))
-    assert gather is not None
-    values = gather_values(t.values, gather, t.fill)
-    assert (values[gather < 0] == -5.0).all()
-    again = gs.SparseTensor(converted, values.reshape(converted.values_shape), fill=-5.0)
-    torch.testing.assert_close(again.to_dense(), t.to_dense())
-    kernel = region(copy_values(sparse(t, gs.BSR(2)), slot=4, result_slot=10, fill=-5.0))
+    expected = t.to(gs.BSR(2))
+    assert (expected.values == -5.0).any()
+    [values] = region(dense_values(sparse(t, gs.BSR(2)), slot=4, result_slot=10))([t], [(expected.values.numel(),)])
+    assert torch.equal(values, expected.values.reshape(-1))
+
+
+@pytest.mark.parametrize("format", [gs.CSR, gs.BSR(2)], ids=str)
+def test_a_sparse_result_is_on_the_pattern_of_its_input(format):
+    t = gs.sparsify(example(6, 8), format)
+    kernel = region(copy_values(sparse(t), slot=4, result_slot=6 + t.format.lvl_rank, fill=-1.0))
     [result] = kernel([t], [None])
-    torch.testing.assert_close(result.to_dense(), t.to_dense())
-    assert result.fill == -5.0
+    assert isinstance(result, gs.SparseTensor)
+    assert result.pattern is t.pattern
+    assert result.fill == -1.0
+    assert torch.equal(result.values, t.values)
 
 
 def test_a_pattern_without_entries_is_converted():
     t = gs.sparsify(torch.zeros(4, 4), gs.CSC)
-    [result] = region(copy_values(sparse(t, gs.CSR), slot=4, result_slot=8))([t], [None])
-    assert result.nnz == 0
+    [values] = region(dense_values(sparse(t, gs.CSR), slot=4, result_slot=8))([t], [(0,)])
+    assert values.numel() == 0
 
 
 def test_threads_call_at_once():
@@ -178,17 +195,23 @@ CSR_EXAMPLE = gs.sparsify(example(5, 7), gs.CSR)
     ],
 )
 def test_wrong_arguments(spec, arg, message):
-    with pytest.raises(TensorError, match=f"(?s)argument 0.*{message}"):
+    with pytest.raises(TensorError, match=f"(?s)input 0.*{message}"):
         region(echo([spec], 1))([arg], [(1,)])
 
 
 def test_indices_of_another_width():
-    narrow = gs.SparseTensor(CSR_EXAMPLE.pattern.mapped(lambda array: array.to(torch.int32)), CSR_EXAMPLE.values)
-    wide = gs.SparseTensor(CSR_EXAMPLE.pattern.mapped(lambda array: array.to(torch.int64)), CSR_EXAMPLE.values)
+    narrow, wide = (
+        gs.from_torch(
+            torch.sparse_csr_tensor(
+                torch.tensor([0, 1], dtype=width), torch.tensor([0], dtype=width), torch.ones(1), (1, 1)
+            )
+        )
+        for width in (torch.int32, torch.int64)
+    )
     with pytest.raises(TensorError, match=r"level 1: .* int64 positions, the pattern has torch\.int32"):
         region(echo([sparse(wide)], 1))([narrow], [(1,)])
 
 
-def test_another_number_of_arguments():
-    with pytest.raises(TensorError, match="takes 1 arguments and gives 1 results, not 2 and 1"):
-        region(elementwise())([torch.zeros(1), torch.zeros(1)], [(1,)])
+def test_another_number_of_inputs():
+    with pytest.raises(TensorError, match="takes 1 inputs and gives 1 results, not 0 and 1"):
+        region(elementwise())([], [(1,)])

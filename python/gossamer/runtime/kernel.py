@@ -24,7 +24,7 @@ from gossamer.pattern import Pattern
 from gossamer.runtime.signature import DenseSpec, Signature, SparseResultSpec, SparseSpec
 from gossamer.tensor import Fill, SparseTensor
 
-Argument = Tensor | SparseTensor
+Value = Tensor | SparseTensor
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Costs:
     Attributes:
         calls: How many there were.
         kernel_ns: Time inside the machine code, all calls together.
-        copies: Dense arguments that were not contiguous.
+        copies: Dense inputs that were not contiguous.
         gathers: Times that values were reordered for another format (the pattern itself is converted once).
-        conversions: (argument, from, to) of every pattern that was stored anew.
+        conversions: (input, from, to) of every pattern that was stored anew.
     """
 
     calls: int = 0
@@ -62,31 +62,31 @@ class CompiledRegion:
         self.milliseconds = milliseconds
         self.costs = Costs()
         self._kernel = kernel
-        self._packers = [_packer(self, index, spec) for index, spec in enumerate(signature.args)]
+        self._packers = [(spec.input, _packer(self, spec)) for spec in signature.args]
+        self._inputs = 1 + max((spec.input for spec in signature.args), default=-1)
 
-    def __call__(self, args: Sequence[Argument], result_shapes: Sequence[Sequence[int] | None]) -> list[Argument]:
+    def __call__(self, inputs: Sequence[Value], result_shapes: Sequence[Sequence[int] | None]) -> list[Value]:
         """Runs the kernel.
 
         Args:
-            args: As the signature has them: CPU tensors of the dtypes and ranks there, dense ones of any strides.
+            inputs: Of the region's function, CPU tensors of the dtypes and ranks there, dense ones of any strides.
             result_shapes: For each result its shape; None for a sparse one, which has that of its pattern.
 
         Returns:
             The results, freshly allocated, outside autograd.
 
         Raises:
-            TensorError: An argument that the kernel was not compiled for; says which, and what it takes.
+            TensorError: An input that the kernel was not compiled for; says which, and what it takes.
         """
-        if len(args) != len(self._packers) or len(result_shapes) != len(self.signature.results):
+        if len(inputs) < self._inputs or len(result_shapes) != len(self.signature.results):
             raise TensorError(
-                f"this region takes {len(self._packers)} arguments and gives {len(self.signature.results)} results, "
-                f"not {len(args)} and {len(result_shapes)}"
+                f"this region takes {self._inputs} inputs and gives {len(self.signature.results)} results, "
+                f"not {len(inputs)} and {len(result_shapes)}"
             )
         packed: list[int] = []
-        # What a packer made lives here until the kernel is done; so do the patterns that results are on.
-        keep = [pack(arg, packed) for pack, arg in zip(self._packers, args, strict=True)]
-        results: list[Argument] = []
-        unsorted: list[tuple[int, Tensor, Tensor]] = []
+        # What a packer made must live until the kernel is done.
+        keep = [pack(inputs[number], packed) for number, pack in self._packers]
+        results: list[Value] = []
         for spec, shape in zip(self.signature.results, result_shapes, strict=True):
             if isinstance(spec, DenseSpec):
                 assert shape is not None
@@ -94,83 +94,68 @@ class CompiledRegion:
                 packed.append(result.data_ptr())
                 packed.extend(result.shape)
             else:
-                result = _sparse_result(
-                    spec, args[spec.pattern_of], keep[spec.pattern_of], packed, unsorted, len(results)
-                )
+                result = _sparse_result(spec, inputs[spec.pattern_of], packed)
             results.append(result)
         words = array("q", packed)
         start = perf_counter_ns()
         self._kernel.call(words.buffer_info()[0])
         self.costs.kernel_ns += perf_counter_ns() - start
         self.costs.calls += 1
-        for index, values, gather in unsorted:
-            _scatter(results[index], values, gather)
+        del keep
         return results
 
 
-@dataclass
-class _Passed:
-    """A sparse argument as the kernel got it: the pattern, the values, and where they were gathered from."""
-
-    pattern: Pattern
-    values: Tensor
-    gather: Tensor | None
+def _packer(region: CompiledRegion, spec: DenseSpec | SparseSpec) -> Callable[[Value, list[int]], object]:
+    """Returns a function that appends a value's words and returns what must live during the call."""
+    return _dense_packer(region, spec) if isinstance(spec, DenseSpec) else _sparse_packer(region, spec)
 
 
-def _packer(
-    region: CompiledRegion, index: int, spec: DenseSpec | SparseSpec
-) -> Callable[[Argument, list[int]], object]:
-    if isinstance(spec, DenseSpec):
-        return _dense_packer(region, index, spec)
-    return _sparse_packer(region, index, spec)
-
-
-def _dense_packer(region: CompiledRegion, index: int, spec: DenseSpec) -> Callable[[Argument, list[int]], Tensor]:
+def _dense_packer(region: CompiledRegion, spec: DenseSpec) -> Callable[[Value, list[int]], object]:
     rank, dtype, strided = spec.rank, spec.dtype, torch.strided
 
-    def pack(arg: Argument, packed: list[int]) -> Tensor:
-        if not isinstance(arg, Tensor) or arg.dtype != dtype or arg.dim() != rank:
-            raise _refusal(index, spec, arg)
-        if arg.layout != strided or arg.device.type != "cpu":
-            raise _refusal(index, spec, arg)
-        if not arg.is_contiguous() or arg.is_neg():
-            arg = arg.detach().resolve_neg().contiguous()
+    def pack(value: Value, packed: list[int]) -> Tensor:
+        if not isinstance(value, Tensor) or value.dtype != dtype or value.dim() != rank:
+            raise _refusal(spec, value)
+        if value.layout != strided or value.device.type != "cpu":
+            raise _refusal(spec, value)
+        if not value.is_contiguous() or value.is_neg():
+            value = value.detach().resolve_neg().contiguous()
             region.costs.copies += 1
-        packed.append(arg.data_ptr())
-        packed.extend(arg.shape)
-        return arg
+        packed.append(value.data_ptr())
+        packed.extend(value.shape)
+        return value
 
     return pack
 
 
-def _sparse_packer(region: CompiledRegion, index: int, spec: SparseSpec) -> Callable[[Argument, list[int]], _Passed]:
-    def pack(arg: Argument, packed: list[int]) -> _Passed:
-        if not isinstance(arg, SparseTensor) or arg.dtype != spec.dtype or arg.device.type != "cpu":
-            raise _refusal(index, spec, arg)
-        pattern, values, gather = arg.pattern, arg.values.detach().contiguous(), None
+def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value, list[int]], object]:
+    def pack(value: Value, packed: list[int]) -> tuple[Pattern, Tensor]:
+        if not isinstance(value, SparseTensor) or value.dtype != spec.dtype or value.device.type != "cpu":
+            raise _refusal(spec, value)
+        pattern, values = value.pattern, value.values.detach().contiguous()
         if pattern.kernel_format != spec.format:
             if len(pattern.shape) != spec.format.dim_rank:
-                raise _refusal(index, spec, arg)
-            pattern, values, gather = _convert(region, index, spec, arg)
+                raise _refusal(spec, value)
+            pattern, values = _convert(region, spec, value)
         head, sizes = pattern.derived(("packed", spec.levels, spec.widths), lambda: _pack_pattern(pattern, spec))
         packed.extend(head)
         packed.append(values.data_ptr())
         packed.append(values.numel())
         packed.extend(sizes)
-        return _Passed(pattern, values, gather)
+        return pattern, values
 
     return pack
 
 
-def _refusal(index: int, spec: DenseSpec | SparseSpec, arg: object) -> TensorError:
-    wanted = f"argument {index} of a compiled region must be {spec}"
-    if isinstance(arg, SparseTensor):
-        given = f"a {arg.dtype} SparseTensor stored as {arg.format}"
-    elif isinstance(arg, Tensor):
-        given = f"a {arg.dtype} tensor of rank {arg.dim()} ({arg.layout})"
+def _refusal(spec: DenseSpec | SparseSpec, value: object) -> TensorError:
+    wanted = f"input {spec.input} of a compiled region must be {spec}"
+    if isinstance(value, SparseTensor):
+        given = f"a {value.dtype} SparseTensor stored as {value.format}"
+    elif isinstance(value, Tensor):
+        given = f"a {value.dtype} tensor of rank {value.dim()} ({value.layout})"
     else:
-        return TensorError(f"{wanted}, not a {type(arg).__name__}")
-    return TensorError(f"{wanted} on the CPU, not {given} on {arg.device}")
+        return TensorError(f"{wanted}, not a {type(value).__name__}")
+    return TensorError(f"{wanted} on the CPU, not {given} on {value.device}")
 
 
 def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -189,19 +174,17 @@ def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], 
     return tuple(head), tuple(pattern.level_sizes)
 
 
-def _convert(
-    region: CompiledRegion, index: int, spec: SparseSpec, arg: SparseTensor
-) -> tuple[Pattern, Tensor, Tensor | None]:
-    """The argument in the format that the kernel reads; the pattern keeps its part of the work."""
-    pattern, gather = arg.pattern.converted(spec.format)
-    change = (index, arg.format, spec.format)
+def _convert(region: CompiledRegion, spec: SparseSpec, value: SparseTensor) -> tuple[Pattern, Tensor]:
+    """The input in the format that the kernel reads; the pattern keeps its part of the work."""
+    pattern, gather = value.pattern.converted(spec.format)
+    change = (spec.input, value.format, spec.format)
     if change not in region.costs.conversions:
         region.costs.conversions.append(change)
-    values = arg.values.detach().reshape(-1)
+    values = value.values.detach().reshape(-1)
     if gather is None:
-        return pattern, values.contiguous(), None
+        return pattern, values.contiguous()
     region.costs.gathers += 1
-    return pattern, gather_values(values, gather, arg.fill), gather
+    return pattern, gather_values(values, gather, value.fill)
 
 
 def gather_values(values: Tensor, gather: Tensor, fill: Fill) -> Tensor:
@@ -212,28 +195,10 @@ def gather_values(values: Tensor, gather: Tensor, fill: Fill) -> Tensor:
     return taken.masked_fill_(gather < 0, fill)
 
 
-def _sparse_result(
-    spec: SparseResultSpec,
-    arg: Argument,
-    passed: object,
-    packed: list[int],
-    unsorted: list[tuple[int, Tensor, Tensor]],
-    index: int,
-) -> SparseTensor:
-    """Values for the kernel to write; in the argument's own order once `_scatter` has seen those of a converted one."""
-    assert isinstance(arg, SparseTensor)
-    assert isinstance(passed, _Passed)
-    result = SparseTensor(arg.pattern, torch.empty(arg.values.shape, dtype=spec.dtype), fill=spec.fill)
-    target = result.values
-    if passed.gather is not None:
-        target = torch.empty(passed.values.numel(), dtype=spec.dtype)
-        unsorted.append((index, target, passed.gather))
-    packed.append(target.data_ptr())
-    packed.append(target.numel())
-    return result
-
-
-def _scatter(result: Argument, values: Tensor, gather: Tensor) -> None:
-    assert isinstance(result, SparseTensor)
-    stored = gather >= 0
-    result.values.view(-1)[gather[stored]] = values[stored]
+def _sparse_result(spec: SparseResultSpec, source: Value, packed: list[int]) -> SparseTensor:
+    """A SparseTensor on the pattern of an input, with values for the kernel to write."""
+    assert isinstance(source, SparseTensor)
+    values = torch.empty(source.values.shape, dtype=spec.dtype)
+    packed.append(values.data_ptr())
+    packed.append(values.numel())
+    return SparseTensor(source.pattern, values, fill=spec.fill)

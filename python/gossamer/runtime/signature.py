@@ -25,10 +25,15 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class DenseSpec:
-    """A dense argument or result, contiguous: pointer, sizes."""
+    """A dense argument or result, contiguous: pointer, sizes.
+
+    Attributes:
+        input: For an argument: which of the region's inputs it is.
+    """
 
     rank: int
     dtype: torch.dtype
+    input: int = -1
 
     def __str__(self) -> str:
         return f"a dense {_name(self.dtype)} tensor of rank {self.rank}"
@@ -39,10 +44,12 @@ class SparseSpec:
     """A sparse argument: the index arrays of each level, the values, the level sizes.
 
     Attributes:
+        input: Which of the region's inputs it is; a kernel may want the same one in several formats.
         encoding: As MLIR prints it, in the form that the kernel reads; the caller's tensor may have another.
         levels: For each level whether its positions and its coordinates are passed.
     """
 
+    input: int
     encoding: str
     dtype: torch.dtype
     levels: tuple[tuple[bool, bool], ...]
@@ -64,10 +71,10 @@ class SparseSpec:
 
 @dataclass(frozen=True)
 class SparseResultSpec:
-    """A sparse result: values on the pattern of an argument.
+    """A sparse result: values on the pattern of an input, in its own order.
 
     Attributes:
-        pattern_of: Index of that argument.
+        pattern_of: Which input.
         fill: What is not stored.
     """
 
@@ -88,7 +95,10 @@ class ReportEntry:
 
 @dataclass(frozen=True)
 class Signature:
-    """Of a kernel: its symbol, arguments and results in order, and the compiler's account of itself."""
+    """Of a kernel: its symbol, arguments and results in order, and the compiler's account of itself.
+
+    The arguments are the region's inputs as the kernel wants them: one may be passed in several formats, or not at all.
+    """
 
     entry: str
     args: tuple[DenseSpec | SparseSpec, ...]
@@ -100,18 +110,23 @@ class Signature:
         """Reads the JSON that the compiler wrote."""
         data = json.loads(text)
         report = (ReportEntry(e["op"], e["road"], e.get("why", ""), e.get("loc", "")) for e in data.get("report", ()))
-        args, results = (tuple(_spec(entry) for entry in data[key]) for key in ("args", "results"))
-        return cls(data["entry"], args, results, tuple(report))
+        args = tuple(_argument(number, entry) for number, entry in enumerate(data["args"]))
+        return cls(data["entry"], args, tuple(_result(entry) for entry in data["results"]), tuple(report))
 
 
-def _spec(entry: dict[str, Any]) -> Any:
+def _argument(number: int, entry: dict[str, Any]) -> DenseSpec | SparseSpec:
+    number, dtype = entry.get("input", number), DTYPES[entry["dtype"]]
+    if entry["kind"] == "dense":
+        return DenseSpec(entry["rank"], dtype, number)
+    levels = tuple((level["positions"], level["coordinates"]) for level in entry["levels"])
+    return SparseSpec(number, entry["encoding"], dtype, levels)
+
+
+def _result(entry: dict[str, Any]) -> DenseSpec | SparseResultSpec:
     dtype = DTYPES[entry["dtype"]]
     if entry["kind"] == "dense":
         return DenseSpec(entry["rank"], dtype)
-    if "pattern_of" in entry:
-        return SparseResultSpec(entry["pattern_of"], dtype, entry.get("fill", dtype.is_floating_point and 0.0))
-    levels = tuple((level["positions"], level["coordinates"]) for level in entry["levels"])
-    return SparseSpec(entry["encoding"], dtype, levels)
+    return SparseResultSpec(entry["pattern_of"], dtype, entry.get("fill", dtype.is_floating_point and 0.0))
 
 
 def _name(dtype: torch.dtype) -> str:
