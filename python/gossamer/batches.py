@@ -60,7 +60,7 @@ def split_batches(pattern: Pattern, format: Format) -> Pattern:
             parents *= size
         positions.append(pos)
         coordinates.append(crd)
-    return Pattern(format, pattern.shape, positions, coordinates, check=False)
+    return Pattern(format, pattern.shape, positions, coordinates, device=pattern.device, check=False)
 
 
 def _split_positions(positions: Tensor, batches: int, parents: int, compressed: bool, format: Format) -> Tensor:

@@ -141,7 +141,7 @@ class _Builder:
         positions = [None if array is None else array.to(dtype) for array in self.positions]
         coordinates = [None if array is None else array.to(dtype) for array in self.coordinates]
         dense = self.format.without_batch()
-        pattern = Pattern(dense, self.shape, positions, coordinates, check=False)
+        pattern = Pattern(dense, self.shape, positions, coordinates, device=self.node.device, check=False)
         if any(a.is_unique and b.kind == "singleton" for a, b in zip(dense.levels, dense.levels[1:], strict=False)):
             pattern.validate()  # one child for each node: not every pattern is like that
         if self.format.batch_rank:

@@ -16,7 +16,7 @@ def convert(pattern: Pattern, format: Format) -> tuple[Pattern, Tensor | None]:
     """Returns what `Pattern.converted` does, for a format that fits."""
     if format == pattern.kernel_format:
         positions, coordinates = zip(*pattern.storage(), strict=True)
-        return Pattern(format, pattern.shape, positions, coordinates, check=False), None
+        return Pattern(format, pattern.shape, positions, coordinates, device=pattern.device, check=False), None
     # Dense levels that both formats end with move as a whole: only what is before them is looked at.
     shared = _shared_suffix(pattern.format, format)
     index, source = _entries(pattern, shared)

@@ -48,7 +48,8 @@ class SparseParametrization(nn.Module):
 
     def forward(self, values: Tensor) -> SparseTensor:
         """Returns the sparse tensor with these values, shaped as `pattern.values_shape`."""
-        return SparseTensor._make(self.pattern, values, self.fill)
+        # A format without index arrays follows the values; others have moved with their buffers.
+        return SparseTensor._make(self.pattern.to(values.device), values, self.fill)
 
     def _load_from_state_dict(
         self,

@@ -26,6 +26,7 @@ class Pattern:
             of sizes B... the shape is [B..., N + 1].
         coordinates: For each level its coordinates, int32 or int64, one for each stored node (under `batch` levels
             [B..., nodes]), or None where the level is dense or batch.
+        device: Where the tensor is, if its format has no index arrays; otherwise it is where they are.
         check: Whether to check that the arrays are consistent; False only for arrays that are known to be.
 
     Raises:
@@ -36,6 +37,7 @@ class Pattern:
     format: Format
     shape: torch.Size
     level_sizes: tuple[int, ...]
+    device: torch.device
     _positions: Arrays
     _coordinates: Arrays
     _derived: dict[Any, Any]
@@ -47,11 +49,12 @@ class Pattern:
         positions: Sequence[Tensor | None],
         coordinates: Sequence[Tensor | None],
         *,
+        device: torch.device | str | None = None,
         check: bool = True,
     ):
         fitted = format.for_rank(len(shape))
         extra = (None,) * (fitted.lvl_rank - format.lvl_rank)
-        fields = {
+        fields: dict[str, Any] = {
             "format": fitted,
             "shape": torch.Size(shape),
             "level_sizes": fitted.level_sizes(shape),
@@ -59,6 +62,8 @@ class Pattern:
             "_coordinates": extra + tuple(coordinates),
             "_derived": {},
         }
+        arrays = (array for array in fields["_positions"] + fields["_coordinates"] if isinstance(array, Tensor))
+        fields["device"] = next((array.device for array in arrays), None) or torch.empty(0, device=device).device
         for name, value in fields.items():
             object.__setattr__(self, name, value)
         if check:
@@ -75,7 +80,9 @@ class Pattern:
         """Whether both store the same entries in the same way, with indices of the same width on the same device."""
         if self is other:
             return True
-        if not isinstance(other, Pattern) or (self.format, self.shape) != (other.format, other.shape):
+        if not isinstance(other, Pattern):
+            return False
+        if (self.format, self.shape, self.device) != (other.format, other.shape, other.device):
             return False
         return all(_same(mine, theirs) for mine, theirs in zip(self._arrays, other._arrays, strict=True))
 
@@ -83,7 +90,7 @@ class Pattern:
         return hash((self.format, self.shape))
 
     def __reduce__(self) -> tuple:
-        return _unpickle, (self.format, tuple(self.shape), self._positions, self._coordinates)
+        return _unpickle, (self.format, tuple(self.shape), self._positions, self._coordinates, self.device)
 
     @property
     def _arrays(self) -> Arrays:
@@ -96,11 +103,6 @@ class Pattern:
     def coordinates(self, level: int) -> Tensor | None:
         """Returns the coordinates of a level, or None where it has none."""
         return self._coordinates[level]
-
-    @cached_property
-    def device(self) -> torch.device:
-        """Where the index arrays are (the default device, where there are none)."""
-        return next((array.device for array in self._arrays if array is not None), torch.get_default_device())
 
     @property
     def pos_width(self) -> int:
@@ -213,17 +215,19 @@ class Pattern:
 
     def to(self, device: torch.device | str | int) -> "Pattern":
         """Returns the pattern on a device (itself, if it is there); the copy is kept while this pattern lives."""
-        device = torch.empty(0, device=device).device
         if device == self.device:
             return self
-        return self.derived(("to", device), lambda: self.mapped(lambda array: array.to(device)))
+        device = torch.empty(0, device=device).device  # "cuda" is "cuda:0"
+        if device == self.device:
+            return self
+        return self.derived(("to", device), lambda: self._moved(device))
 
-    def mapped(self, fn: Callable[[Tensor], Tensor]) -> "Pattern":
-        """Returns the pattern with `fn` applied to every index array; `fn` keeps the content as it is."""
+    def _moved(self, device: torch.device) -> "Pattern":
         positions, coordinates = (
-            [None if a is None else fn(a) for a in arrays] for arrays in (self._positions, self._coordinates)
+            [None if array is None else array.to(device) for array in arrays]
+            for arrays in (self._positions, self._coordinates)
         )
-        return Pattern(self.format, self.shape, positions, coordinates, check=False)
+        return Pattern(self.format, self.shape, positions, coordinates, device=device, check=False)
 
     def view(self, shape: Sequence[int]) -> "Pattern":
         """Returns the same storage under a shape whose leading dimensions are split, merged, added or removed.
@@ -253,8 +257,10 @@ class Pattern:
         return permute(self, dims)
 
 
-def _unpickle(format: Format, shape: tuple[int, ...], positions: Arrays, coordinates: Arrays) -> Pattern:
-    return Pattern(format, shape, positions, coordinates, check=False)
+def _unpickle(
+    format: Format, shape: tuple[int, ...], positions: Arrays, coordinates: Arrays, device: torch.device
+) -> Pattern:
+    return Pattern(format, shape, positions, coordinates, device=device, check=False)
 
 
 def _width(arrays: Arrays) -> int:

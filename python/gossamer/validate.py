@@ -230,5 +230,5 @@ def check_values(pattern: Pattern, values: Tensor) -> None:
         raise TensorError(
             f"values have shape {tuple(values.shape)}; {pattern!r} stores {tuple(pattern.values_shape)}{same}"
         )
-    if any(array is not None for array in pattern._arrays) and values.device != pattern.device:
-        raise TensorError(f"values are on {values.device} and the index arrays on {pattern.device}: move one of them")
+    if values.device != pattern.device:
+        raise TensorError(f"values are on {values.device} and the pattern on {pattern.device}: move one of them")

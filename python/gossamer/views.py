@@ -41,7 +41,7 @@ def view(pattern: Pattern, shape: Sequence[int]) -> Pattern:
     positions, coordinates = (
         [*lead, *map(reshaped, arrays[old_lead:])] for arrays in (pattern._positions, pattern._coordinates)
     )
-    return Pattern(format, shape, positions, coordinates, check=False)
+    return Pattern(format, shape, positions, coordinates, device=pattern.device, check=False)
 
 
 def permute(pattern: Pattern, dims: Sequence[int]) -> Pattern:
@@ -58,7 +58,14 @@ def permute(pattern: Pattern, dims: Sequence[int]) -> Pattern:
             f"permute({tuple(dims)}): the {batch} batch dimensions of {pattern.format} stay where they are"
         )
     shape = [pattern.shape[d] for d in order]
-    return Pattern(pattern.format.permuted(order), shape, pattern._positions, pattern._coordinates, check=False)
+    return Pattern(
+        pattern.format.permuted(order),
+        shape,
+        pattern._positions,
+        pattern._coordinates,
+        device=pattern.device,
+        check=False,
+    )
 
 
 def _without_unknown(pattern: Pattern, shape: tuple[int, ...]) -> tuple[int, ...]:

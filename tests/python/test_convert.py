@@ -234,3 +234,12 @@ def test_a_block_that_does_not_divide():
 def test_nothing_to_convert_on_meta():
     with pytest.raises(gs.TensorError, match="meta device has no coordinates"):
         gs.sparsify(torch.eye(6), gs.CSR).to("meta").to(gs.CSC)
+
+
+@pytest.mark.parametrize("fmt", list(NAMED.values()), ids=str)
+def test_a_pattern_knows_its_device_without_index_arrays(fmt):
+    start = gs.sparsify(torch.eye(6), fmt).to("meta")
+    assert start.pattern.device.type == "meta"
+    for same in (start.pattern.unsqueeze(0), start.pattern.permute((1, 0))):
+        assert same.device.type == "meta"
+    assert start.pattern != gs.sparsify(torch.eye(6), fmt).pattern

@@ -39,7 +39,7 @@ def test_what_a_tensor_says_of_itself():
         (lambda p: gs.SparseTensor(p, torch.zeros(5)), r"values have shape \(5,\); .* stores \(4,\)$"),
         (lambda p: gs.SparseTensor(p, torch.zeros(2, 2)), r"\(as many: reshape them\)"),
         (lambda p: gs.SparseTensor(p, [1, 2, 3, 4]), "values must be a torch.Tensor, not list"),
-        (lambda p: gs.SparseTensor(p, torch.zeros(4, device="meta")), "values are on meta and the index arrays on cpu"),
+        (lambda p: gs.SparseTensor(p, torch.zeros(4, device="meta")), "values are on meta and the pattern on cpu"),
         (lambda p: gs.SparseTensor(p, torch.zeros(4).int(), fill=-INF), "a fill of -inf is no value of torch.int32"),
         (lambda p: gs.SparseTensor(p, torch.zeros(4).int(), fill=0.5), "a fill of 0.5 is no value of torch.int32"),
         (lambda p: gs.SparseTensor(p, torch.zeros(4).bool(), fill=2), "a fill of 2 is no value of torch.bool"),
