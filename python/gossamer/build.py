@@ -53,7 +53,6 @@ class _Builder:
         self.count = 1
         self.node = torch.zeros_like(nodes)
         self.rest = nodes
-        self.ordered = True  # `node` still increases with the item
         self.positions: list[Tensor | None] = [None] * format.lvl_rank
         self.coordinates: list[Tensor | None] = [None] * format.lvl_rank
 
@@ -62,9 +61,7 @@ class _Builder:
         level = self.format.levels[l]
         if level.kind == "singleton":
             return  # stored together with the compressed level before it
-        self.space //= max(self.sizes[l], 1)
-        coordinate = self.rest.div(max(self.space, 1), rounding_mode="floor")
-        self.rest = self.rest - coordinate * self.space
+        coordinate = self._split_off(l)
         if not level.is_sparse:
             self.node = self.node * self.sizes[l] + coordinate
             self.count *= self.sizes[l]
@@ -73,23 +70,26 @@ class _Builder:
         else:
             self._compressed(l, coordinate)
 
+    def _split_off(self, l: int) -> Tensor:
+        """Returns the coordinates at level l; `rest` is then in the space below it."""
+        self.space //= max(self.sizes[l], 1)
+        coordinate = self.rest.div(max(self.space, 1), rounding_mode="floor")
+        self.rest = self.rest - coordinate * self.space
+        return coordinate
+
     def _compressed(self, l: int, coordinate: Tensor) -> None:
         """A compressed or loose_compressed level, and the singletons that follow it."""
         chain = [l]
         while chain[-1] + 1 < self.format.outer and self.format.levels[chain[-1] + 1].kind == "singleton":
             chain.append(chain[-1] + 1)
-            size = self.sizes[chain[-1]]
-            self.space //= max(size, 1)
-            below = self.rest.div(max(self.space, 1), rounding_mode="floor")
-            self.rest = self.rest - below * self.space
-            coordinate = coordinate * size + below
+            coordinate = coordinate * self.sizes[chain[-1]] + self._split_off(chain[-1])
         parent = self.node
         if chain[-1] + 1 == self.format.outer:  # the nodes themselves
             self.node = torch.arange(parent.numel(), device=parent.device)
         else:
             changed = (parent.diff() != 0) | (coordinate.diff() != 0)
-            self.node = torch.cat([changed.new_zeros(parent.numel() and 1, dtype=torch.int64), changed.cumsum(0)])
-            first = torch.cat([changed.new_ones(parent.numel() and 1), changed])
+            first = torch.cat([changed.new_ones(min(parent.numel(), 1)), changed])
+            self.node = first.cumsum(0) - 1
             parent, coordinate = parent[first], coordinate[first]
         arrays = unravel(coordinate, [self.sizes[c] for c in chain])
         counts = torch.zeros(self.count, dtype=torch.int64, device=parent.device)
