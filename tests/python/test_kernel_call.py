@@ -203,7 +203,11 @@ def test_indices_of_another_width():
     narrow, wide = (
         gs.from_torch(
             torch.sparse_csr_tensor(
-                torch.tensor([0, 1], dtype=width), torch.tensor([0], dtype=width), torch.ones(1), (1, 1)
+                torch.tensor([0, 1], dtype=width),
+                torch.tensor([0], dtype=width),
+                torch.ones(1),
+                (1, 1),
+                check_invariants=True,
             )
         )
         for width in (torch.int32, torch.int64)
