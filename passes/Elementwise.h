@@ -12,6 +12,7 @@
 #include "dialect/gossamer/Gossamer.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/IR/Builders.h"
+#include <functional>
 
 namespace gossamer {
 
@@ -65,9 +66,8 @@ class ScalarEmitter {
 public:
   /// Loops for which `indexOf` has no value may not be asked for.
   ScalarEmitter(mlir::Block *block,
-                llvm::function_ref<mlir::Value(mlir::OpBuilder &, unsigned)>
-                    indexOf)
-      : block(block), indexOf(indexOf) {}
+                std::function<mlir::Value(mlir::OpBuilder &, unsigned)> indexOf)
+      : block(block), indexOf(std::move(indexOf)) {}
 
   /// Declares that this access is already an argument of the block.
   void bind(Access access, mlir::Value value);
@@ -83,7 +83,7 @@ private:
   mlir::Value emitGeneric(mlir::OpBuilder &builder, mlir::linalg::GenericOp op,
                           unsigned result, mlir::AffineMap map);
   mlir::Block *block;
-  llvm::function_ref<mlir::Value(mlir::OpBuilder &, unsigned)> indexOf;
+  std::function<mlir::Value(mlir::OpBuilder &, unsigned)> indexOf; // outlives the caller's lambda
   llvm::SmallVector<std::pair<Access, mlir::Value>> arguments;
   llvm::DenseMap<std::pair<mlir::Value, mlir::AffineMap>, mlir::Value> emitted;
 };

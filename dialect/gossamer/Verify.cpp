@@ -38,7 +38,8 @@ static LogicalResult verifyMaps(Operation *op, ArrayRef<AffineMap> maps,
     llvm::SmallBitVector used(numLoops);
     for (auto [expr, size] : llvm::zip(map.getResults(), shape)) {
       if (auto constant = dyn_cast<AffineConstantExpr>(expr)) {
-        if (constant.getValue() != 0 || size != 1)
+        if (constant.getValue() != 0 ||
+            (size != 1 && !ShapedType::isDynamic(size)))
           return op->emitOpError()
                  << "map " << n << " may have a constant only as 0 on a "
                  << "dimension of size 1";
@@ -85,6 +86,15 @@ static LogicalResult verifyBody(Operation *op, Block &block,
 static void appendElementTypes(ValueRange values, SmallVectorImpl<Type> &types) {
   for (Value value : values)
     types.push_back(cast<ShapedType>(value.getType()).getElementType());
+}
+
+/// Only the pattern of an operation is stored sparsely, but where it says so.
+static LogicalResult verifyDense(Operation *op, ValueRange operands,
+                                 StringRef what) {
+  for (Value operand : operands)
+    if (isSparse(operand.getType()))
+      return op->emitOpError() << what << " operands must be dense";
+  return success();
 }
 
 static LogicalResult verifyResultLike(Operation *op, Type result, Type pattern) {
@@ -182,6 +192,10 @@ LogicalResult MatmulOp::verify() {
   AffineMap result = getResultMap();
   if (!result.isProjectedPermutation())
     return emitOpError("the result's map must be a projected permutation");
+  if (!getSparseMap().isProjectedPermutation())
+    return emitOpError("the sparse operand's map must be a projected permutation");
+  if (failed(verifyDense(*this, getExtras(), "epilogue")))
+    return failure();
   for (AffineMap map : llvm::ArrayRef(getMaps()).drop_front(2).drop_back())
     for (AffineExpr expr : map.getResults())
       if (isa<AffineDimExpr>(expr) && !result.getResultPosition(expr))
@@ -204,6 +218,8 @@ LogicalResult SDDMMOp::verify() {
     return emitOpError("lhs and rhs must be dense");
   if (getElementTypeOrSelf(getLhs()) != getElementTypeOrSelf(getRhs()))
     return emitOpError("lhs and rhs must have the same element type");
+  if (failed(verifyDense(*this, getExtras(), "further")))
+    return failure();
   SmallVector<Type> body{getElementTypeOrSelf(getPattern()),
                          getElementTypeOrSelf(getLhs())};
   appendElementTypes(getExtras(), body);
@@ -280,6 +296,8 @@ LogicalResult AttentionOp::verify() {
   for (Value value : {getQuery(), getKey(), getValue(), getInit(), getResult()})
     if (isSparse(value.getType()))
       return emitOpError("query, key, value and result must be dense");
+  if (failed(verifyDense(*this, getExtras(), "score")))
+    return failure();
   if (getInit().getType() != getResult().getType())
     return emitOpError("init and result must have the same type");
   Type element = getElementTypeOrSelf(getQuery());
