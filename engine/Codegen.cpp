@@ -3,6 +3,7 @@
 
 #include "engine/Codegen.h"
 #include "engine/Options.h"
+#include "engine/Target.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -95,6 +96,11 @@ LogicalResult gossamer::codegen(ModuleOp module, llvm::TargetMachine &machine,
     return module.emitError("the translation to LLVM IR failed");
   code->setTargetTriple(machine.getTargetTriple());
   code->setDataLayout(machine.createDataLayout());
+  // Tuned for whole programs, LLVM prefers half-width vectors on server chips of
+  // Intel; dense inner loops want the full width.
+  if (widestVectorBytes(machine) == 64)
+    for (llvm::Function &function : *code)
+      function.addFnAttr("prefer-vector-width", "512");
   optimize(*code, machine);
 
   LogicalResult written = success();

@@ -46,7 +46,18 @@ private:
     std::optional<unsigned> inner;
     int64_t block = 1;
   };
+  /// One panel while it is worked on: its first lane, how many lanes hold
+  /// something, and the size of every loop.
+  struct Panel {
+    Value first, filled;
+    DenseMap<unsigned, Value> sizes;
+  };
+  /// Gets the loops of the product, and the place in a panel.
+  using PanelBody = llvm::function_ref<void(OpBuilder &, ValueRange, ValueRange)>;
   void splitLoops();
+  void findLanes();
+  void forEachInPanel(OpBuilder &b, const Panel &panel, ArrayRef<unsigned> loops,
+                      PanelBody body);
   /// A buffer with dimensions `map` over the old loops, seen over the new ones.
   Value expand(OpBuilder &b, Value buffer, AffineMap map);
   AffineMap expandMap(AffineMap map);
@@ -97,9 +108,7 @@ void MatmulLowering::splitLoops() {
       }
     }
   }
-  for (unsigned loop = 0; loop < resultMap.getNumDims(); ++loop)
-    if (isLane(loop))
-      lanes.push_back(loop);
+  findLanes();
 
   // The sparse operand in level space: the same storage, one dimension a level.
   auto encoding = type.getEncoding();
@@ -111,6 +120,13 @@ void MatmulLowering::splitLoops() {
   levels = op.getSparse();
   if (!type.isIdentity())
     levels = ReinterpretMapOp::create(builder, loc, lvlEncoding, op.getSparse());
+}
+
+void MatmulLowering::findLanes() {
+  lanes.clear();
+  for (unsigned loop = 0; loop < resultMap.getNumDims(); ++loop)
+    if (isLane(loop))
+      lanes.push_back(loop);
 }
 
 AffineMap MatmulLowering::expandMap(AffineMap map) {
@@ -265,114 +281,118 @@ void MatmulLowering::lowerInPlace() {
     rows.erase();
 }
 
+/// Visits the points of `loops` for every lane of a panel that holds something: the
+/// last loop, which is contiguous in memory, in strips, so that both the strided
+/// and the contiguous side of a transposition stay in the first-level cache.
+void MatmulLowering::forEachInPanel(OpBuilder &b, const Panel &panel,
+                                    ArrayRef<unsigned> loops, PanelBody body) {
+  constexpr int64_t strip = 16;
+  Value zero = indexConstant(b, loc, 0), one = indexConstant(b, loc, 1);
+  Value step = indexConstant(b, loc, strip);
+  SmallVector<Value> vars(resultMap.getNumDims()), place;
+  OpBuilder in = b;
+  auto enter = [&](Value lower, Value upper, Value by) {
+    auto loop = scf::ForOp::create(in, loc, lower, upper, by);
+    in = OpBuilder::atBlockTerminator(loop.getBody());
+    return loop.getInductionVar();
+  };
+  for (unsigned loop : loops.drop_back()) {
+    vars[loop] = enter(zero, panel.sizes.lookup(loop), one);
+    place.push_back(vars[loop]);
+  }
+  Value first, last;
+  if (!loops.empty()) {
+    Value size = panel.sizes.lookup(loops.back());
+    first = enter(zero, size, step);
+    last = arith::MinUIOp::create(in, loc, addIndex(in, loc, first, step), size);
+  }
+  Value lane = enter(zero, panel.filled, one);
+  Value linear = addIndex(in, loc, panel.first, lane);
+  for (unsigned n = lanes.size(); n-- > 1;) {
+    Value size = panel.sizes.lookup(lanes[n]);
+    vars[lanes[n]] = arith::RemUIOp::create(in, loc, linear, size);
+    linear = arith::DivUIOp::create(in, loc, linear, size);
+  }
+  if (!lanes.empty())
+    vars[lanes[0]] = linear;
+  if (!loops.empty()) {
+    vars[loops.back()] = enter(first, last, one);
+    place.push_back(vars[loops.back()]);
+  }
+  place.push_back(lane);
+  body(in, vars, place);
+}
+
 void MatmulLowering::lowerInPanels() {
   MLIRContext *context = op.getContext();
   int64_t width = panelBytes / (element.getIntOrFloatBitWidth() / 8);
   Value zero = indexConstant(builder, loc, 0), one = indexConstant(builder, loc, 1);
-  Value panel = indexConstant(builder, loc, width);
-  SmallVector<Value> sizes;
+  Value wide = indexConstant(builder, loc, width);
+  Panel panel;
+  for (unsigned loop = 0; loop < resultMap.getNumDims(); ++loop)
+    panel.sizes[loop] = sizeOfLoop(loop);
   Value total = one;
-  for (unsigned lane : lanes) {
-    sizes.push_back(sizeOfLoop(lane));
-    total = mulIndex(builder, loc, total, sizes.back());
-  }
-  Value numPanels = arith::CeilDivUIOp::create(builder, loc, total, panel);
+  for (unsigned lane : lanes)
+    total = mulIndex(builder, loc, total, panel.sizes[lane]);
+  Value numPanels = arith::CeilDivUIOp::create(builder, loc, total, wide);
 
-  DenseMap<unsigned, Value> outerSizes;
-  // Dimensions of a panel: the split loops that the operand has, then the lane.
-  auto panelOf = [&](AffineMap map, SmallVectorImpl<unsigned> &loops,
-                     SmallVectorImpl<int64_t> &shape,
-                     SmallVectorImpl<Value> &dynamic) {
+  auto panels = scf::ParallelOp::create(builder, loc, zero, numPanels, one);
+  OpBuilder b = OpBuilder::atBlockTerminator(panels.getBody());
+  panel.first = mulIndex(b, loc, panels.getInductionVars()[0], wide);
+  Value left = arith::SubIOp::create(b, loc, total, panel.first);
+  panel.filled = arith::MinUIOp::create(b, loc, left, wide);
+
+  // A panel has the operand's dimensions that are no lanes, and then the lane,
+  // which counts as one more loop of the product.
+  unsigned laneLoop = resultMap.getNumDims();
+  auto allocate = [&](AffineMap map, SmallVectorImpl<unsigned> &loops,
+                      AffineMap &panelMap) -> Value {
+    SmallVector<int64_t> shape;
+    SmallVector<Value> sizes;
     SmallVector<AffineExpr> exprs;
     for (AffineExpr expr : map.getResults()) {
       auto dim = dyn_cast<AffineDimExpr>(expr);
       if (!dim || isLane(dim.getPosition()))
         continue;
       loops.push_back(dim.getPosition());
-      const Split &split = splits[dim.getPosition()];
-      Value &size = outerSizes[dim.getPosition()];
-      size = sizeOfLoop(dim.getPosition());
-      if (split.inner)
-        size = arith::DivUIOp::create(builder, loc, size,
-                                      indexConstant(builder, loc, split.block));
-      exprs.push_back(getAffineDimExpr(split.outer, context));
+      exprs.push_back(expr);
       shape.push_back(ShapedType::kDynamic);
-      dynamic.push_back(size);
-      if (split.inner) {
-        exprs.push_back(getAffineDimExpr(*split.inner, context));
-        shape.push_back(split.block);
-      }
+      sizes.push_back(panel.sizes[dim.getPosition()]);
     }
-    exprs.push_back(getAffineDimExpr(numLvls, context));
+    exprs.push_back(getAffineDimExpr(laneLoop, context));
     shape.push_back(width);
-    return AffineMap::get(numLvls + 1, 0, exprs, context);
+    panelMap = AffineMap::get(laneLoop + 1, 0, exprs, context);
+    return memref::AllocOp::create(b, loc, MemRefType::get(shape, element), sizes,
+                                   b.getI64IntegerAttr(64));
   };
   SmallVector<unsigned> denseLoops, outLoops;
-  SmallVector<int64_t> denseShape, outShape;
-  SmallVector<Value> denseSizes, outSizes;
-  AffineMap denseLvlMap = panelOf(denseMap, denseLoops, denseShape, denseSizes);
-  AffineMap outLvlMap = panelOf(resultMap, outLoops, outShape, outSizes);
-
-  auto panels = scf::ParallelOp::create(builder, loc, zero, numPanels, one);
-  OpBuilder b = OpBuilder::atBlockTerminator(panels.getBody());
-  Value first = mulIndex(b, loc, panels.getInductionVars()[0], panel);
-  Value left = arith::SubIOp::create(b, loc, total, first);
-  Value filled = arith::MinUIOp::create(b, loc, left, panel);
-  Value in = memref::AllocOp::create(b, loc, MemRefType::get(denseShape, element),
-                                     denseSizes, b.getI64IntegerAttr(64));
-  Value sums = memref::AllocOp::create(b, loc, MemRefType::get(outShape, element),
-                                       outSizes, b.getI64IntegerAttr(64));
-
-  // Runs `body` at every point of `loops` for lane `lane`, with the variables of
-  // the product's loops and the place in the panel.
-  using Body = llvm::function_ref<void(OpBuilder &, ValueRange, ValueRange)>;
-  auto forEach = [&](Value laneCount, ArrayRef<unsigned> loops, Body body) {
-    auto lane = scf::ForOp::create(b, loc, zero, laneCount, one);
-    OpBuilder inner = OpBuilder::atBlockTerminator(lane.getBody());
-    SmallVector<Value> vars(resultMap.getNumDims());
-    Value linear = addIndex(inner, loc, first, lane.getInductionVar());
-    for (unsigned n = lanes.size(); n-- > 1;) {
-      vars[lanes[n]] = arith::RemUIOp::create(inner, loc, linear, sizes[n]);
-      linear = arith::DivUIOp::create(inner, loc, linear, sizes[n]);
-    }
-    if (!lanes.empty())
-      vars[lanes[0]] = linear;
-    SmallVector<Value> place;
-    for (unsigned loop : loops) {
-      const Split &s = splits[loop];
-      auto outer = scf::ForOp::create(inner, loc, zero, outerSizes[loop], one);
-      inner = OpBuilder::atBlockTerminator(outer.getBody());
-      vars[loop] = outer.getInductionVar();
-      place.push_back(vars[loop]);
-      if (s.inner) {
-        Value block = indexConstant(inner, loc, s.block);
-        Value base = mulIndex(inner, loc, vars[loop], block);
-        auto within = scf::ForOp::create(inner, loc, zero, block, one);
-        inner = OpBuilder::atBlockTerminator(within.getBody());
-        place.push_back(within.getInductionVar());
-        vars[loop] = addIndex(inner, loc, base, within.getInductionVar());
-      }
-    }
-    place.push_back(lane.getInductionVar());
-    body(inner, vars, place);
-  };
+  AffineMap inMap, sumMap;
+  Value in = allocate(denseMap, denseLoops, inMap);
+  Value sums = allocate(resultMap, outLoops, sumMap);
 
   // Lanes of the last panel that hold nothing are zero, so that they need no care.
   auto ragged = scf::IfOp::create(
-      b, loc, arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, filled, panel),
+      b, loc,
+      arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, panel.filled, wide),
       /*withElseRegion=*/false);
   OpBuilder then = ragged.getThenBodyBuilder();
   linalg::FillOp::create(then, loc, zeroValue(then), in);
-  forEach(filled, denseLoops, [&](OpBuilder &at, ValueRange vars, ValueRange place) {
-    memref::StoreOp::create(at, loc, loadAt(at, loc, dense, denseMap, vars), in, place);
-  });
+  forEachInPanel(b, panel, denseLoops,
+                 [&](OpBuilder &at, ValueRange vars, ValueRange place) {
+                   Value value = loadAt(at, loc, dense, denseMap, vars);
+                   memref::StoreOp::create(at, loc, value, in, place);
+                 });
   linalg::FillOp::create(b, loc, zeroValue(b), sums);
-  emitGeneric(b, in, denseLvlMap, sums, outLvlMap, numLvls + 1);
-  forEach(filled, outLoops, [&](OpBuilder &at, ValueRange vars, ValueRange place) {
-    Value sum = memref::LoadOp::create(at, loc, sums, place);
-    memref::StoreOp::create(at, loc, emitEpilogue(at, sum, vars), out,
-                            applyMap(at, loc, resultMap, vars));
-  });
+  lanes = {laneLoop};
+  emitGeneric(b, expand(b, in, inMap), expandMap(inMap), expand(b, sums, sumMap),
+              expandMap(sumMap), numLvls + 1);
+  findLanes();
+  forEachInPanel(b, panel, outLoops,
+                 [&](OpBuilder &at, ValueRange vars, ValueRange place) {
+                   Value sum = memref::LoadOp::create(at, loc, sums, place);
+                   memref::StoreOp::create(at, loc, emitEpilogue(at, sum, vars), out,
+                                           applyMap(at, loc, resultMap, vars));
+                 });
   memref::DeallocOp::create(b, loc, in);
   memref::DeallocOp::create(b, loc, sums);
 }
