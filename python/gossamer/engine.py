@@ -66,8 +66,6 @@ class Engine:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run on the arguments."""
-        if is_tracing():
-            return self._inline(args, kwargs)
         return self.run(args, kwargs, None)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None) -> Any:
@@ -235,18 +233,18 @@ class Engine:
                 names.append(str(getattr(path[1], "key", keystr(path[1:]))) + keystr(path[2:]))
         return names
 
-    def _inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A decorated function that is called while another one is traced becomes part of that one."""
+    def annotated(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call that another trace sees, with the annotated ones marked."""
         from gossamer.annotation import annotate
 
-        if self.options.formats:
-            bound = self.signature.bind(*args, **kwargs)
-            for name, format in self.options.formats.items():
-                holder = _holder(bound, self.signature, name)
-                if holder is not None and isinstance(holder.get(name), Tensor):
-                    holder[name] = annotate(holder[name], format)
-            args, kwargs = bound.args, bound.kwargs
-        return self.target(*args, **kwargs)
+        if not self.options.formats:
+            return args, kwargs
+        bound = self.signature.bind(*args, **kwargs)
+        for name, format in self.options.formats.items():
+            holder = _holder(bound, self.signature, name)
+            if holder is not None and isinstance(holder.get(name), Tensor):
+                holder[name] = annotate(holder[name], format)
+        return bound.args, bound.kwargs
 
 
 class _State:

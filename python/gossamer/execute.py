@@ -57,7 +57,7 @@ class RegionKernel:
         self.refused: str | None = None
         self.compiled: dict[tuple[str | None, ...], Any] = {}
         self._shapes = shapes
-        self._warn = warn
+        self.warn = warn
         self._fullgraph = fullgraph
         self._sparse = [number for number, i in enumerate(region.inputs) if i.stored is not None]
 
@@ -141,14 +141,9 @@ class RegionKernel:
     def _refuse(self, reason: str) -> None:
         self.refused = reason
         operations = ", ".join(dict.fromkeys(self.region.operations()))
-        self._warn.once(f"region {id(self)}", f"a region ({operations}) runs densely in PyTorch: {reason}")
+        self.warn.once(f"region {id(self)}", f"a region ({operations}) runs densely in PyTorch: {reason}")
 
     def _differentiable(self, shapes: list[tuple[int, ...]], inputs: Sequence[Value]) -> tuple[Value, ...]:
-        self._warn.once(
-            "backward",
-            "gradients of compiled regions are computed densely in PyTorch from a second run; "
-            "there are no compiled backward kernels yet (use torch.no_grad() where no gradient is needed)",
-        )
         tensors = [i.values if isinstance(i, SparseTensor) else i for i in inputs]
         frames = [_Frame(i.pattern, i.fill) if isinstance(i, SparseTensor) else None for i in inputs]
         results = _RegionFunction.apply(self, shapes, frames, *tensors)
@@ -190,6 +185,11 @@ class _RegionFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        ctx.kernel.warn.once(
+            "backward",
+            "gradients of compiled regions are computed in PyTorch on dense tensors, from a second forward run: there "
+            "are no compiled backward kernels yet",
+        )
         again = torch.is_grad_enabled()  # somebody wants the gradient of the gradient
         tensors = ctx.saved_tensors
         wanted = [number for number, needed in enumerate(ctx.needs_input_grad[3:]) if needed]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from gossamer.engine import Engine
@@ -137,6 +136,9 @@ class SparseFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the function."""
+        if is_tracing():
+            args, kwargs = self.engine.annotated(args, kwargs)
+            return self.__wrapped__(*args, **kwargs)
         return self.engine(args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -199,9 +201,11 @@ def _forward_signature(cls: type[nn.Module]) -> inspect.Signature:
 
 
 def _call_module(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    if is_tracing() or torch.jit.is_tracing():
+    engine = _module_engine(self)
+    if is_tracing():
+        args, kwargs = engine.annotated(args, kwargs)
         return nn.Module.__call__(self, *args, **kwargs)
-    return _module_engine(self)(args, kwargs)
+    return engine(args, kwargs)
 
 
 def _module_engine(module: nn.Module) -> Engine:

@@ -47,6 +47,10 @@ def decompose(graph: fx.Graph, node: fx.Node) -> fx.Node:
             while node.prev is not last:
                 graph.erase_node(node.prev)
             raise
+    made = node.prev
+    while made is not last:
+        made.meta["made_of"] = node.meta.get("made_of", str(node.target))
+        made = made.prev
     node.replace_all_uses_with(result)
     graph.erase_node(node)
     return result

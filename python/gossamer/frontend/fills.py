@@ -94,8 +94,7 @@ def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
     if node.op != "call_function":
         return node.next
     if node.target is ANNOTATE:
-        _visit_annotate(node, found)
-        return node.next
+        return _visit_annotate(graph, node, found)
     if not any(arg in found.sparse for arg in node.all_input_nodes):
         return node.next
     if has_decomposition(node):
@@ -113,14 +112,21 @@ def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
     return node.next
 
 
-def _visit_annotate(node: fx.Node, found: Analysis) -> None:
+def _visit_annotate(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
     value = g.value(node)
     fmt = Format(node.args[1]).for_rank(value.dim())
+    following = node.next
+    source = found.sources.get(node.args[0])
+    if source is not None and source.format == fmt:
+        node.replace_all_uses_with(node.args[0])
+        graph.erase_node(node)
+        return following
     operand = found.sparse.get(node.args[0])
     fill: Fill = False if value.dtype == torch.bool else 0
     if operand is not None and operand.fill == -math.inf:
         fill = operand.fill
     add_source(found, node, Stored(fmt, fill, 32, 32))
+    return following
 
 
 def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:

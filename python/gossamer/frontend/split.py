@@ -213,10 +213,12 @@ class _Splitter:
         if node in self.found.sources and node.op == "call_function":
             self.new[node] = self._source(node)
             return
-        if node.op in ("placeholder", "output") or not any(arg in self.stored for arg in node.all_input_nodes):
+        takes_sparse = any(arg in self.stored for arg in node.all_input_nodes)
+        if node in self.found.fallbacks or (takes_sparse and node.op == "call_function"):
+            self._note_fallback(node)
+        if node.op in ("placeholder", "output") or not takes_sparse:
             self.new[node] = graph.node_copy(node, self.new.__getitem__)
             return
-        self._note_fallback(node)
         self.new[node] = graph.node_copy(node, self._densified)
 
     def _source(self, node: fx.Node) -> fx.Node:
@@ -238,7 +240,7 @@ class _Splitter:
 
     def _note_fallback(self, node: fx.Node) -> None:
         reason = self.found.fallbacks.get(node, "its sparse operand could not be joined with the region that makes it")
-        self.split.fallbacks.setdefault(str(node.target), reason)
+        self.split.fallbacks.setdefault(node.meta.get("made_of") or str(node.target), reason)
 
 
 def _can_be_stored(fill: float | int | bool, dtype: torch.dtype) -> bool:

@@ -85,7 +85,7 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
         TraceError: the function looks at values, or does what cannot be captured; says where.
     """
     env = ShapeEnv(duck_shape=False)
-    mode = FakeTensorMode(shape_env=env)
+    mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)
     places: dict[sympy.Symbol, tuple[int, int]] = {}
     fakes = [_fake(leaf, number, env, mode, places) for number, leaf in enumerate(leaves)]
     result: list[tuple[list[Any], list[int], TreeSpec]] = []
@@ -103,6 +103,8 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
         except GossamerError:
             raise
         except Exception as error:
+            if _is_own(error):
+                raise
             raise _explained(error) from error
     values, in_graph, spec = result[0]
     constants = [None if i in in_graph else value for i, value in enumerate(values)]
@@ -184,13 +186,22 @@ _ADVICE = {
 }
 
 
-def _explained(error: Exception) -> Exception:
-    """The error to raise: the user's own ones as they are, all others as a TraceError that names the user's line."""
+def _user_frames(error: Exception) -> list[traceback.FrameSummary]:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _OWN, "<"))]
-    innermost = frames[-1] if frames else None
-    if innermost is not None and own and innermost is own[-1] and _raises(innermost):
-        return error
+    return [frame for frame in frames if not frame.filename.startswith((_TORCH, _OWN, "<"))]
+
+
+def _is_own(error: Exception) -> bool:
+    """Whether the traced function raised the error itself."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    own = _user_frames(error)
+    line = linecache.getline(innermost.filename, innermost.lineno or 0).strip()
+    return bool(own) and innermost is not None and own[-1] == innermost and line.startswith(("raise", "assert"))
+
+
+def _explained(error: Exception) -> TraceError:
+    """What could not be traced, on which line, why, and what to do."""
+    own = _user_frames(error)
     where = ""
     if own:
         line = (own[-1].line or "").strip()
@@ -204,11 +215,6 @@ def _explained(error: Exception) -> Exception:
     return TraceError(
         f"cannot be traced{where}: {reason}. Or apply sparse_jit to the parts on either side of this line"
     )
-
-
-def _raises(frame: traceback.FrameSummary) -> bool:
-    line = linecache.getline(frame.filename, frame.lineno or 0).strip()
-    return line.startswith(("raise", "assert"))
 
 
 def _lift_constants(module: fx.GraphModule) -> None:

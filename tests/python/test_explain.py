@@ -1,0 +1,95 @@
+"""What explain and dump say."""
+
+import warnings
+
+import pytest
+import torch
+
+import gossamer as gs
+from frontend_cases import additive, allowed, masked_softmax, qkv, real, weight
+
+
+def test_explain_tells_regions_inputs_and_costs():
+    f = gs.sparse_jit(masked_softmax, mask=gs.CSR, backend="reference")
+    args = (*qkv(), allowed(1, 1, 9, 11))
+    first = gs.explain(f, *args)
+    assert first.traced
+    assert len(first.regions) == 1
+    assert "softmax.int" in first.regions[0].operations
+    (conversion,) = first.conversions
+    assert conversion.name == "mask"
+    assert "from a dense tensor" in conversion.what
+    assert conversion.milliseconds > 0
+    text = str(first)
+    assert "1 region(s), traced and cut in" in text
+    assert "mask: 1x1x9x11 bool, (i, j, k, l) -> " in text
+    assert "% stored" in text
+    second = gs.explain(f, *args[:3], gs.sparsify(args[3], gs.CSR))
+    assert not second.traced
+    assert second.conversions == ()
+    assert "from an earlier call" in str(second)
+
+
+def test_explain_says_which_format_was_converted():
+    f = gs.sparse_jit(lambda w, x: w @ x, w=gs.CSR, backend="reference")
+    report = gs.explain(f, gs.sparsify(weight(4, 3), gs.CSC), real(3, 2))
+    assert "j : dense, i : compressed) to (i, j) -> (i : dense" in str(report)
+
+
+def test_explain_tells_fallbacks():
+    f = gs.sparse_jit(lambda w: torch.cumsum(w, 0), w=gs.CSR)
+    with pytest.warns(gs.FallbackWarning):
+        report = gs.explain(f, weight(4, 3))
+    assert report.fallbacks == {"aten.cumsum.default": "there is no sparse form of it"}
+    assert "in PyTorch on dense tensors:\n    aten.cumsum.default: there is no sparse form of it" in str(report)
+
+
+def test_explain_takes_plain_functions_and_modules():
+    t = gs.sparsify(weight(4, 3), gs.CSR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gs.FallbackWarning)
+        assert "contract" in str(gs.explain(lambda x, w: x @ w, real(2, 4), t))
+        assert "0 region(s)" in str(gs.explain(torch.nn.Linear(4, 3), torch.randn(2, 4)))
+
+
+def test_dump_shows_the_stages():
+    f = gs.sparse_jit(masked_softmax, mask=gs.CSR)
+    args = (*qkv(), allowed(1, 1, 9, 11))
+    imported = gs.dump(f, *args, stage="import")
+    annotated = gs.dump(f, *args, stage="annotate")
+    for text in (imported, annotated):
+        assert "func.func @main" in text
+        assert text.count("linalg.softmax") == 1
+        assert text.count("cf.assert") == 0
+    assert "sparse_tensor" not in imported
+    assert "tensor<1x1x?x?xi1, #sparse> {gossamer.fill = false}" in annotated
+
+
+def test_dump_works_on_meta_tensors():
+    f = gs.sparse_jit(masked_softmax, mask=gs.BSR(64))
+    args = [torch.empty(2, 4, 128, 64, device="meta")] * 3
+    text = gs.dump(f, *args, torch.empty(128, 128, dtype=torch.bool, device="meta"))
+    assert "d0 floordiv 64 : dense" in text
+    assert "posWidth = 32" in text
+
+
+def test_dump_numbers_several_regions():
+    f = gs.sparse_jit(lambda x, w: torch.layer_norm(x @ w, (3,)) @ w.mT, w=gs.CSR)
+    text = gs.dump(f, real(2, 4), weight(4, 3))
+    assert "// region 0" in text
+    assert "// region 1" in text
+
+
+def test_dump_of_an_additive_mask_has_its_fill():
+    f = gs.sparse_jit(lambda q, m: (q + m).softmax(-1), m=gs.CSR)
+    assert "gossamer.fill = 0xFFF0000000000000 : f64" in gs.dump(f, real(4, 4), additive(allowed(4, 4)))
+
+
+def test_dump_refuses():
+    f = gs.sparse_jit(masked_softmax, mask=gs.CSR)
+    with pytest.raises(gs.UnsupportedError, match="no stage 'anotate'; did you mean 'annotate'"):
+        gs.dump(f, stage="anotate")
+    with pytest.raises(gs.UnsupportedError, match="no code for NVIDIA GPUs yet"):
+        gs.dump(f, stage="ptx")
+    with pytest.raises(gs.UnsupportedError, match="no code for NVIDIA GPUs yet"):
+        gs.dump(f, stage="lower", target="sm_90a")
