@@ -253,6 +253,8 @@ def Gossamer_AttentionOp : Gossamer_StructuredOp<"attention"> {
       s = body(sum_d q * k, mask, operands...)   at stored (i, j); else -inf
       result = sum_j softmax_j(s) * v
 
+    In q, k and v the row may stand anywhere before the last dimension (tokens
+    before heads, as a projection leaves them, needs no transpose).
     A batch dimension that an operand lacks or maps to constant 0 is broadcast
     (so grouped-query attention is two batch dimensions, of which k and v lack
     one). A row with nothing allowed gives 0. The body sees the score, the stored

@@ -249,18 +249,29 @@ LogicalResult MapOp::verify() {
 }
 
 /// Whether `map` is (batch subset..., tail...), where a batch dimension may be
-/// missing or the constant 0.
+/// missing or the constant 0, and all but the last may come in any order (heads
+/// after tokens, as projections leave them).
 static bool isBatchedMap(AffineMap map, unsigned numBatch,
-                         ArrayRef<unsigned> tail) {
+                         ArrayRef<unsigned> tail, bool anyOrder = false) {
   if (map.getNumResults() < tail.size())
     return false;
-  auto results = map.getResults();
-  for (auto [expr, loop] : llvm::zip(results.take_back(tail.size()), tail)) {
+  auto isLoop = [](AffineExpr expr, unsigned loop) {
     auto dim = dyn_cast<AffineDimExpr>(expr);
-    if (!dim || dim.getPosition() != loop)
+    return dim && dim.getPosition() == loop;
+  };
+  SmallVector<AffineExpr> results(map.getResults());
+  if (anyOrder) {
+    auto *row = llvm::find_if(
+        results, [&](AffineExpr expr) { return isLoop(expr, tail.front()); });
+    if (row == results.end() || row + 1 == results.end())
       return false;
+    std::rotate(row, row + 1, results.end() - 1);
   }
-  for (AffineExpr expr : results.drop_back(tail.size()))
+  for (auto [expr, loop] :
+       llvm::zip(ArrayRef(results).take_back(tail.size()), tail))
+    if (!isLoop(expr, loop))
+      return false;
+  for (AffineExpr expr : ArrayRef(results).drop_back(tail.size()))
     if (auto dim = dyn_cast<AffineDimExpr>(expr))
       if (dim.getPosition() >= numBatch)
         return false;
@@ -285,7 +296,7 @@ LogicalResult AttentionOp::verify() {
                 {2, {j, e}, "value must be (batch..., j, e)"},
                 {3, {i, j}, "mask must be (batch..., i, j)"}};
   for (auto &[operand, tail, text] : wanted)
-    if (!isBatchedMap(maps[operand], batch, tail))
+    if (!isBatchedMap(maps[operand], batch, tail, /*anyOrder=*/operand < 3))
       return emitOpError() << text;
   if (!isBatchedMap(maps.back(), batch, {i, e}) ||
       !maps.back().isProjectedPermutation())
