@@ -23,7 +23,9 @@ namespace {
 struct SetFastMath : gossamer::impl::SetFastMathBase<SetFastMath> {
   void runOnOperation() override {
     getOperation().walk([](arith::ArithFastMathInterface op) {
-      if (op.getFastMathFlagsAttr().getValue() != arith::FastMathFlags::none)
+      // Casts carry no flags.
+      arith::FastMathFlagsAttr known = op.getFastMathFlagsAttr();
+      if (!known || known.getValue() != arith::FastMathFlags::none)
         return;
       auto flags = arith::FastMathFlags::contract;
       // A sum over stored entries has no order that anyone could rely on.
