@@ -62,6 +62,11 @@ class Engine:
         self.options = options
         self.warn = Warnings()
         self.programs: dict[Any, list[Program]] = {}
+        self._positions = {
+            name: number
+            for number, (name, parameter) in enumerate(signature.parameters.items())
+            if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        }
         self._state = _State(target) if isinstance(target, nn.Module) else None
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -120,16 +125,24 @@ class Engine:
         """The arguments with the annotated ones as SparseTensors."""
         if not self.options.formats:
             return args, kwargs
-        bound = self.signature.bind(*args, **kwargs)
+
+        def store(name: str, format: Format, value: Any) -> Any:
+            return self._store(name, value, format, call, runs)
+
+        return self._mapped(args, kwargs, store)
+
+    def _mapped(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[str, Format, Any], Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with `change(name, format, value)` for each tensor of an annotated one."""
+        positional, named = list(args), kwargs
         for name, format in self.options.formats.items():
-            holder = _holder(bound, self.signature, name)
-            if holder is not None and holder.get(name) is not None:
-                holder[name] = tree_map(
-                    lambda value, name=name, format=format: self._store(name, value, format, call, runs),
-                    holder[name],
-                    is_leaf=lambda value: isinstance(value, SparseTensor),
-                )
-        return bound.args, bound.kwargs
+            place = self._positions.get(name, len(positional))
+            if place < len(positional):
+                positional[place] = _each(positional[place], functools.partial(change, name, format))
+            elif named.get(name) is not None:
+                named = {**named, name: _each(named[name], functools.partial(change, name, format))}
+        return tuple(positional), named
 
     def _store(self, name: str, value: Any, format: Format, call: Call | None, runs: bool) -> Any:
         if isinstance(value, Tensor) and value.layout != torch.strided:
@@ -138,7 +151,7 @@ class Engine:
             raise AnnotationError(
                 f"the argument {name!r} is annotated with {format} and must be a tensor, not a {type(value).__name__}"
             )
-        fitted = format.for_rank(value.dim())
+        fitted = _fitted(format, value.dim())
         if isinstance(value, SparseTensor) and value.format == fitted:
             return value
         if value.device.type == "meta":
@@ -239,12 +252,9 @@ class Engine:
 
         if not self.options.formats:
             return args, kwargs
-        bound = self.signature.bind(*args, **kwargs)
-        for name, format in self.options.formats.items():
-            holder = _holder(bound, self.signature, name)
-            if holder is not None and isinstance(holder.get(name), Tensor):
-                holder[name] = annotate(holder[name], format)
-        return bound.args, bound.kwargs
+        return self._mapped(
+            args, kwargs, lambda _, format, value: annotate(value, format) if isinstance(value, Tensor) else value
+        )
 
 
 class _State:
@@ -355,14 +365,16 @@ def _unflatten(values: list[Any], spec: Any) -> tuple[tuple[Any, ...], dict[str,
     return tree_unflatten(values, spec)
 
 
-def _holder(bound: inspect.BoundArguments, signature: inspect.Signature, name: str) -> dict[str, Any] | None:
-    """The mapping that has the argument of this name: the arguments, or what **kwargs collected."""
-    if name in signature.parameters:
-        return bound.arguments
-    for parameter in signature.parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return bound.arguments.get(parameter.name)
-    return None
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """`change` of a tensor, or of every tensor in a container; None stays."""
+    if isinstance(value, Tensor | SparseTensor):
+        return change(value)
+    return None if value is None else tree_map(change, value, is_leaf=_is_leaf)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fitted(format: Format, rank: int) -> Format:
+    return format.for_rank(rank)
 
 
 def _same_shapes(own: tuple[tuple[int, ...], ...], others: Sequence[Sequence[int]]) -> bool:

@@ -212,10 +212,12 @@ class _RegionFunction(torch.autograd.Function):
 
 
 def encoding_of(pattern: Pattern) -> str:
-    """The encoding of a pattern as kernels see it, index widths included."""
-    return pattern.derived(
-        "kernel encoding", lambda: pattern.kernel_format.encoding(pattern.pos_width, pattern.crd_width)
-    )
+    """The encoding of a pattern as kernels see it, index widths included.
+
+    A pattern without positions (n:m) has some once it is converted, as wide as its coordinates.
+    """
+    widths = pattern.pos_width or pattern.crd_width, pattern.crd_width or pattern.pos_width
+    return pattern.derived("kernel encoding", lambda: pattern.kernel_format.encoding(*widths))
 
 
 def sample(dense: torch.Tensor, pattern: Pattern, fill: float | int | bool) -> SparseTensor:

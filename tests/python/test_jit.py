@@ -38,10 +38,11 @@ def assert_close(actual, expected):
         torch.testing.assert_close(a, e)
 
 
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_reference_is_right(case: Case):
+def test_numbers_and_regions(case: Case, backend: str):
     args = case.args()
-    f = reference(case.function, **case.formats)
+    f = gs.sparse_jit(case.function, backend=backend, **case.formats)
     with warnings.catch_warnings():
         warnings.simplefilter("error" if not case.fallbacks else "ignore")
         actual = f(*args)
@@ -63,8 +64,9 @@ def test_every_region_can_be_imported(case: Case):
         assert text.count('"gossamer.convert"') == sum(i.stored is not None for i in kernel.region.inputs)
 
 
-def test_one_program_for_all_sizes():
-    f = reference(masked_softmax, mask=gs.CSR)
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
+def test_one_program_for_all_sizes(backend):
+    f = gs.sparse_jit(masked_softmax, mask=gs.CSR, backend=backend)
     for b, h, s, t in [(2, 4, 9, 11), (3, 2, 5, 5), (7, 3, 2, 30), (2, 2, 64, 3)]:
         args = real(b, h, s, D), real(b, h, t, D), real(b, h, t, D), allowed(1, 1, s, t)
         torch.testing.assert_close(f(*args), masked_softmax(*args))
@@ -86,26 +88,28 @@ def test_guards_choose_the_program():
     assert len(programs(jitted)) == 2
 
 
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
 @pytest.mark.parametrize("shape", [(0, H, S, T), (B, H, 0, T), (B, H, S, 0), (B, 0, 0, 0)])
-def test_empty_tensors_need_no_program_of_their_own(shape):
+def test_empty_tensors_need_no_program_of_their_own(shape, backend):
     b, h, s, t = shape
-    f = reference(masked_softmax, mask=gs.CSR)
+    f = gs.sparse_jit(masked_softmax, mask=gs.CSR, backend=backend)
     f(*qkv(), allowed(1, 1, S, T))
     args = real(b, h, s, D), real(b, h, t, D), real(b, h, t, D), torch.ones(1, 1, s, t, dtype=torch.bool)
     torch.testing.assert_close(f(*args), masked_softmax(*args))
     assert len(programs(f)) == 1
-    g = reference(masked_softmax, mask=gs.CSR)  # the other way round
+    g = gs.sparse_jit(masked_softmax, mask=gs.CSR, backend=backend)  # the other way round
     torch.testing.assert_close(g(*args), masked_softmax(*args))
     full = *qkv(), allowed(1, 1, S, T)
     torch.testing.assert_close(g(*full), masked_softmax(*full))
 
 
-def test_rows_with_nothing_allowed_are_zero():
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
+def test_rows_with_nothing_allowed_are_zero(backend):
     q, k, v = qkv()
     mask = allowed(1, 1, S, T)
     mask[..., 3, :] = False
     for f, m in [(masked_softmax, mask), (lambda q, k, v, mask: (q @ k.mT + mask).softmax(-1) @ v, additive(mask))]:
-        out = reference(f, mask=gs.CSR)(q, k, v, m)
+        out = gs.sparse_jit(f, mask=gs.CSR, backend=backend)(q, k, v, m)
         assert not out.isnan().any()
         assert (out[..., 3, :] == 0).all()
 

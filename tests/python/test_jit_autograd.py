@@ -22,9 +22,10 @@ def dense(result):
     return result.to_dense() if isinstance(result, gs.SparseTensor) else result
 
 
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in CHECKED], ids=str)
-def test_dense_arguments(case):
-    f = reference(case.function, **case.formats)
+def test_dense_arguments(case, backend):
+    f = gs.sparse_jit(case.function, backend=backend, **case.formats)
     names = list(inspect.signature(case.function).parameters)
     args = case.args()
     for name, arg in zip(names, args, strict=True):

@@ -21,7 +21,7 @@ from gossamer.formats import Format
 
 from . import graph as g
 from .contract import contract
-from .decompose import Refused, decompose, has_decomposition
+from .decompose import PRODUCTS, Refused, decompose, has_decomposition
 from .graph import aten
 from .leaf import Leaf, Stored
 from .marker import ANNOTATE
@@ -131,9 +131,12 @@ def _visit_annotate(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
 
 def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
     operands = [found.sparse[arg] for arg in node.all_input_nodes if arg in found.sparse]
-    if node.args and node.args[0] in found.sources and (stored := _leading_view(node, found.sources[node.args[0]])):
-        add_source(found, node, stored)
-        return
+    if node.args and node.args[0] in found.sources:
+        source = found.sources[node.args[0]]
+        stored = _leading_view(node, source) or _permuted(node, source)
+        if stored is not None:
+            add_source(found, node, stored)
+            return
     if not g.is_tensor(node):
         raise Refused("it does not give one tensor")
     if not all(g.is_tensor(arg) for arg in node.all_input_nodes):
@@ -342,6 +345,29 @@ def _leading_view(node: fx.Node, stored: Stored) -> Stored | None:
     return replace(stored, format=_with_rank(stored.format, after.dim()))
 
 
+def _permuted(node: fx.Node, stored: Stored) -> Stored | None:
+    """Likewise if a SparseTensor can give it by calling its dims by other names (a CSR one transposed is a CSC one).
+
+    A transpose that only feeds products stays with them.
+    """
+    if node.target not in (aten.transpose.int, aten.permute.default) or stored.format.batch_rank:
+        return None
+    if all(user.target in PRODUCTS for user in node.users):
+        return None
+    return replace(stored, format=stored.format.permuted(permutation(node)))
+
+
+def permutation(node: fx.Node) -> list[int]:
+    """For each dim of a transpose or permute the operand's dim."""
+    rank = g.value(node).dim()
+    if node.target is aten.permute.default:
+        return [dim % rank for dim in node.args[1]]
+    order = list(range(rank))
+    i, j = node.args[1:]
+    order[i], order[j] = order[j], order[i]
+    return order
+
+
 def _with_rank(fmt: Format, rank: int) -> Format:
     """The format with another number of leading dense dims."""
     lead = fmt.leading
@@ -356,9 +382,6 @@ def _structure(node: fx.Node, operand: Sparse) -> Sparse:
     dims = list(operand.dims)
     if node.target is aten.unsqueeze.default:
         dims.insert(node.args[1] % (len(dims) + 1), None)
-    elif node.target is aten.permute.default:
-        dims = [dims[d] for d in node.args[1]]
     else:
-        i, j = node.args[1:]
-        dims[i], dims[j] = dims[j], dims[i]
+        dims = [dims[d] for d in permutation(node)]
     return replace(operand, dims=tuple(dims))

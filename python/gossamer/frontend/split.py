@@ -22,7 +22,7 @@ from gossamer.tensor import SparseTensor
 from . import graph as g
 from .contract import fold_views
 from .cut import Group
-from .fills import Analysis
+from .fills import Analysis, permutation
 from .graph import aten
 from .leaf import Stored
 from .marker import ANNOTATE
@@ -228,6 +228,8 @@ class _Splitter:
             return graph.call_function(Stores(self.found.sources[node]), (operand,))
         if node.target is aten.detach.default:
             return graph.call_method("detach", (operand,))
+        if node.target in (aten.transpose.int, aten.permute.default):
+            return graph.call_method("permute", (operand, *permutation(node)))
         sizes = self.trace.sizes(g.expressions(g.value(node), self.trace.env))
         return graph.call_function(ViewOf(sizes), (self.new[self.shapes], operand))
 
