@@ -66,8 +66,9 @@ tensor::EmptyOp rootOf(Value value) {
   return value.getDefiningOp<tensor::EmptyOp>();
 }
 
-/// The argument whose pattern a sparse value has.
+/// The argument whose pattern a sparse value has; -1 if it has none's.
 int64_t patternOf(Value value) {
+  auto encoding = sparse_tensor::getSparseTensorEncoding(value.getType());
   while (Operation *op = value.getDefiningOp()) {
     if (auto sddmm = dyn_cast<SDDMMOp>(op))
       value = sddmm.getPattern();
@@ -75,15 +76,44 @@ int64_t patternOf(Value value) {
       value = map.getPattern();
     else if (auto sample = dyn_cast<SampleOp>(op))
       value = sample.getPattern();
+    else if (auto softmax = dyn_cast<SoftmaxOp>(op))
+      value = softmax.getSource();
+    else if (auto assemble = dyn_cast<AssembleOp>(op))
+      value = assemble.getPattern();
     else
-      value = op->getOperand(0);
+      return -1;
   }
+  // Another storage is another pattern, also where only a conversion is between.
+  if (sparse_tensor::getSparseTensorEncoding(value.getType()) != encoding)
+    return -1;
   return cast<BlockArgument>(value).getArgNumber();
+}
+
+/// Why the results of `function` cannot be bound; empty if they can.
+StringRef findObstacle(func::FuncOp function) {
+  if (!function.getBody().hasOneBlock())
+    return "must have one block for its results to be bound";
+  for (Value value : function.getBody().front().getTerminator()->getOperands()) {
+    auto type = dyn_cast<RankedTensorType>(value.getType());
+    if (!type)
+      return "returns what is not a ranked tensor; only tensors are written in "
+             "place";
+    if (sparse_tensor::getSparseTensorEncoding(type) && patternOf(value) < 0)
+      return "returns a sparse tensor whose pattern is no argument's; a kernel "
+             "makes no new patterns";
+  }
+  return "";
 }
 
 struct BindResults : gossamer::impl::BindResultsBase<BindResults> {
   void runOnOperation() override {
     func::FuncOp function = getOperation();
+    if (function.isExternal())
+      return;
+    if (StringRef why = findObstacle(function); !why.empty()) {
+      function.emitOpError() << why;
+      return signalPassFailure();
+    }
     isolateInits(function);
     auto ret = cast<func::ReturnOp>(function.getBody().front().getTerminator());
     OpBuilder builder(ret);

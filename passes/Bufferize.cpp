@@ -5,6 +5,7 @@
 #include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
 #include "mlir/Dialect/Bufferization/Transforms/OneShotModuleBufferize.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Interfaces/ViewLikeInterface.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_BUFFERIZE
@@ -33,11 +34,21 @@ struct Bufferize : gossamer::impl::BufferizeBase<Bufferize> {
     freeAllocations();
   }
 
-  /// No buffer leaves the function, or the iteration, that makes it: results are
-  /// in memory of the caller.
+  /// Whether a buffer, or a view of it, is handed on behind the block that it is
+  /// made in.
+  static bool leavesBlock(Value buffer) {
+    return llvm::any_of(buffer.getUsers(), [](Operation *user) {
+      return user->hasTrait<OpTrait::IsTerminator>() ||
+             (isa<ViewLikeOpInterface>(user) && leavesBlock(user->getResult(0)));
+    });
+  }
+
+  /// Results are in memory of the caller; so what is made here dies here, at the
+  /// end of the iteration that makes it.
   void freeAllocations() {
     getOperation().walk([](memref::AllocOp op) {
-      if (llvm::any_of(op->getUsers(), llvm::IsaPred<memref::DeallocOp>))
+      if (leavesBlock(op) ||
+          llvm::any_of(op->getUsers(), llvm::IsaPred<memref::DeallocOp>))
         return;
       OpBuilder builder(op->getBlock()->getTerminator());
       memref::DeallocOp::create(builder, op.getLoc(), op);

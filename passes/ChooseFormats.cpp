@@ -58,50 +58,78 @@ SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
       encoding.getPosWidth(), encoding.getCrdWidth());
 }
 
+/// `value` stored as `wanted`: an argument converted (by the runtime, in time), or
+/// the operation that computes it done again on a pattern so stored.
+FailureOr<Value> inFormat(Operation *user, Value value,
+                          SparseTensorEncodingAttr wanted) {
+  auto type = cast<RankedTensorType>(value.getType());
+  if (type.getEncoding() == wanted)
+    return value;
+  auto stored = RankedTensorType::get(type.getShape(), type.getElementType(), wanted);
+  if (auto argument = dyn_cast<BlockArgument>(value)) {
+    auto function = cast<func::FuncOp>(argument.getOwner()->getParentOp());
+    OpBuilder builder = OpBuilder::atBlockBegin(argument.getOwner());
+    auto fill = function.getArgAttrOfType<TypedAttr>(argument.getArgNumber(),
+                                                     "gossamer.fill");
+    if (!fill)
+      fill = builder.getZeroAttr(type.getElementType());
+    return gossamer::ConvertOp::create(builder, user->getLoc(), stored, value, fill)
+        .getResult();
+  }
+  Operation *op = value.getDefiningOp();
+  if (!isa<MapOp, SDDMMOp, SoftmaxOp>(op))
+    return user->emitOpError()
+           << "needs an operand stored as " << wanted << ", but " << op->getName()
+           << " makes it stored as " << type.getEncoding()
+           << "; annotate the tensor that its pattern comes from with that format";
+  OpBuilder builder(op);
+  Operation *again = builder.clone(*op);
+  for (OpOperand &operand : again->getOpOperands()) {
+    if (!getSparseTensorEncoding(operand.get().getType()))
+      continue;
+    FailureOr<Value> converted = inFormat(user, operand.get(), wanted);
+    if (failed(converted))
+      return failure();
+    operand.set(*converted);
+  }
+  again->getResult(0).setType(stored);
+  return again->getResult(0);
+}
+
 /// Makes `operand` arrive in storage that is row-major in `order`.
-LogicalResult require(Operation *op, OpOperand &operand, ArrayRef<unsigned> order,
-                      TypedAttr fill) {
+LogicalResult require(Operation *op, OpOperand &operand, ArrayRef<unsigned> order) {
   auto type = cast<RankedTensorType>(operand.get().getType());
   auto encoding = cast<SparseTensorEncodingAttr>(type.getEncoding());
   auto wanted = rowMajor(encoding, order);
-  if (wanted == encoding || wanted.withoutBitWidths() == encoding.withoutBitWidths())
+  if (wanted.withoutBitWidths() == encoding.withoutBitWidths())
     return success();
-  if (!isa<BlockArgument>(operand.get()))
-    return op->emitOpError()
-           << "needs its operand stored as " << wanted
-           << ", but it is computed here as " << encoding
-           << "; annotate the tensor that its pattern comes from with that format";
-  OpBuilder builder(op);
-  auto convert = gossamer::ConvertOp::create(
-      builder, op->getLoc(),
-      RankedTensorType::get(type.getShape(), type.getElementType(), wanted),
-      operand.get(), fill);
-  operand.set(convert);
-  return success();
+  FailureOr<Value> converted = inFormat(op, operand.get(), wanted);
+  if (succeeded(converted))
+    operand.set(*converted);
+  return converted;
 }
 
 LogicalResult visit(MatmulOp op) {
   AffineMap map = op.getSparseMap(), result = op.getResultMap();
-  SmallVector<unsigned> order, summed;
-  for (auto [dim, expr] : llvm::enumerate(map.getResults()))
-    (result.getResultPosition(expr) ? order : summed).push_back(dim);
+  ArrayRef<int64_t> shape = cast<ShapedType>(op.getSparse().getType()).getShape();
+  SmallVector<unsigned> broadcast, order, summed;
+  for (auto [dim, expr] : llvm::enumerate(map.getResults())) {
+    if (result.getResultPosition(expr))
+      order.push_back(dim);
+    else if (shape[dim] == 1 && !op.getDenseMap().getResultPosition(expr))
+      broadcast.push_back(dim); // of one size; it costs nothing outermost
+    else
+      summed.push_back(dim);
+  }
   order.append(summed);
-  Builder builder(op.getContext());
-  TypedAttr zero = builder.getZeroAttr(getElementTypeOrSelf(op.getSparse()));
-  return require(op, op->getOpOperand(op.isSparseLhs() ? 0 : 1), order, zero);
+  order.insert(order.begin(), broadcast.begin(), broadcast.end());
+  return require(op, op->getOpOperand(op.isSparseLhs() ? 0 : 1), order);
 }
 
 LogicalResult visit(AttentionOp op) {
   unsigned rank = cast<ShapedType>(op.getMask().getType()).getRank();
   SmallVector<unsigned> order = llvm::to_vector(llvm::seq(rank));
-  TypedAttr fill;
-  if (auto arg = dyn_cast<BlockArgument>(op.getMask()))
-    if (auto function = dyn_cast<func::FuncOp>(arg.getOwner()->getParentOp()))
-      fill = function.getArgAttrOfType<TypedAttr>(arg.getArgNumber(),
-                                                  "gossamer.fill");
-  if (!fill)
-    fill = Builder(op.getContext()).getZeroAttr(getElementTypeOrSelf(op.getMask()));
-  return require(op, op.getMaskMutable(), order, fill);
+  return require(op, op.getMaskMutable(), order);
 }
 
 struct ChooseFormats : gossamer::impl::ChooseFormatsBase<ChooseFormats> {

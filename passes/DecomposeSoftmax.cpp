@@ -85,8 +85,14 @@ struct DecomposeSoftmax
   void runOnOperation() override {
     SmallVector<linalg::SoftmaxOp> ops;
     getOperation().walk([&](linalg::SoftmaxOp op) { ops.push_back(op); });
-    for (linalg::SoftmaxOp op : ops)
+    for (linalg::SoftmaxOp op : ops) {
+      auto type = dyn_cast<RankedTensorType>(op.getInput().getType());
+      if (!type || !isa<FloatType>(type.getElementType())) {
+        op.emitOpError("is decomposed on tensors of floating-point numbers only");
+        return signalPassFailure();
+      }
       decompose(op);
+    }
   }
 };
 

@@ -7,6 +7,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
+#include "llvm/ADT/SmallBitVector.h"
 
 using namespace mlir;
 using namespace gossamer;
@@ -63,9 +64,24 @@ Value gossamer::shapeOnly(Value init) {
   return init;
 }
 
-static bool isElementwise(linalg::GenericOp op, unsigned result) {
+bool gossamer::isProjection(AffineMap map) {
+  llvm::SmallBitVector used(map.getNumDims());
+  for (AffineExpr expr : map.getResults()) {
+    if (auto constant = dyn_cast<AffineConstantExpr>(expr);
+        constant && constant.getValue() == 0)
+      continue;
+    auto dim = dyn_cast<AffineDimExpr>(expr);
+    if (!dim || used.test(dim.getPosition()))
+      return false;
+    used.set(dim.getPosition());
+  }
+  return true;
+}
+
+bool gossamer::isElementwise(linalg::GenericOp op, unsigned result) {
   return op.hasPureTensorSemantics() &&
          op.getNumParallelLoops() == op.getNumLoops() &&
+         llvm::all_of(op.getIndexingMapsArray(), isProjection) &&
          op.getIndexingMapMatchingResult(op->getResult(result)).isPermutation() &&
          llvm::all_of(op.getRegionOutputArgs(),
                       [](Value arg) { return arg.use_empty(); });
@@ -123,8 +139,11 @@ static TypedAttr getSplat(Value tensor) {
     scalar = op.getBody()->getTerminator()->getOperand(
         cast<OpResult>(tensor).getResultNumber());
     if (auto arg = dyn_cast<BlockArgument>(scalar);
-        arg && arg.getOwner() == op.getBody())
+        arg && arg.getOwner() == op.getBody()) {
       scalar = op->getOperand(arg.getArgNumber());
+      if (isa<ShapedType>(scalar.getType()))
+        return getSplat(scalar);
+    }
   }
   if (scalar && matchPattern(scalar, m_Constant(&attr)))
     return dyn_cast<TypedAttr>(attr);
@@ -177,7 +196,9 @@ Contraction gossamer::matchContraction(Value value) {
   if (!isPair(0, 1) && !isPair(1, 0))
     return {};
   auto maps = op.getIndexingMapsArray();
-  if (!maps[2].isProjectedPermutation())
+  // Windows (a convolution's d0 + d1) and diagonals are no product of tensors.
+  if (!maps[2].isProjectedPermutation() || !isProjection(maps[0]) ||
+      !isProjection(maps[1]))
     return {};
   return {op, {op.getDpsInputs()[0], maps[0]}, {op.getDpsInputs()[1], maps[1]},
           maps[2]};

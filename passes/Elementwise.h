@@ -26,6 +26,14 @@ struct Access {
   }
 };
 
+/// Whether every result of `map` is another loop, or the constant 0: what the
+/// operations of this dialect take for indexing an operand.
+bool isProjection(mlir::AffineMap map);
+
+/// Whether that result of `op` is a scalar function of its inputs at one point
+/// each, into memory that it does not read.
+bool isElementwise(mlir::linalg::GenericOp op, unsigned result);
+
 /// What gives `init` its shape, without the values that it is filled with.
 mlir::Value shapeOnly(mlir::Value init);
 

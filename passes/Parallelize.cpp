@@ -21,6 +21,11 @@ Value rootOf(Value buffer) {
   return buffer;
 }
 
+/// Whether `buffer` is memory that an iteration of the loop makes for itself.
+bool isMadeInside(Value buffer, scf::ForOp loop) {
+  return loop.getRegion().isAncestor(rootOf(buffer).getParentRegion());
+}
+
 /// Whether every memory that the loop writes is only touched in the slice that
 /// the induction variable selects, by being the same index of every access.
 bool hasDisjointIterations(scf::ForOp loop) {
@@ -43,8 +48,7 @@ bool hasDisjointIterations(scf::ForOp loop) {
   if (result.wasInterrupted())
     return false;
   for (Use &write : uses) {
-    if (!write.writes || loop.getBody()->findAncestorOpInBlock(
-                             *write.buffer.getParentBlock()->getParentOp()))
+    if (!write.writes || isMadeInside(write.buffer, loop))
       continue;
     auto at = llvm::find(write.indices, loop.getInductionVar());
     if (at == write.indices.end())
