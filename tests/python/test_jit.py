@@ -76,6 +76,19 @@ def test_one_program_for_all_sizes(backend):
     assert len(programs(f)) == 2  # a size of 1 broadcasts, and is code of its own
 
 
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
+def test_numbers_made_of_sizes_are_part_of_the_region(backend):
+    def scaled(q, k, v, mask):
+        scores = q @ k.mT / q.shape[-1] ** 0.5 + k.shape[-2]
+        return torch.softmax(scores.masked_fill(~mask, -math.inf), -1) @ v
+
+    f = gs.sparse_jit(scaled, mask=gs.CSR, backend=backend)
+    for d in (4, 9):
+        args = real(2, 3, 8, d), real(2, 3, 5, d), real(2, 3, 5, d), allowed(1, 1, 8, 5)
+        torch.testing.assert_close(f(*args), scaled(*args))
+    assert regions(f) == ["contract div.Tensor add.Tensor bitwise_not.default masked_fill.Scalar softmax.int contract"]
+
+
 def test_guards_choose_the_program():
     def f(x, w):
         return x @ w if x.shape[0] > 5 else (x @ w) * 2

@@ -12,8 +12,9 @@ from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from . import graph as g
-from .fills import is_identity, is_pointwise
+from .fills import is_identity
 from .graph import aten
+from .pointwise import is_pointwise
 from .trace import Shapes, Trace
 
 # may return their argument itself without saying so in their schema
@@ -47,6 +48,7 @@ def normalize(trace: Trace) -> fx.Node:
         if is_identity(node):
             node.replace_all_uses_with(node.args[0])
     _bypass_expands(graph)
+    _make_tensors_of_sizes(graph)
     g.prune(graph)
     return shapes
 
@@ -84,6 +86,33 @@ def _bypass_expands(graph: fx.Graph) -> None:
             shapes = [g.value(other.args[0] if other is arg else other).shape for other in g.tensor_args(node)]
             if g.same_sizes(g.broadcast(shapes), g.value(node).shape, g.value(node)):
                 node.replace_input_with(arg, arg.args[0])
+
+
+def _make_tensors_of_sizes(graph: fx.Graph) -> None:
+    """Numbers that follow from sizes (``scores / q.shape[-1] ** 0.5``) become 0-d tensors, which a region can take."""
+    mode = None
+    for node in list(graph.nodes):
+        if not is_pointwise(node) or not g.is_tensor(node):
+            continue
+        for arg, parameter in zip(node.args, node.target._schema.arguments, strict=False):
+            number = g.value(arg) if isinstance(arg, fx.Node) else None
+            if not isinstance(number, torch.SymInt | torch.SymFloat) or str(parameter.type) != "Tensor":
+                continue
+            mode = mode or g.fake_mode(graph)
+            dtype = _dtype_of_number(node, number)
+            with graph.inserting_before(node):
+                made = g.emit(
+                    graph, aten.scalar_tensor.default, arg, dtype=dtype, device=g.value(node).device, mode=mode
+                )
+            args = tuple(made if other is arg else other for other in node.args)
+            if g.run_on_fakes(node.target, args, node.kwargs, mode).dtype == g.value(node).dtype:
+                node.args = args
+
+
+def _dtype_of_number(node: fx.Node, number: torch.SymInt | torch.SymFloat) -> torch.dtype:
+    """What a number counts as beside the tensors that it is combined with."""
+    floating = (g.value(arg).dtype for arg in g.tensor_args(node) if g.value(arg).is_floating_point())
+    return next(floating, torch.int64 if isinstance(number, torch.SymInt) else torch.get_default_dtype())
 
 
 def _replace_gradient_switches(graph: fx.Graph) -> None:
