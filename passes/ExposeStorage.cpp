@@ -47,6 +47,19 @@ struct Arrays {
   Value values;
 };
 
+json::Array reportOf(func::FuncOp function) {
+  json::Array lines;
+  if (auto report = function->getAttrOfType<ArrayAttr>("gossamer.report"))
+    for (auto line : report.getAsRange<DictionaryAttr>()) {
+      json::Object object;
+      for (NamedAttribute entry : line)
+        object[entry.getName().strref()] =
+            cast<StringAttr>(entry.getValue()).getValue();
+      lines.push_back(std::move(object));
+    }
+  return lines;
+}
+
 class StorageExposer {
 public:
   explicit StorageExposer(func::FuncOp function)
@@ -136,7 +149,8 @@ FailureOr<Arrays> StorageExposer::resolve(Value value, OpBuilder &at) {
 
 LogicalResult StorageExposer::rewriteUser(Operation *user, Value value) {
   // These pass storage on; their users are visited in turn.
-  if (isa<ReinterpretMapOp, gossamer::ConvertOp, gossamer::AssembleOp>(user))
+  if (isa<ReinterpretMapOp, gossamer::ConvertOp, gossamer::AssembleOp>(user) &&
+      getSparseTensorEncoding(user->getResult(0).getType()))
     return success();
   OpBuilder at(user);
   Location loc = user->getLoc();
@@ -191,7 +205,10 @@ LogicalResult StorageExposer::run() {
   unsigned position = 0;
   SmallVector<Value> sparse;
   for (auto [n, input] : llvm::enumerate(inputs)) {
-    auto type = cast<RankedTensorType>(input.getType());
+    auto type = dyn_cast<RankedTensorType>(input.getType());
+    if (!type)
+      return function.emitOpError() << "takes a " << input.getType()
+                                    << "; a region takes ranked tensors only";
     ++position;
     if (!getSparseTensorEncoding(type)) {
       args.push_back(describe(type, n));
@@ -248,7 +265,8 @@ LogicalResult StorageExposer::run() {
 
   json::Object signature{{"entry", "gs_entry"},
                          {"args", std::move(args)},
-                         {"results", std::move(outs)}};
+                         {"results", std::move(outs)},
+                         {"report", reportOf(function)}};
   std::string text;
   llvm::raw_string_ostream(text) << json::Value(std::move(signature));
   function->getParentOp()->setAttr("gossamer.signature", builder.getStringAttr(text));
@@ -257,9 +275,21 @@ LogicalResult StorageExposer::run() {
 
 struct ExposeStorage : gossamer::impl::ExposeStorageBase<ExposeStorage> {
   void runOnOperation() override {
-    for (auto function : getOperation().getOps<func::FuncOp>())
-      if (!function.isPrivate() && failed(StorageExposer(function).run()))
+    func::FuncOp region;
+    for (auto function : getOperation().getOps<func::FuncOp>()) {
+      if (function.isPrivate())
+        continue;
+      if (region) {
+        function.emitOpError("is a second public function; a module holds one "
+                             "region")
+                .attachNote(region.getLoc())
+            << "the first is here";
         return signalPassFailure();
+      }
+      region = function;
+      if (failed(StorageExposer(function).run()))
+        return signalPassFailure();
+    }
   }
 };
 

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "passes/Passes.h"
+#include "passes/Report.h"
 #include "passes/Storage.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -220,7 +221,11 @@ struct LowerAttention : gossamer::impl::LowerAttentionBase<LowerAttention> {
     SmallVector<AttentionOp> ops;
     getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
     for (AttentionOp op : ops)
-      AttentionLowering(op).run();
+      {
+        report(op, "gossamer.attention", Road::General,
+               "one loop nest, rows of the mask in parallel, scores never stored");
+        AttentionLowering(op).run();
+      }
   }
 };
 

@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "passes/Passes.h"
+#include "passes/Report.h"
 #include "passes/Storage.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -36,7 +37,7 @@ public:
         denseMap(op.getDenseMap()), resultMap(op.getResultMap()),
         element(getElementTypeOrSelf(op.getSparse())), panelBytes(panelBytes) {}
 
-  void run();
+  LogicalResult run();
 
 private:
   /// How the loops of the product are split by the levels of the sparse operand:
@@ -397,7 +398,7 @@ void MatmulLowering::lowerInPanels() {
   memref::DeallocOp::create(b, loc, sums);
 }
 
-void MatmulLowering::run() {
+LogicalResult MatmulLowering::run() {
   dense = toBuffer(builder, loc, op.getDense(), true);
   out = toBuffer(builder, loc, op.getInit(), false);
   for (Value operand : op.getExtras())
@@ -416,16 +417,30 @@ void MatmulLowering::run() {
   // The type of the sum is that of the operands; another one of the result means
   // that the result cannot hold the sums.
   bool sameType = element == getElementTypeOrSelf(op.getResult());
-  if ((contiguous || lanes.empty()) && sameType)
+  // A panel's sums are over what the sparse operand has; a dimension that only the
+  // dense one has, and not the result, is summed in place.
+  bool summedLane = llvm::any_of(
+      lanes, [&](unsigned lane) { return !resultMap.isFunctionOfDim(lane); });
+  if (summedLane && !sameType)
+    return op.emitOpError("sums over a dimension of its dense operand alone, and "
+                          "changes the type; do one after the other");
+  if ((contiguous || lanes.empty() || summedLane) && sameType) {
+    report(op, "gossamer.matmul", Road::General, "MLIR's sparsifier, rows in parallel");
     lowerInPlace();
-  else
+  } else {
+    report(op, "gossamer.matmul", Road::General,
+           "MLIR's sparsifier, on transposed panels of " +
+               Twine(panelBytes * 8 / element.getIntOrFloatBitWidth()) +
+               " lanes in parallel");
     lowerInPanels();
+  }
   Value result = bufferization::ToTensorOp::create(builder, loc,
                                                    op.getResult().getType(), out,
                                                    /*restrict=*/true,
                                                    /*writable=*/true);
   op.getResult().replaceAllUsesWith(result);
   op.erase();
+  return success();
 }
 
 struct LowerMatmul : gossamer::impl::LowerMatmulBase<LowerMatmul> {
@@ -434,7 +449,8 @@ struct LowerMatmul : gossamer::impl::LowerMatmulBase<LowerMatmul> {
     SmallVector<MatmulOp> ops;
     getOperation().walk([&](MatmulOp op) { ops.push_back(op); });
     for (MatmulOp op : ops)
-      MatmulLowering(op, panelBytes).run();
+      if (failed(MatmulLowering(op, panelBytes).run()))
+        return signalPassFailure();
   }
 };
 

@@ -1,6 +1,7 @@
 //===- LowerStored.cpp - operations on stored entries become loops --------===//
 
 #include "passes/Passes.h"
+#include "passes/Report.h"
 #include "passes/Storage.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -10,6 +11,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERSTORED
@@ -243,8 +245,18 @@ LogicalResult lower(ConvertOp op) {
   bool toSparse = getSparseTensorEncoding(op.getResult().getType()) != nullptr;
   if (fromSparse && toSparse)
     return success(); // of an argument: the runtime does it
+  if (!fromSparse && !toSparse) { // of sizes at most, that one side knows
+    OpBuilder builder(op);
+    Value same = builder.createOrFold<tensor::CastOp>(
+        op.getLoc(), op.getResult().getType(), op.getSource());
+    op.getResult().replaceAllUsesWith(same);
+    op.erase();
+    return success();
+  }
   if (toSparse)
     return op.emitOpError("makes a new pattern, which only the runtime does");
+  report(op, "gossamer.convert", Road::Dense,
+         "an operation that cannot read this storage gets all entries");
   OpBuilder builder(op);
   Location loc = op.getLoc();
   Storage storage(builder, loc, op.getSource());
@@ -288,6 +300,13 @@ struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) { ops.push_back(op); });
     for (Operation *op : ops) {
+      if (isOpTriviallyDead(op) && isa<GossamerDialect>(op->getDialect())) {
+        op->erase();
+        continue;
+      }
+      if (isa<MapOp, SDDMMOp, SoftmaxOp>(op))
+        report(op, op->getName().getStringRef(), Road::General,
+               "loops over stored entries");
       if (auto map = dyn_cast<MapOp>(op))
         lower(map);
       else if (auto sddmm = dyn_cast<SDDMMOp>(op))

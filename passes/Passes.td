@@ -49,9 +49,10 @@ def ChooseFormats : Pass<"gossamer-choose-formats", "::mlir::func::FuncOp"> {
     Inserts a gossamer.convert of an argument where the CPU lowering wants other
     storage: rows of the result outermost and the summed (or masked) dimension
     compressed, so that rows can run in parallel and a row's sum stays in place.
-    Blocks are kept. The runtime converts a pattern once and keeps the result.
+    Blocks are kept. The runtime converts a pattern once and keeps the result. An
+    operand that is computed here is computed on the converted pattern.
 
-    Refused, with an error: an operand that is computed inside the region.
+    Refused, with an error: an operand of which the pattern is made here.
   }];
   let dependentDialects = ["::gossamer::GossamerDialect"];
 }

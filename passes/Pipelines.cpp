@@ -38,13 +38,16 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
     OpPassManager &function = pm.nest<func::FuncOp>();
     function.addPass(createChooseFormats());
     function.addPass(createDecomposeSoftmax());
+    function.addPass(createLinalgElementwiseOpFusionPass());
     function.addPass(createBindResults());
     function.addPass(createLowerAttention());
     function.addPass(createLowerMatmul({/*panelBytes=*/options.vectorBytes * 4}));
     function.addPass(createSparsifyGenerics());
     function.addPass(createLowerStored());
   }
-  pm.addPass(createCanonicalizerPass());
+  // No canonicalizer between here and bufferization: it turns a load from a
+  // tensor's buffer into an extract from the tensor, which is a read of what the
+  // tensor was before the loops around it wrote that buffer.
   pm.addPass(createExposeStorage());
 
   // Tensors to memory, loops to threads.

@@ -2,6 +2,7 @@
 
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
+#include "passes/Report.h"
 #include "passes/Softmax.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -92,7 +93,7 @@ public:
 
 private:
   AttentionOp refuse(StringRef why) {
-    op.emitRemark() << "not raised to gossamer.attention: " << why;
+    reportRefusal(op, "gossamer.attention", why);
     return {};
   }
   AffineExpr dim(unsigned n) { return getAffineDimExpr(n, context); }
@@ -106,6 +107,9 @@ private:
     exprs[match.e] = dim(numBatch + 3);
     return substitute(map, exprs, numLoops);
   }
+  /// The first operand whose dimensions are not where the operation wants them;
+  /// empty if there is none.
+  StringRef findMisplaced(ArrayRef<AffineMap> maps);
   /// q and k of a contraction whose result is accessed by `access`.
   bool splitScores(Access access, Access &query, Access &key);
 
@@ -139,6 +143,25 @@ bool AttentionBuilder::splitScores(Access access, Access &query, Access &key) {
          !query.map.isFunctionOfDim(numBatch + 1) &&
          key.map.isFunctionOfDim(numBatch + 1) &&
          !key.map.isFunctionOfDim(numBatch);
+}
+
+StringRef AttentionBuilder::findMisplaced(ArrayRef<AffineMap> maps) {
+  auto isLast = [&](AffineMap map, unsigned place, unsigned loop) {
+    return map.getNumResults() >= place &&
+           map.getResult(map.getNumResults() - place) == dim(loop);
+  };
+  unsigned i = numBatch, j = i + 1, d = i + 2, e = i + 3;
+  if (!isLast(maps[0], 1, d))
+    return "the last dimension of the queries is not the one that is summed";
+  if (!isLast(maps[1], 1, d))
+    return "the last dimension of the keys is not the one that is summed";
+  if (!isLast(maps[2], 1, e))
+    return "the last dimension of the values is not that of the result";
+  if (!isLast(maps[3], 2, i) || !isLast(maps[3], 1, j))
+    return "the last dimensions of the mask are not queries and keys";
+  if (!isLast(maps.back(), 2, i) || !isLast(maps.back(), 1, e))
+    return "the last dimensions of the result are not queries and values";
+  return "";
 }
 
 AttentionOp AttentionBuilder::build() {
@@ -190,6 +213,8 @@ AttentionOp AttentionBuilder::build() {
     maps.push_back(access.map);
   }
   maps.push_back(result);
+  if (StringRef why = findMisplaced(maps); !why.empty())
+    return refuse(why);
 
   builder.setInsertionPoint(op);
   auto attention = AttentionOp::create(

@@ -2,6 +2,7 @@
 
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
+#include "passes/Report.h"
 #include "passes/Softmax.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -50,8 +51,7 @@ Access MatmulRaiser::asSparse(Access access) {
   if (SparseSource source = getSparseSource(view.tensor)) {
     if (isZero(source.fill))
       return {source.tensor, view.map};
-    op.emitRemark() << "not raised to gossamer.matmul: the sparse operand's fill "
-                       "is not 0";
+    reportRefusal(op, "gossamer.matmul", "the sparse operand's fill is not 0");
     return access;
   }
   if (getSparseTensorEncoding(view.tensor.getType()))
@@ -106,8 +106,7 @@ Value MatmulRaiser::findEpilogue() {
   auto type = cast<RankedTensorType>(op.getResult(0).getType());
   for (Operation *next = op->getNextNode(); next; next = next->getNextNode()) {
     auto generic = dyn_cast<linalg::GenericOp>(next);
-    if (!generic || generic->getNumResults() != 1 ||
-        generic.getNumParallelLoops() != generic.getNumLoops() ||
+    if (!generic || generic->getNumResults() != 1 || !isElementwise(generic, 0) ||
         generic.getNumLoops() != static_cast<unsigned>(type.getRank()))
       continue;
     if (llvm::any_of(generic.getDpsInputs(),
@@ -127,12 +126,25 @@ void MatmulRaiser::run() {
   bool sparseRhs = getSparseTensorEncoding(rhs.tensor.getType()) != nullptr;
   if (!sparseLhs && !sparseRhs)
     return;
+  if (getElementTypeOrSelf(lhs.tensor).getIntOrFloatBitWidth() < 8) {
+    reportRefusal(op, "gossamer.matmul", "its operands are no numbers");
+    return;
+  }
   if (sparseLhs && sparseRhs) {
-    op.emitRemark() << "not raised to gossamer.matmul: both operands are sparse; "
-                       "the right one is taken as dense";
+    reportRefusal(op, "gossamer.matmul of two sparse operands",
+                  "the right one is taken as dense");
     rhs = contraction.rhs;
   }
   (sparseLhs ? rhs : lhs) = traceView(sparseLhs ? rhs : lhs);
+  // A broadcast dimension of the sparse operand has a loop of its own, of size 1:
+  // its storage is walked in full.
+  unsigned numLoops = contraction.result.getNumDims();
+  AffineMap &sparseMap = sparseLhs ? lhs.map : rhs.map;
+  SmallVector<AffineExpr> exprs(sparseMap.getResults());
+  for (AffineExpr &expr : exprs)
+    if (isa<AffineConstantExpr>(expr))
+      expr = getAffineDimExpr(numLoops++, op.getContext());
+  sparseMap = AffineMap::get(numLoops, 0, exprs, op.getContext());
 
   Value sum = op.getResult(0), last = findEpilogue();
   auto holder = std::make_unique<Region>();
@@ -165,6 +177,8 @@ void MatmulRaiser::run() {
   }
   YieldOp::create(builder, loc, result);
   maps.push_back(contraction.result);
+  for (AffineMap &map : maps)
+    map = AffineMap::get(numLoops, 0, map.getResults(), op.getContext());
 
   auto end = cast<linalg::GenericOp>(last.getDefiningOp());
   builder.setInsertionPoint(end);

@@ -2,6 +2,7 @@
 
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
+#include "passes/Report.h"
 #include "passes/Softmax.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -66,8 +67,8 @@ Value SampleRaiser::raiseSoftmax() {
         masked |= source.tensor == op.getPattern() && leaf.map == identity &&
                   isMaskedScore(evaluate(score, {{arg, source.fill}}));
     if (!masked) {
-      op.emitRemark() << "not raised to gossamer.softmax: entries that the "
-                         "pattern does not store are not -inf";
+      reportRefusal(op, "gossamer.softmax",
+                    "entries that the pattern does not store are not -inf");
       return {};
     }
     auto sampled = SampleOp::create(builder, op.getLoc(), op.getResult().getType(),

@@ -2,6 +2,7 @@
 
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
+#include "passes/Report.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -36,38 +37,52 @@ bool mayReadSparse(linalg::GenericOp op, OpOperand &operand) {
 
 /// What the sparsifier would not take (exp of a sparse tensor, say, is not zero
 /// where that is) reads its operand densely.
-void readDensely(linalg::GenericOp op) {
+bool readDensely(linalg::GenericOp op) {
   OpBuilder builder(op);
+  bool refused = false;
   for (OpOperand *operand : op.getDpsInputOperands()) {
     auto type = dyn_cast<RankedTensorType>(operand->get().getType());
     if (!type || !getSparseTensorEncoding(type))
       continue;
     op.emitRemark() << "not sparsified: its sparse operand is made dense";
+    report(op, "linalg.generic", Road::Dense,
+           "not zero where its sparse operand is; that is made dense");
     operand->set(gossamer::ConvertOp::create(
         builder, op.getLoc(),
         RankedTensorType::get(type.getShape(), type.getElementType()),
         operand->get(), builder.getZeroAttr(type.getElementType())));
+    refused = true;
   }
+  return refused;
 }
 
 struct SparsifyGenerics
     : gossamer::impl::SparsifyGenericsBase<SparsifyGenerics> {
   void runOnOperation() override {
-    getOperation().walk([](linalg::GenericOp op) {
+    unsigned folded = 0, refused = 0;
+    getOperation().walk([&](linalg::GenericOp op) {
       for (OpOperand *operand : op.getDpsInputOperands())
         if (mayReadSparse(op, *operand)) {
           operand->set(getSparseSource(operand->get()).tensor);
+          ++folded;
           return;
         }
     });
-    RewritePatternSet patterns(&getContext());
+    // Loops are put in storage order first; those of gossamer.matmul are already.
+    RewritePatternSet schedule(&getContext()), patterns(&getContext());
+    populateSparseReinterpretMap(schedule, ReinterpretMapScope::kGenericOnly);
     populateSparsificationPatterns(
         patterns, SparsificationOptions(SparseParallelizationStrategy::kNone,
                                         SparseEmitStrategy::kFunctional,
                                         /*enableRT=*/false));
-    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
+    if (failed(applyPatternsGreedily(getOperation(), std::move(schedule))) ||
+        failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();
-    getOperation().walk(readDensely);
+    getOperation().walk(
+        [&](linalg::GenericOp op) { refused += readDensely(op); });
+    for (unsigned n = refused; n < folded; ++n)
+      report(getOperation().getBody().front().getTerminator(), "linalg.generic",
+             Road::General, "MLIR's sparsifier, serial, in storage order");
   }
 };
 
