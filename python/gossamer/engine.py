@@ -102,7 +102,8 @@ class Engine:
         if self._state is not None:
             leaves += self._state.tensors()
             key.append(self._state.key(leaves[-self._state.count :] if self._state.count else []))
-        key.append(_mode_key())
+        patterns = _shared_patterns(leaves)
+        key.append((*_mode_key(), patterns))
         shapes = [leaf.shape for leaf in leaves]
         try:
             fitting = self.programs.setdefault(tuple(key), [])
@@ -110,7 +111,7 @@ class Engine:
             raise self._unhashable(values) from None
         program = next((program for program in fitting if program.fits(shapes)), None)
         if program is None:
-            program = self._build(args, kwargs, values, spec, leaves, fitting, shapes)
+            program = self._build(args, kwargs, values, spec, leaves, patterns, fitting, shapes)
             if call is not None:
                 call.was_traced = True
         if call is not None:
@@ -190,6 +191,7 @@ class Engine:
         values: list[Any],
         spec: Any,
         leaves: list[Any],
+        patterns: tuple[int, ...],
         fitting: list[Program],
         shapes: list[torch.Size],
     ) -> Program:
@@ -197,8 +199,9 @@ class Engine:
 
         names = self._names(args, kwargs) + (self._state.names if self._state else [])
         count = self._state.count if self._state else 0
+        numbers = iter(patterns)
         described = [
-            _leaf(name, leaf, static=number >= len(leaves) - count)
+            _leaf(name, leaf, number >= len(leaves) - count, next(numbers) if _is_leaf(leaf) else None)
             for number, (name, leaf) in enumerate(zip(names, leaves, strict=True))
         ]
         slots = [number for number, value in enumerate(values) if isinstance(value, _TENSORS)]
@@ -397,10 +400,18 @@ def _mode_key() -> Any:
     return torch.is_grad_enabled(), autocast, dtypes, torch.get_default_dtype()
 
 
-def _leaf(name: str, value: Any, static: bool) -> Leaf:
+def _shared_patterns(leaves: Sequence[Any]) -> tuple[int, ...]:
+    """For each SparseTensor a number, the same for those that share a pattern."""
+    seen: dict[int, int] = {}
+    return tuple(seen.setdefault(id(leaf.pattern), len(seen)) for leaf in leaves if isinstance(leaf, SparseTensor))
+
+
+def _leaf(name: str, value: Any, static: bool, pattern: int | None) -> Leaf:
     stored = None
     if isinstance(value, SparseTensor):
         stored = Stored(value.format, value.fill, value.pattern.pos_width, value.pattern.crd_width)
     elif isinstance(value, _MetaSparse):
         stored = Stored(value.format, value.fill, 32, 32)
-    return Leaf(name, tuple(value.shape), value.dtype, value.device, static, stored)
+    # code does not depend on the device yet, and a dump on the meta device shows that for the CPU
+    device = torch.device("cpu") if value.device.type == "meta" else value.device
+    return Leaf(name, tuple(value.shape), value.dtype, device, static, stored, pattern)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gossamer.errors import CompileError, FallbackWarning
+from gossamer.errors import CompileError, FallbackWarning, UnsupportedError
 from gossamer.pattern import Pattern
 from gossamer.tensor import SparseTensor
 
@@ -131,7 +131,7 @@ class RegionKernel:
         start = time.perf_counter()
         try:
             self.compiled[encodings] = compile_region(self.region.key(encodings), lambda: self.region.text(encodings))
-        except CompileError as error:
+        except (CompileError, UnsupportedError) as error:
             if self._fullgraph or "crashed" in str(error):
                 raise
             self._refuse(str(error))

@@ -169,7 +169,8 @@ def _region(kernel: RegionKernel) -> RegionReport:
         origins.append(compiled.origin)
         for entry in compiled.signature.report:
             road.append(f"{entry.op}: {entry.road} road{f' ({entry.why})' if entry.why else ''}")
-        road += [f"input {i}: {old} is stored as {new} for the kernel" for i, old, new in compiled.costs.conversions]
+        for number, old, new in compiled.costs.conversions:
+            road.append(f"{region.inputs[number].name}: {old} is stored as {new} for the kernel, once a pattern")
     return _report(kernel, inputs, road, ", ".join(dict.fromkeys(origins)) or "not needed yet")
 
 

@@ -112,9 +112,17 @@ def _apply(target: Any, options: JitOptions) -> Any:
     )
 
 
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # a built-in: its arguments have no names
+        return inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
+
+
 def _check_names(signature: inspect.Signature, options: JitOptions, where: str) -> None:
-    known = signature.parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+    kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+    known = [name for name, kind in kinds.items() if kind not in _COLLECTING]
+    if inspect.Parameter.VAR_KEYWORD in kinds.values():
         return
     for name in options.formats:
         if name not in known:
@@ -123,12 +131,15 @@ def _check_names(signature: inspect.Signature, options: JitOptions, where: str) 
             )
 
 
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 class SparseFunction:
     """A function under `sparse_jit`."""
 
     def __init__(self, function: Callable[..., Any], options: JitOptions):
         functools.update_wrapper(self, function)
-        signature = inspect.signature(function)
+        signature = _signature(function)
         _check_names(signature, options, getattr(function, "__name__", "the function"))
         if options.parameters:
             raise AnnotationError("parameter globs belong to modules; a function has only arguments")

@@ -22,8 +22,9 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from . import graph as g
 from .contract import contract
 from .decompose import PRODUCTS, Refused, decompose
-from .fills import Analysis, is_pointwise
+from .fills import Analysis
 from .graph import aten
+from .pointwise import is_pointwise
 from .reach import Reach
 
 _FEEDING_VIEWS = {aten.transpose.int, aten.permute.default, aten.unsqueeze.default}

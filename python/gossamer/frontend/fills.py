@@ -25,6 +25,7 @@ from .decompose import PRODUCTS, Refused, decompose, has_decomposition
 from .graph import aten
 from .leaf import Leaf, Stored
 from .marker import ANNOTATE
+from .pointwise import is_pointwise
 from .trace import Constant
 
 Fill = float | int | bool
@@ -73,20 +74,22 @@ def analyze(graph: fx.Graph, leaves: Sequence[Leaf]) -> Analysis:
     """
     found = Analysis()
     placeholders = [node for node in graph.nodes if node.op == "placeholder"][1:]
+    first_on: dict[int, fx.Node] = {}
     for node, leaf in zip(placeholders, leaves, strict=True):
         if leaf.stored is not None:
-            add_source(found, node, leaf.stored)
+            pattern = node if leaf.pattern is None else first_on.setdefault(leaf.pattern, node)
+            add_source(found, node, leaf.stored, pattern)
     node = next(iter(graph.nodes))
     while node.op != "root":
         node = _visit(graph, node, found)
     return found
 
 
-def add_source(found: Analysis, node: fx.Node, stored: Stored) -> None:
-    """Note that ``node`` is a SparseTensor at run time."""
+def add_source(found: Analysis, node: fx.Node, stored: Stored, pattern: fx.Node | None = None) -> None:
+    """Note that ``node`` is a SparseTensor at run time, on its own pattern or on that of another source."""
     found.sources[node] = stored
     dims = tuple(None if g.is_one(size) else dim for dim, size in enumerate(g.value(node).shape))
-    found.sparse[node] = Sparse(node, dims, stored.fill)
+    found.sparse[node] = Sparse(pattern or node, dims, stored.fill)
 
 
 def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
@@ -154,7 +157,8 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
         if counts_as_masked(found.sparse[node].fill, g.value(node).dtype):
             _mask_with_infinity(graph, node, found)
     else:
-        raise Refused("there is no sparse form of it")
+        random = torch.Tag.nondeterministic_seeded in node.target.tags or node.target is aten.dropout.default
+        raise Refused("it is random" if random else "there is no sparse form of it")
     found.touched.add(node)
 
 
@@ -185,29 +189,11 @@ def _softmax(node: fx.Node, operand: Sparse) -> Sparse:
 
 # --- pointwise ---------------------------------------------------------------------------------------------------
 
-_POINTWISE = {
-    aten.masked_fill.Scalar, aten.masked_fill.Tensor, aten.where.self, aten.where.ScalarSelf, aten.where.ScalarOther,
-    aten.where.Scalar, aten.to.dtype, aten._to_copy.default, aten.clone.default, aten.detach.default,
-    aten.contiguous.default, aten.gelu.default, aten.silu.default, aten.softplus.default, aten.relu6.default,
-    aten.dropout.default, aten.type_as.default, aten.square.default, aten.float_power.Tensor_Scalar,
-}  # fmt: skip
 _PROBES = {
     "bool": [False, True],
     "int": [-3, -1, 1, 2, 5],
     "float": [-3.1, -1.0, -0.5, 0.25, 1.0, 2.7],
 }
-
-
-def is_pointwise(node: fx.Node) -> bool:
-    """Whether every entry of the result depends on the same entry of the operands only, broadcast included."""
-    if node.target is aten.dropout.default:
-        return not node.args[2]
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
-        return False
-    if torch.Tag.nondeterministic_seeded in target.tags:
-        return False
-    return target in _POINTWISE or torch.Tag.pointwise in target.tags
 
 
 def _pointwise(node: fx.Node, found: Analysis) -> Sparse:

@@ -21,9 +21,12 @@ from typing import TYPE_CHECKING, Any
 import sympy
 from torch import fx
 
+from gossamer.errors import UnsupportedError
+
 from . import graph as g
 from .contract import contract, parse
 from .graph import aten
+from .pointwise import spell_out
 
 if TYPE_CHECKING:
     from torch_mlir import ir
@@ -80,8 +83,11 @@ def import_region(region: fx.Graph) -> ir.Module:
     importer = mlir.FxImporter(context=context)
     importer.import_stateless_graph(graph, func_name="main")
     module = importer.module
-    for pipeline in _LOWER:
-        mlir.PassManager.parse(pipeline, context).run(module.operation)
+    try:
+        for pipeline in _LOWER:
+            mlir.PassManager.parse(pipeline, context).run(module.operation)
+    except mlir.ir.MLIRError as error:
+        raise UnsupportedError(f"torch-mlir cannot import a region: {_first_error(str(error))}") from error
     with context, mlir.ir.Location.unknown():
         _share_sizes(module, sizes)
         if gaps:
@@ -90,6 +96,10 @@ def import_region(region: fx.Graph) -> ir.Module:
     _drop_assertions(module)
     mlir.PassManager.parse(_CLEAN, context).run(module.operation)
     return module
+
+
+def _first_error(text: str) -> str:
+    return next((line for line in text.splitlines() if line.startswith("error:")), text)[:300]
 
 
 def main_function(module: ir.Module) -> ir.Operation:
@@ -123,6 +133,7 @@ def _open_gaps(region: fx.Graph) -> tuple[fx.Graph, list[_Gap], int, int]:
             gaps.append(_Gap(places, node.args[len(operands)], len(arguments) - 1))
             graph.erase_node(node)
     graph.output(tuple(results))
+    spell_out(graph)
     g.settle(graph, g.fake_mode(graph).shape_env)
     graph.lint()
     return graph, gaps, len(inputs), n_results
@@ -367,7 +378,14 @@ def _cast(value: ir.Value, wanted: ir.Type) -> ir.Value:
 
 
 def _drop_assertions(module: ir.Module) -> None:
-    """Shapes were checked by the guards in Python before the call."""
-    for op in list(main_function(module).regions[0].blocks[0].operations):
-        if op.operation.name == "cf.assert":
-            op.operation.erase()
+    """Shapes were checked by the guards before the call; inside of bodies they are torch-mlir's (1 / 0 is no error)."""
+    found = []
+
+    def look(op: ir.Operation) -> Any:
+        if op.name == "cf.assert":
+            found.append(op)
+        return torch_mlir().ir.WalkResult.ADVANCE
+
+    main_function(module).walk(look)
+    for op in found:
+        op.erase()

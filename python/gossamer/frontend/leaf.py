@@ -47,6 +47,7 @@ class Leaf:
         name: as the user knows it.
         static: its sizes are part of the code (parameters and buffers).
         stored: None for a dense tensor.
+        pattern: sparse leaves with the same number here are on one and the same pattern.
     """
 
     name: str
@@ -55,3 +56,4 @@ class Leaf:
     device: torch.device
     static: bool = False
     stored: Stored | None = None
+    pattern: int | None = None

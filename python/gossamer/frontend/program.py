@@ -12,11 +12,12 @@ from torch import fx
 
 from gossamer.execute import RegionKernel, Warnings
 
+from . import autocast
 from .cut import find_groups
 from .fills import analyze
 from .leaf import Leaf
 from .normalize import normalize
-from .split import split
+from .split import Split, split
 from .trace import Shapes, Trace, trace
 
 
@@ -31,6 +32,7 @@ class Program:
         kernels: its regions, in the order in which they run.
         fallbacks: operations that get a sparse operand densely, and why.
         milliseconds: what tracing and cutting took.
+        autocasts: whether it was traced under autocast; its casts are part of it.
     """
 
     trace: Trace
@@ -39,11 +41,15 @@ class Program:
     kernels: list[RegionKernel]
     fallbacks: dict[str, str]
     milliseconds: float
+    autocasts: bool = False
 
     def __call__(self, shapes: Shapes, leaves: Sequence[Any]) -> Any:
         """Run on the leaves; returns what the function returns."""
         # not through Module.__call__, which costs more than a small region
-        return self.trace.rebuild(self.module.forward(shapes, *leaves))
+        if not self.autocasts:
+            return self.trace.rebuild(self.module.forward(shapes, *leaves))
+        with autocast.switched_off():
+            return self.trace.rebuild(self.module.forward(shapes, *leaves))
 
 
 def build(
@@ -60,6 +66,19 @@ def build(
     """
     start = time.perf_counter()
     traced = trace(call, leaves)
+    autocasts = autocast.is_active()
+    with autocast.switched_off():
+        parts, kernels = _cut(traced, autocasts, backend, warn, fullgraph)
+    module = fx.GraphModule(torch.nn.Module(), parts.graph)
+    elapsed = (time.perf_counter() - start) * 1e3
+    return Program(traced, traced.guard(), module, kernels, parts.fallbacks, elapsed, autocasts)
+
+
+def _cut(
+    traced: Trace, autocasts: bool, backend: str, warn: Warnings, fullgraph: bool
+) -> tuple[Split, list[RegionKernel]]:
+    if autocasts:
+        autocast.spell_out(traced.graph)
     shapes = normalize(traced)
     found = analyze(traced.graph, traced.leaves)
     groups = find_groups(traced.graph, found)
@@ -69,7 +88,4 @@ def build(
         kernels.append(RegionKernel(region, sizes, backend, warn, fullgraph))
         return kernels[-1]
 
-    parts = split(traced, shapes, found, groups, make_call)
-    module = fx.GraphModule(torch.nn.Module(), parts.graph)
-    elapsed = (time.perf_counter() - start) * 1e3
-    return Program(traced, traced.guard(), module, kernels, parts.fallbacks, elapsed)
+    return split(traced, shapes, found, groups, make_call), kernels

@@ -109,6 +109,8 @@ class _Splitter:
         self.groups = [group for group in groups if self._has_sparse_input(group)]
         self.owner = {node: group for group in self.groups for node in group.owned}
         self.stored: dict[fx.Node, Stored] = dict(found.sources)  # what is a SparseTensor at run time
+        placeholders = [node for node in trace.graph.nodes if node.op == "placeholder"][1:]
+        self.names = {node: leaf.name for node, leaf in zip(placeholders, trace.leaves, strict=True)}
         self.new: dict[fx.Node, fx.Node] = {}
         self.dense: dict[fx.Node, fx.Node] = {}
 
@@ -204,7 +206,11 @@ class _Splitter:
             value = g.value(node)
             fill = self.found.sparse[node].fill if pattern is not None else 0
             described.append(RegionOutput(g.expressions(value, self.trace.env), value.dtype, pattern, fill))
-        return Region(graph, tuple(RegionInput(node.name, self.stored.get(node)) for node in inputs), tuple(described))
+        return Region(
+            graph,
+            tuple(RegionInput(self.names.get(node, node.name), self.stored.get(node)) for node in inputs),
+            tuple(described),
+        )
 
     # --- what is left
 
