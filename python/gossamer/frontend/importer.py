@@ -94,6 +94,7 @@ def import_region(region: fx.Graph) -> ir.Module:
             _close_gaps(module, gaps, n_inputs, n_results)
     mlir.PassManager.parse(_CLEAN, context).run(module.operation)
     _drop_assertions(module)
+    _round_constants(module)
     mlir.PassManager.parse(_CLEAN, context).run(module.operation)
     return module
 
@@ -389,3 +390,23 @@ def _drop_assertions(module: ir.Module) -> None:
     main_function(module).walk(look)
     for op in found:
         op.erase()
+
+
+def _round_constants(module: ir.Module) -> None:
+    """Python's numbers are doubles that bodies narrow, which MLIR folds only where it is exact."""
+    mlir = torch_mlir()
+    found = []
+
+    def look(op: ir.Operation) -> Any:
+        if op.name == "arith.truncf" and getattr(op.operands[0].owner, "name", "") == "arith.constant":
+            found.append(op)
+        return mlir.ir.WalkResult.ADVANCE
+
+    main_function(module).walk(look)
+    for op in found:
+        number, wanted = op.operands[0].owner.attributes["value"], op.results[0].type
+        if isinstance(number, mlir.ir.FloatAttr):
+            with module.context, mlir.ir.Location.unknown(), mlir.ir.InsertionPoint(op):
+                narrow = mlir.arith.ConstantOp(wanted, mlir.ir.FloatAttr.get(wanted, number.value))
+            op.results[0].replace_all_uses_with(narrow.result)
+            op.erase()
