@@ -82,6 +82,25 @@ def LowerAttention : Pass<"gossamer-lower-attention", "::mlir::func::FuncOp"> {
                            "::mlir::scf::SCFDialect"];
 }
 
+def LowerBlockAttention
+    : Pass<"gossamer-lower-block-attention", "::mlir::func::FuncOp"> {
+  let summary = "gossamer.attention over a blocked mask, rows as lanes of a vector";
+  let description = [{
+    Of masks whose blocks are at least a vector high, with a body of elementwise
+    operations; others are left to gossamer-lower-attention. Block rows run in
+    parallel; a block whose values are all true is not looked at again.
+  }];
+  let options = [
+    Option<"vectorBytes", "vector-bytes", "unsigned", "32", "width of a vector">
+  ];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::linalg::LinalgDialect",
+                           "::mlir::math::MathDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect",
+                           "::mlir::vector::VectorDialect"];
+}
+
 def LowerMatmul : Pass<"gossamer-lower-matmul", "::mlir::func::FuncOp"> {
   let summary = "gossamer.matmul becomes a level-space generic for the sparsifier";
   let description = [{

@@ -40,6 +40,7 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
     function.addPass(createDecomposeSoftmax());
     function.addPass(createLinalgElementwiseOpFusionPass());
     function.addPass(createBindResults());
+    function.addPass(createLowerBlockAttention({options.vectorBytes}));
     function.addPass(createLowerAttention());
     function.addPass(createLowerMatmul({/*panelBytes=*/options.vectorBytes * 4}));
     function.addPass(createSparsifyGenerics());
