@@ -23,6 +23,14 @@ struct Bufferize : gossamer::impl::BufferizeBase<Bufferize> {
     // use: nothing else writes them while the tensor lives.
     getOperation().walk(
         [](bufferization::ToTensorOp op) { op.setRestrict(true); });
+    // Nor are a region's arguments its own: what writes one gets a copy.
+    getOperation().walk([&](func::FuncOp function) {
+      for (unsigned n = 0; n < function.getNumArguments(); ++n)
+        if (isa<TensorType>(function.getArgumentTypes()[n]))
+          function.setArgAttr(n,
+                              bufferization::BufferizationDialect::kWritableAttrName,
+                              BoolAttr::get(&getContext(), false));
+    });
     bufferization::OneShotBufferizationOptions options;
     options.bufferizeFunctionBoundaries = true;
     options.setFunctionBoundaryTypeConversion(

@@ -297,7 +297,7 @@ void MatmulLowering::forEachInPanel(OpBuilder &b, const Panel &panel,
     in = OpBuilder::atBlockTerminator(loop.getBody());
     return loop.getInductionVar();
   };
-  for (unsigned loop : loops.drop_back()) {
+  for (unsigned loop : loops.drop_back(loops.empty() ? 0 : 1)) {
     vars[loop] = enter(zero, panel.sizes.lookup(loop), one);
     place.push_back(vars[loop]);
   }
@@ -400,7 +400,7 @@ void MatmulLowering::lowerInPanels() {
 
 LogicalResult MatmulLowering::run() {
   dense = toBuffer(builder, loc, op.getDense(), true);
-  out = toBuffer(builder, loc, op.getInit(), false);
+  out = destination(builder, loc, op.getInit());
   for (Value operand : op.getExtras())
     extras.push_back(toBuffer(builder, loc, operand, true));
   splitLoops();

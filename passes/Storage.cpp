@@ -5,6 +5,7 @@
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
 
@@ -49,6 +50,20 @@ Value gossamer::toBuffer(OpBuilder &builder, Location loc, Value tensor,
   auto op = bufferization::ToBufferOp::create(builder, loc, buffer, tensor);
   op.setReadOnly(readOnly);
   return op;
+}
+
+Value gossamer::destination(OpBuilder &builder, Location loc, Value init) {
+  auto wrapped = init.getDefiningOp<bufferization::ToTensorOp>();
+  if (wrapped && wrapped.getWritable() && init.hasOneUse())
+    return wrapped.getBuffer();
+  auto type = cast<RankedTensorType>(init.getType());
+  SmallVector<Value> sizes;
+  for (int64_t dim = 0; dim < type.getRank(); ++dim)
+    if (type.isDynamicDim(dim))
+      sizes.push_back(tensor::DimOp::create(builder, loc, init, dim));
+  return memref::AllocOp::create(
+      builder, loc, MemRefType::get(type.getShape(), type.getElementType()), sizes,
+      builder.getI64IntegerAttr(64));
 }
 
 SmallVector<Value> gossamer::applyMap(OpBuilder &builder, Location loc,

@@ -67,6 +67,11 @@ mlir::Value toBuffer(mlir::OpBuilder &builder, mlir::Location loc,
                      mlir::Value tensor, bool readOnly);
 
 /// An element of a dense buffer where `map` puts a point of the loops.
+/// The memory that an operation with the destination `init`, whose contents it
+/// does not read, writes to: what `init` wraps, or memory of its own. (Never
+/// through bufferization.to_buffer of a tensor: docs/upstream.md.)
+mlir::Value destination(mlir::OpBuilder &builder, mlir::Location loc,
+                        mlir::Value init);
 mlir::Value loadAt(mlir::OpBuilder &builder, mlir::Location loc,
                    mlir::Value buffer, mlir::AffineMap map,
                    mlir::ValueRange loops);

@@ -187,6 +187,9 @@ LogicalResult MatmulOp::verify() {
   Type element = getElementTypeOrSelf(getResult());
   if (getElementTypeOrSelf(getLhs()) != getElementTypeOrSelf(getRhs()))
     return emitOpError("lhs and rhs must have the same element type");
+  if (!getElementTypeOrSelf(getLhs()).isIntOrFloat() ||
+      getElementTypeOrSelf(getLhs()).getIntOrFloatBitWidth() < 8)
+    return emitOpError("takes numbers, of a byte at least");
   // Parallel loops are those of the result; the others are summed over, and an
   // epilogue, which runs behind the sum, must not know them.
   AffineMap result = getResultMap();
