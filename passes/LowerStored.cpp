@@ -253,14 +253,6 @@ LogicalResult lower(ConvertOp op) {
     op.erase();
     return success();
   }
-  if (!fromSparse && !toSparse) { // of sizes at most, that one side knows
-    OpBuilder builder(op);
-    Value same = builder.createOrFold<tensor::CastOp>(
-        op.getLoc(), op.getResult().getType(), op.getSource());
-    op.getResult().replaceAllUsesWith(same);
-    op.erase();
-    return success();
-  }
   if (toSparse)
     return op.emitOpError("makes a new pattern, which only the runtime does");
   report(op, "gossamer.convert", Road::Dense,

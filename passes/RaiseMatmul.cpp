@@ -130,10 +130,6 @@ void MatmulRaiser::run() {
     reportRefusal(op, "gossamer.matmul", "its operands are no numbers");
     return;
   }
-  if (getElementTypeOrSelf(lhs.tensor).getIntOrFloatBitWidth() < 8) {
-    reportRefusal(op, "gossamer.matmul", "its operands are no numbers");
-    return;
-  }
   if (sparseLhs && sparseRhs) {
     reportRefusal(op, "gossamer.matmul of two sparse operands",
                   "the right one is taken as dense");
