@@ -17,7 +17,7 @@ from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tr
 from gossamer.errors import AnnotationError, TraceError, UnsupportedError
 from gossamer.execute import Warnings
 from gossamer.formats import Format
-from gossamer.frontend.leaf import Leaf, Stored, is_tracing
+from gossamer.frontend.leaf import MASKING, Leaf, Stored, is_tracing
 from gossamer.sparsify import sparsify
 from gossamer.tensor import SparseTensor, from_torch
 from gossamer.weights import sparse_parameters
@@ -160,11 +160,7 @@ class Engine:
             return _MetaSparse(value.shape, value.dtype, fitted, fill)
         start = time.perf_counter()
         before = value
-        if isinstance(value, SparseTensor):
-            value = value.to(fitted)
-        else:
-            additive = value.is_floating_point() and bool((value == -torch.inf).any())
-            value = sparsify(value, fitted, fill=-torch.inf if additive else None)
+        value = value.to(fitted) if isinstance(value, SparseTensor) else _sparsified(value, fitted)
         if call is not None:
             origin = f"from {before.format}" if isinstance(before, SparseTensor) else "from a dense tensor"
             elapsed = (time.perf_counter() - start) * 1e3
@@ -236,6 +232,7 @@ class Engine:
     def _names(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
         """What the user calls the tensors among the arguments."""
         bound = self.signature.bind(*args, **kwargs)
+        pairs: list[Any]
         pairs, _ = tree_flatten_with_path((bound.args, bound.kwargs), is_leaf=_is_leaf)
         positional = list(bound.arguments)
         names = []
@@ -270,8 +267,7 @@ class _State:
     def refresh(self) -> None:
         """Look again at which parameters, buffers and submodules there are."""
         self.sparse = sparse_parameters(self.module)
-        hidden = {id(value) for _, _, p in self.sparse.values() for value in p.buffers()}
-        hidden |= {id(owner.parametrizations[leaf].original) for owner, leaf, _ in self.sparse.values()}
+        hidden = {id(value) for chain in self.sparse.values() for value in (chain.original, *chain[0].buffers())}
         self.places: list[tuple[dict[str, Any], str]] = []
         self.dense_names: list[str] = []
         self.modules = list(self.module.modules())
@@ -292,7 +288,7 @@ class _State:
         except KeyError:
             self.refresh()
             return self.tensors()
-        return dense + [make(owner.parametrizations[leaf].original) for owner, leaf, make in self.sparse.values()]
+        return dense + [chain[0](chain.original) for chain in self.sparse.values()]
 
     def key(self, tensors: Sequence[Any]) -> Any:
         """What code depends on: kinds of the tensors, and which modules are in training."""
@@ -304,8 +300,8 @@ class _State:
         dense = dict(zip(self.dense_names, tensors, strict=False))
         sparse = tensors[len(self.dense_names) :]
         with contextlib.ExitStack() as stack:
-            for (_, _, parametrization), tensor in zip(self.sparse.values(), sparse, strict=True):
-                stack.enter_context(_stand_in(parametrization, tensor))
+            for chain, tensor in zip(self.sparse.values(), sparse, strict=True):
+                stack.enter_context(_stand_in(chain[0], tensor))
             return torch.func.functional_call(self.module, dense, args, kwargs, tie_weights=False, strict=False)
 
 
@@ -366,6 +362,15 @@ def _unflatten(values: list[Any], spec: Any) -> tuple[tuple[Any, ...], dict[str,
         count, names = spec
         return tuple(values[:count]), dict(zip(names, values[count:], strict=True))
     return tree_unflatten(values, spec)
+
+
+def _sparsified(value: Tensor, format: Format) -> SparseTensor:
+    """A float tensor that forbids some entries is an additive mask, and its fill -inf."""
+    if value.is_floating_point():
+        forbidden = value <= max(MASKING, torch.finfo(value.dtype).min)
+        if bool(forbidden.any()):
+            return sparsify(value.masked_fill(forbidden, -torch.inf), format, fill=-torch.inf)
+    return sparsify(value, format)
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,9 +20,11 @@ from gossamer.tensor import SparseTensor
 if TYPE_CHECKING:
     from gossamer.frontend.region import Region
 
+# kernels that some region of this process has
+_known: weakref.WeakSet[Any] = weakref.WeakSet()
 Shapes = Sequence[Sequence[int]]
 ResultShapes = Callable[[Shapes], list[tuple[int, ...]]]
-Value = torch.Tensor | SparseTensor
+Value = Any  # a Tensor or a SparseTensor
 
 
 @dataclass
@@ -54,6 +57,7 @@ class RegionKernel:
         self.region = region
         self.backend = backend
         self.compile_ms = 0.0
+        self.origins: list[str] = []  # of its kernels: "compiled", "disk" or "memory"
         self.refused: str | None = None
         self.compiled: dict[tuple[str | None, ...], Any] = {}
         self._shapes = shapes
@@ -117,7 +121,7 @@ class RegionKernel:
         if device is not None:
             self._refuse(f"its tensors are on {device}, and only the CPU has kernels yet")
             return None
-        encodings = [None] * len(inputs)
+        encodings: list[str | None] = [None] * len(inputs)
         for number in self._sparse:
             encodings[number] = encoding_of(inputs[number].pattern)
         key = tuple(encodings)
@@ -128,9 +132,17 @@ class RegionKernel:
     def _compile(self, encodings: tuple[str | None, ...]) -> None:
         from gossamer.compiler.compile import compile_region
 
+        def make_text() -> str:
+            self.origins.append("compiled")
+            return self.region.text(encodings)
+
         start = time.perf_counter()
         try:
-            self.compiled[encodings] = compile_region(self.region.key(encodings), lambda: self.region.text(encodings))
+            compiled = compile_region(self.region.key(encodings), make_text)
+            if "compiled" not in self.origins:
+                self.origins.append("memory" if compiled in _known else "disk")
+            _known.add(compiled)
+            self.compiled[encodings] = compiled
         except (CompileError, UnsupportedError) as error:
             if self._fullgraph or "crashed" in str(error):
                 raise

@@ -15,6 +15,9 @@ from gossamer.tensor import SparseTensor
 STAGES = ("import", "annotate", "raise", "lower", "llvm", "ptx", "asm")
 
 
+_ORIGINS = {"compiled": "compiled (cache miss)", "disk": "from disk (cache hit)", "memory": "in memory (cache hit)"}
+
+
 @dataclass(frozen=True)
 class RegionReport:
     """One region.
@@ -23,7 +26,7 @@ class RegionReport:
         operations: the PyTorch operations that it holds.
         inputs: its sparse inputs, described.
         road: what became of it: lines such as "gossamer.attention: general road (why)".
-        origin: where its kernel came from: "compiled", "disk", "memory", or why there is none.
+        origin: where its kernel came from: "compiled" (a cache miss), "disk" or "memory" (hits), or why there is none.
         milliseconds: what getting the kernel took.
     """
 
@@ -68,7 +71,7 @@ class Explanation:
         for number, region in enumerate(self.regions):
             lines.append(f"region {number}: {', '.join(region.operations)}")
             lines += [f"    {line}" for line in (*region.inputs, *region.road)]
-            lines.append(f"    kernel: {region.origin}, {region.milliseconds:.1f} ms")
+            lines.append(f"    kernel: {_ORIGINS.get(region.origin, region.origin)} in {region.milliseconds:.1f} ms")
         fallbacks = [f"{operation}: {reason}" for operation, reason in self.fallbacks.items()]
         lines += _section("in PyTorch on dense tensors", fallbacks)
         gradient = self.warnings.get("backward")
@@ -164,14 +167,12 @@ def _region(kernel: RegionKernel) -> RegionReport:
     if kernel.refused is not None:
         return _report(kernel, inputs, [], f"none, it runs densely: {kernel.refused.splitlines()[0]}")
     road: list[str] = []
-    origins: list[str] = []
     for compiled in kernel.compiled.values():
-        origins.append(compiled.origin)
         for entry in compiled.signature.report:
             road.append(f"{entry.op}: {entry.road} road{f' ({entry.why})' if entry.why else ''}")
         for number, old, new in compiled.costs.conversions:
             road.append(f"{region.inputs[number].name}: {old} is stored as {new} for the kernel, once a pattern")
-    return _report(kernel, inputs, road, ", ".join(dict.fromkeys(origins)) or "not needed yet")
+    return _report(kernel, inputs, road, ", ".join(dict.fromkeys(kernel.origins)) or "not needed yet")
 
 
 def _report(kernel: RegionKernel, inputs: list[str], road: list[str], origin: str) -> RegionReport:

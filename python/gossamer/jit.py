@@ -139,6 +139,7 @@ class SparseFunction:
 
     def __init__(self, function: Callable[..., Any], options: JitOptions):
         functools.update_wrapper(self, function)
+        self.function = function
         signature = _signature(function)
         _check_names(signature, options, getattr(function, "__name__", "the function"))
         if options.parameters:
@@ -149,7 +150,7 @@ class SparseFunction:
         """Runs the function."""
         if is_tracing():
             args, kwargs = self.engine.annotated(args, kwargs)
-            return self.__wrapped__(*args, **kwargs)
+            return self.function(*args, **kwargs)
         return self.engine(args, kwargs)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:

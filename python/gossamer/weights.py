@@ -65,13 +65,12 @@ def _attach(module: nn.Module, name: str, glob: str, how: Any) -> None:
     attach(owner, leaf, stored)
 
 
-def sparse_parameters(module: nn.Module) -> dict[str, tuple[nn.Module, str, SparseParametrization]]:
-    """The sparse parameters: full name -> (module that has it, its name there, what makes it of its values)."""
+def sparse_parameters(module: nn.Module) -> dict[str, Any]:
+    """The sparse parameters: full name -> torch's ParametrizationList of one SparseParametrization."""
     found = {}
     for path, owner in module.named_modules():
-        if not parametrize.is_parametrized(owner):
-            continue
-        for leaf, chain in owner.parametrizations.items():
+        chains: Any = getattr(owner, "parametrizations", {}) if parametrize.is_parametrized(owner) else {}
+        for leaf, chain in chains.items():
             if len(chain) == 1 and isinstance(chain[0], SparseParametrization):
-                found[f"{path}.{leaf}" if path else leaf] = (owner, leaf, chain[0])
+                found[f"{path}.{leaf}" if path else leaf] = chain
     return found

@@ -1,6 +1,10 @@
 """What explain and dump say."""
 
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,3 +97,39 @@ def test_dump_refuses():
         gs.dump(f, stage="ptx")
     with pytest.raises(gs.UnsupportedError, match="no code for NVIDIA GPUs yet"):
         gs.dump(f, stage="lower", target="sm_90a")
+
+
+def test_explain_tells_hits_from_misses():
+    args = (*qkv(), allowed(1, 1, 9, 11))
+    first = gs.explain(gs.sparse_jit(masked_softmax, mask=gs.CSC), *args)
+    again = gs.explain(gs.sparse_jit(masked_softmax, mask=gs.CSC), *args)
+    assert first.regions[0].origin == "compiled"
+    assert again.regions[0].origin == "memory"
+    assert "cache miss" in str(first)
+    assert "cache hit" in str(again)
+    assert first.regions[0].road
+    assert "mask: (i, j, k, l) -> (i : dense, j : dense, l : dense, k : compressed) is stored as" in str(first)
+
+
+@pytest.mark.parametrize("stage", ["raise", "lower", "llvm", "asm"])
+def test_dump_of_the_later_stages(stage):
+    f = gs.sparse_jit(lambda a, x: torch.relu(a @ x), a=gs.CSR)
+    text = gs.dump(f, weight(4, 3), real(3, 2), stage=stage)
+    assert {"raise": "gossamer.matmul", "lower": "llvm.func", "llvm": "define", "asm": ".text"}[stage] in text
+
+
+WARM = """
+import sys, torch, gossamer as gs
+f = gs.sparse_jit(lambda a, x: torch.relu(a @ x), a=gs.CSR)
+f(torch.eye(4), torch.ones(4, 3))
+print("torch_mlir" in sys.modules, gs.explain(f, torch.eye(4), torch.ones(4, 3)).regions[0].origin)
+"""
+
+
+def test_a_warm_process_never_loads_torch_mlir(tmp_path):
+    environment = {**os.environ, "GOSSAMER_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(gs.__file__).parents[1])}
+    said = [
+        subprocess.run([sys.executable, "-c", WARM], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert said == ["True compiled\n", "False disk\n"]

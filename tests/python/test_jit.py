@@ -142,6 +142,46 @@ def test_an_argument_that_is_sparse_needs_no_annotation():
         assert regions(f) == ["contract"]
 
 
+def test_a_dense_mask_that_forbids_with_a_large_number_is_additive():
+    mask = allowed(S, T)
+    for low in (-math.inf, -1e9, torch.finfo(torch.float64).min):
+        f = reference(lambda q, k, v, mask: (q @ k.mT + mask).softmax(-1) @ v, mask=gs.CSR)
+        q, k, v = qkv()
+        expected = (q @ k.mT).masked_fill(~mask, -math.inf).softmax(-1) @ v
+        torch.testing.assert_close(f(q, k, v, additive(mask, low)), expected)
+        assert not programs(f)[0].fallbacks
+
+
+def test_built_in_functions():
+    w = gs.sparsify(weight(4, 3), gs.CSR)
+    f = reference(torch.relu)
+    torch.testing.assert_close(f(w).to_dense(), torch.relu(w.to_dense()))
+    with pytest.raises(gs.AnnotationError, match="no argument 'input'"):
+        gs.sparse_jit(torch.relu, input=gs.CSR)
+
+
+def test_sparse_arguments_on_one_pattern():
+    a = gs.sparsify(weight(6, 5), gs.CSR)
+    b = a.with_values(torch.randn_like(a.values))
+    f = reference(lambda a, b: torch.relu(a + b))
+    result = f(a, b)
+    torch.testing.assert_close(result.to_dense(), torch.relu(a.to_dense() + b.to_dense()))
+    assert result.pattern is a.pattern
+    other = gs.sparsify(weight(6, 5), gs.CSR)
+    with pytest.warns(gs.FallbackWarning, match="different patterns"):
+        f(a, other)
+
+
+@pytest.mark.parametrize("backend", ["reference", "compiled"])
+def test_autocast(backend):
+    x, w, b = torch.randn(4, 5), weight(6, 5).float(), torch.randn(6)
+    f = gs.sparse_jit(lambda x, w, b: F.gelu(F.linear(x, w, b)), w=gs.CSR, backend=backend)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        result = f(x, w, b)
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), F.gelu(F.linear(x, w, b)), atol=0.05, rtol=0.05)
+
+
 def test_the_same_tensor_twice_is_two_arguments():
     f = reference(lambda x, y, m: (x @ y.mT).masked_fill(~m, -math.inf).softmax(-1) @ x, m=gs.CSR)
     x, y, m = real(S, D), real(S, D), allowed(S, S)

@@ -23,14 +23,12 @@ from . import graph as g
 from .contract import contract
 from .decompose import PRODUCTS, Refused, decompose, has_decomposition
 from .graph import aten
-from .leaf import Leaf, Stored
+from .leaf import MASKING, Leaf, Stored
 from .marker import ANNOTATE
 from .pointwise import is_pointwise
 from .trace import Constant
 
 Fill = float | int | bool
-
-MASKING = -1e9
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,9 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
         if counts_as_masked(found.sparse[node].fill, g.value(node).dtype):
             _mask_with_infinity(graph, node, found)
     else:
-        random = torch.Tag.nondeterministic_seeded in node.target.tags or node.target is aten.dropout.default
+        random = (
+            torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) or node.target is aten.dropout.default
+        )
         raise Refused("it is random" if random else "there is no sparse form of it")
     found.touched.add(node)
 

@@ -9,6 +9,9 @@ import torch
 
 from gossamer.formats import Format
 
+# numbers that models write for -inf into masks
+MASKING = -1e9
+
 TRACING: contextvars.ContextVar[bool] = contextvars.ContextVar("gossamer_tracing", default=False)
 
 
