@@ -126,7 +126,7 @@ void BlockAttention::run() {
   value = toBuffer(builder, loc, op.getValue(), true);
   for (Value operand : op.getExtras())
     extras.push_back(toBuffer(builder, loc, operand, true));
-  out = toBuffer(builder, loc, op.getInit(), false);
+  out = destination(builder, loc, op.getInit());
   zeroIndex = indexConstant(builder, loc, 0);
   oneIndex = indexConstant(builder, loc, 1);
   sizeD = sizeOf(query, maps[0], numBatch + 2);

@@ -24,11 +24,15 @@ using namespace mlir::sparse_tensor;
 namespace {
 
 /// A generic may read the one sparse operand that it has directly if that skips
-/// nothing but zeros: every use of the element is multiplied, or summed.
+/// nothing but zeros: every use of the element is multiplied, or summed. Upstream
+/// crashes on a constant in a map, and is not relied on for diagonals and windows.
 bool mayReadSparse(linalg::GenericOp op, OpOperand &operand) {
   auto source = getSparseSource(operand.get());
   if (!source || !isZero(source.fill) || op->getNumResults() != 1 ||
-      !getSparseTensorType(source.tensor).isPermutation())
+      !getSparseTensorType(source.tensor).isPermutation() ||
+      !llvm::all_of(op.getIndexingMapsArray(), [](AffineMap map) {
+        return map.isProjectedPermutation();
+      }))
     return false;
   return llvm::none_of(op->getOpOperands(), [&](OpOperand &other) {
     return &other != &operand && getSparseTensorEncoding(other.get().getType());
