@@ -1,4 +1,4 @@
-// What the verifier refuses of single operations; structured-invalid.mlir has those with maps and a body.
+// What the verifier refuses of single operations; those with maps and a body are in maps-, matmul-, stored- and attention-invalid.
 // RUN: gossamer-opt %s -verify-diagnostics -split-input-file
 
 #CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed) }>
