@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,10 @@ from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tr
 from gossamer.errors import AnnotationError, TraceError, UnsupportedError
 from gossamer.execute import Warnings
 from gossamer.formats import Format
-from gossamer.frontend.leaf import MASKING, Leaf, Stored, is_tracing
+from gossamer.frontend.leaf import MASKING, Leaf, Stored
 from gossamer.sparsify import sparsify
+from gossamer.state import ModuleState
 from gossamer.tensor import SparseTensor, from_torch
-from gossamer.weights import sparse_parameters
 
 if TYPE_CHECKING:
     from gossamer.frontend.program import Program
@@ -67,7 +66,7 @@ class Engine:
             for number, (name, parameter) in enumerate(signature.parameters.items())
             if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         }
-        self._state = _State(target) if isinstance(target, nn.Module) else None
+        self._state = ModuleState(target) if isinstance(target, nn.Module) else None
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run on the arguments."""
@@ -100,8 +99,9 @@ class Engine:
             else:
                 key.append((type(value), value))
         if self._state is not None:
-            leaves += self._state.tensors()
-            key.append(self._state.key(leaves[-self._state.count :] if self._state.count else []))
+            own = self._state.tensors()
+            leaves += own
+            key.append(self._state.key(own))
         patterns = _shared_patterns(leaves)
         key.append((*_mode_key(), patterns))
         shapes = [leaf.shape for leaf in leaves]
@@ -194,13 +194,13 @@ class Engine:
         from gossamer.frontend.program import build
 
         names = self._names(args, kwargs) + (self._state.names if self._state else [])
-        count = self._state.count if self._state else 0
+        slots = [number for number, value in enumerate(values) if isinstance(value, _TENSORS)]
+        static = range(len(slots), len(slots) + (self._state.static if self._state else 0))
         numbers = iter(patterns)
         described = [
-            _leaf(name, leaf, number >= len(leaves) - count, next(numbers) if _is_leaf(leaf) else None)
+            _leaf(name, leaf, number in static, next(numbers) if _is_leaf(leaf) else None)
             for number, (name, leaf) in enumerate(zip(names, leaves, strict=True))
         ]
-        slots = [number for number, value in enumerate(values) if isinstance(value, _TENSORS)]
         state, target = self._state, self.target
 
         def call(tensors: list[Tensor]) -> Any:
@@ -255,65 +255,6 @@ class Engine:
         return self._mapped(
             args, kwargs, lambda _, format, value: annotate(value, format) if isinstance(value, Tensor) else value
         )
-
-
-class _State:
-    """The parameters and buffers of a module, as leaves of its calls."""
-
-    def __init__(self, module: nn.Module):
-        self.module = module
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Look again at which parameters, buffers and submodules there are."""
-        self.sparse = sparse_parameters(self.module)
-        hidden = {id(value) for chain in self.sparse.values() for value in (chain.original, *chain[0].buffers())}
-        self.places: list[tuple[dict[str, Any], str]] = []
-        self.dense_names: list[str] = []
-        self.modules = list(self.module.modules())
-        for path, owner in self.module.named_modules(remove_duplicate=False):
-            for table in (owner._parameters, owner._buffers):
-                for name, value in table.items():
-                    if value is not None and id(value) not in hidden:
-                        self.places.append((table, name))
-                        self.dense_names.append(f"{path}.{name}" if path else name)
-        self.names = [*self.dense_names, *self.sparse]
-        self.count = len(self.names)
-        self._structure = [len(module._modules) for module in self.modules]
-
-    def tensors(self) -> list[Any]:
-        """The tensors, in the order of `names`."""
-        try:
-            dense = [table[name] for table, name in self.places]
-        except KeyError:
-            self.refresh()
-            return self.tensors()
-        return dense + [chain[0](chain.original) for chain in self.sparse.values()]
-
-    def key(self, tensors: Sequence[Any]) -> Any:
-        """What code depends on: kinds of the tensors, and which modules are in training."""
-        kinds = tuple((t.dtype, t.device, t.shape, t.format if isinstance(t, SparseTensor) else None) for t in tensors)
-        return kinds, tuple(module.training for module in self.modules)
-
-    def call(self, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the module on other tensors, in trace."""
-        dense = dict(zip(self.dense_names, tensors, strict=False))
-        sparse = tensors[len(self.dense_names) :]
-        with contextlib.ExitStack() as stack:
-            for chain, tensor in zip(self.sparse.values(), sparse, strict=True):
-                stack.enter_context(_stand_in(chain[0], tensor))
-            return torch.func.functional_call(self.module, dense, args, kwargs, tie_weights=False, strict=False)
-
-
-@contextlib.contextmanager
-def _stand_in(parametrization: nn.Module, tensor: Tensor) -> Iterator[None]:
-    """While this thread traces, the parametrization gives this tensor."""
-    original = parametrization.forward
-    parametrization.__dict__["forward"] = lambda values: tensor if is_tracing() else original(values)
-    try:
-        yield
-    finally:
-        del parametrization.__dict__["forward"]
 
 
 @dataclass(frozen=True)

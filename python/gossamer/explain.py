@@ -68,8 +68,9 @@ class Explanation:
         lines += _section(
             "stored anew in this call", [f"{c.name}: {c.what}, {c.milliseconds:.2f} ms" for c in self.conversions]
         )
-        for number, region in enumerate(self.regions):
-            lines.append(f"region {number}: {', '.join(region.operations)}")
+        for numbers, region in self._alike():
+            title = f"region {numbers[0]}" if len(numbers) == 1 else f"regions {', '.join(map(str, numbers))}"
+            lines.append(f"{title}: {', '.join(region.operations)}")
             lines += [f"    {line}" for line in (*region.inputs, *region.road)]
             lines.append(f"    kernel: {_ORIGINS.get(region.origin, region.origin)} in {region.milliseconds:.1f} ms")
         fallbacks = [f"{operation}: {reason}" for operation, reason in self.fallbacks.items()]
@@ -77,6 +78,14 @@ class Explanation:
         gradient = self.warnings.get("backward")
         lines += _section("gradients", [gradient] if gradient else [])
         return "\n".join(lines)
+
+    def _alike(self) -> list[tuple[list[int], RegionReport]]:
+        """Regions that differ in the names of their inputs only, as those of a model's layers."""
+        groups: dict[Any, tuple[list[int], RegionReport]] = {}
+        for number, region in enumerate(self.regions):
+            formats = [text.partition(": ")[2] for text in (*region.inputs, *region.road)]
+            groups.setdefault((region.operations, tuple(formats)), ([], region))[0].append(number)
+        return list(groups.values())
 
 
 def explain(f: Any, *args: Any, **kwargs: Any) -> Explanation:

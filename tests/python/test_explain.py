@@ -133,3 +133,12 @@ def test_a_warm_process_never_loads_torch_mlir(tmp_path):
         for _ in range(2)
     ]
     assert said == ["True compiled\n", "False disk\n"]
+
+
+def test_explain_puts_like_regions_together():
+    f = gs.sparse_jit(lambda x, w: torch.tanh(torch.softmax(x @ w, 0) @ w), w=gs.CSR, backend="reference")
+    report = gs.explain(f, real(2, 4), weight(4, 4))
+    assert len(report.regions) == 2
+    assert "region 0: contract\n" in str(report)
+    same = gs.sparse_jit(lambda x, w: torch.softmax(x @ w, 0) @ w, w=gs.CSR, backend="reference")
+    assert "regions 0, 1: contract\n" in str(gs.explain(same, real(2, 4), weight(4, 4)))

@@ -244,3 +244,51 @@ def test_transformers_bert(attention):
     (program,) = programs(jitted)
     # in each layer attention, its projection (…output.dense matches it too), and the two of the feed-forward
     assert len(program.kernels) == 8
+
+
+class Windowed(nn.Module):
+    def __init__(self, mask):
+        super().__init__()
+        self.mask = mask
+        self.inner = nn.Linear(16, 16).double()
+
+    def forward(self, x):
+        return F.scaled_dot_product_attention(self.inner(x), x, x, attn_mask=self.mask)
+
+
+def test_a_sparse_attribute_is_read_anew():
+    masks = [allowed(7, 7), allowed(7, 7), allowed(5, 5)]
+    module = gs.sparse_jit(Windowed(gs.sparsify(masks[0], gs.CSR)), backend="reference")
+    for mask in masks:
+        module.mask = gs.sparsify(mask, gs.CSR)
+        x = real(2, mask.shape[0], 16)
+        expected = F.scaled_dot_product_attention(module.inner(x), x, x, attn_mask=mask)
+        torch.testing.assert_close(module(x), expected)
+    assert len(programs(module)) == 1
+    assert len(programs(module)[0].kernels) == 1
+    module.mask = None
+    torch.testing.assert_close(module(x), F.scaled_dot_product_attention(module.inner(x), x, x))
+    module.mask = gs.sparsify(mask, gs.CSC)
+    torch.testing.assert_close(module(x), expected)
+
+
+def test_a_replaced_submodule_is_seen():
+    module = gs.sparse_jit(Windowed(gs.sparsify(allowed(7, 7), gs.CSR)), backend="reference")
+    x = real(2, 7, 16)
+    before = module(x)
+    module.inner = nn.Sequential(nn.Linear(16, 16).double(), nn.Tanh())
+    assert not torch.allclose(module(x), before)
+    module.inner[0] = nn.Identity()
+    plain = F.scaled_dot_product_attention(x.tanh(), x, x, attn_mask=module.mask.to_dense())
+    torch.testing.assert_close(module(x), plain)
+
+
+def test_a_changed_attribute_is_seen():
+    module = gs.sparse_jit(Block(), backend="reference").eval()
+    x = real(2, 7, 16)
+    two = module(x)
+    module.heads = 4
+    assert not torch.allclose(module(x), two)
+    module.heads = 2
+    torch.testing.assert_close(module(x), two)
+    assert len(programs(module)) == 2
