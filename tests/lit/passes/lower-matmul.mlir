@@ -129,3 +129,21 @@ func.func @vectors(%s: tensor<?xi32, #sparse_tensor.encoding<{ map = (d0) -> (d0
   } -> tensor<i64>
   return %0 : tensor<i64>
 }
+
+// -----
+
+// One weight [1, o, k] for a batch: its first dimension has a loop that nothing else
+// has, which is summed (over one entry) and has no size in a panel.
+#CSR3 = #sparse_tensor.encoding<{ map = (d0, d1, d2) -> (d0 : dense, d1 : dense, d2 : compressed) }>
+// CHECK-LABEL: func @own_loop
+// CHECK: scf.parallel
+// CHECK: linalg.generic {{.*}} iterator_types = ["reduction", "parallel", "reduction", "parallel"]
+func.func @own_loop(%x: tensor<?x?xf32>, %w: tensor<1x?x?xf32, #CSR3>, %out: memref<?x?xf32>) -> tensor<?x?xf32> {
+  %e = bufferization.to_tensor %out restrict writable : memref<?x?xf32> to tensor<?x?xf32>
+  %0 = gossamer.matmul ins(%x, %w : tensor<?x?xf32>, tensor<1x?x?xf32, #CSR3>) outs(%e : tensor<?x?xf32>)
+      maps [affine_map<(t, o, k, z) -> (t, k)>, affine_map<(t, o, k, z) -> (z, o, k)>, affine_map<(t, o, k, z) -> (t, o)>] {
+  ^bb0(%v: f32):
+    gossamer.yield %v : f32
+  } -> tensor<?x?xf32>
+  return %0 : tensor<?x?xf32>
+}
