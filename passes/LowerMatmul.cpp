@@ -331,7 +331,8 @@ void MatmulLowering::lowerInPanels() {
   Value wide = indexConstant(builder, loc, width);
   Panel panel;
   for (unsigned loop = 0; loop < resultMap.getNumDims(); ++loop)
-    panel.sizes[loop] = sizeOfLoop(loop);
+    if (resultMap.isFunctionOfDim(loop) || denseMap.isFunctionOfDim(loop))
+      panel.sizes[loop] = sizeOfLoop(loop);
   Value total = one;
   for (unsigned lane : lanes)
     total = mulIndex(builder, loc, total, panel.sizes[lane]);

@@ -67,6 +67,19 @@ std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
         if (dim.getPosition() != *j &&
             !match.value.map.isFunctionOfDim(dim.getPosition()))
           i = dim.getPosition();
+    // Sizes of 1 are read at 0: a single value or query is a loop of the result's
+    // alone.
+    SmallVector<unsigned> alone;
+    for (AffineExpr expr : product.result.getResults()) {
+      unsigned loop = cast<AffineDimExpr>(expr).getPosition();
+      if (!match.value.map.isFunctionOfDim(loop) &&
+          !match.probabilities.map.isFunctionOfDim(loop))
+        alone.push_back(loop);
+    }
+    if (!e && !alone.empty())
+      e = alone.pop_back_val();
+    if (!i && !alone.empty())
+      i = alone.pop_back_val();
     if (!e || !i)
       return {};
     match.e = *e;
@@ -110,6 +123,8 @@ private:
   /// The first operand whose dimensions are not where the operation wants them;
   /// empty if there is none.
   StringRef findMisplaced(ArrayRef<AffineMap> maps);
+  /// Gives a single query, key or value, which is read at 0, its loop back.
+  void openUnitDims(MutableArrayRef<AffineMap> maps, ArrayRef<Value> tensors);
   /// q and k of a contraction whose result is accessed by `access`.
   bool splitScores(Access access, Access &query, Access &key);
 
@@ -139,10 +154,39 @@ bool AttentionBuilder::splitScores(Access access, Access &query, Access &key) {
   key = renumbered(scores.rhs);
   if (query.map.isFunctionOfDim(numBatch + 1))
     std::swap(query, key);
-  return query.map.isFunctionOfDim(numBatch) &&
-         !query.map.isFunctionOfDim(numBatch + 1) &&
-         key.map.isFunctionOfDim(numBatch + 1) &&
+  else if (!query.map.isFunctionOfDim(numBatch) &&
+           key.map.isFunctionOfDim(numBatch))
+    std::swap(query, key);
+  return !query.map.isFunctionOfDim(numBatch + 1) &&
          !key.map.isFunctionOfDim(numBatch);
+}
+
+void AttentionBuilder::openUnitDims(MutableArrayRef<AffineMap> maps,
+                                    ArrayRef<Value> tensors) {
+  unsigned i = numBatch, j = i + 1, e = i + 3;
+  auto open = [&](unsigned operand, unsigned place, unsigned loop) {
+    AffineMap &map = maps[operand];
+    auto type = cast<RankedTensorType>(tensors[operand].getType());
+    if (map.getNumResults() < place)
+      return;
+    unsigned at = map.getNumResults() - place;
+    if (type.getDimSize(at) != 1 || !isa<AffineConstantExpr>(map.getResult(at)))
+      return;
+    SmallVector<AffineExpr> exprs(map.getResults());
+    exprs[at] = dim(loop);
+    map = AffineMap::get(numLoops, 0, exprs, context);
+  };
+  auto result = cast<RankedTensorType>(op.getResult(0).getType());
+  auto values = cast<RankedTensorType>(tensors[2].getType());
+  if (result.getRank() >= 2 && result.getDimSize(result.getRank() - 2) == 1) {
+    open(0, 2, i);
+    open(3, 2, i);
+  }
+  if (values.getRank() >= 2 && values.getDimSize(values.getRank() - 2) == 1) {
+    open(1, 2, j);
+    open(3, 1, j);
+  }
+  open(2, 1, e);
 }
 
 StringRef AttentionBuilder::findMisplaced(ArrayRef<AffineMap> maps) {
@@ -213,6 +257,7 @@ AttentionOp AttentionBuilder::build() {
     maps.push_back(access.map);
   }
   maps.push_back(result);
+  openUnitDims(maps, {query.tensor, key.tensor, match.value.tensor, mask.tensor});
   if (StringRef why = findMisplaced(maps); !why.empty())
     return refuse(why);
 

@@ -41,10 +41,28 @@ private:
   /// if one of them is used elsewhere.
   bool isClosed(Value last, const SetVector<Value> &derived);
 
+  /// Gives every dimension of the sparse operand that is read at 0 (its size is 1)
+  /// a loop of its own: storage has no constants in it.
+  void openUnitDims(Access &sparse, Access &dense);
+
   Contraction contraction;
   linalg::GenericOp op;
   OpBuilder builder;
 };
+
+void MatmulRaiser::openUnitDims(Access &sparse, Access &dense) {
+  unsigned numLoops = sparse.map.getNumDims();
+  SmallVector<AffineExpr> exprs(sparse.map.getResults());
+  for (AffineExpr &expr : exprs)
+    if (isa<AffineConstantExpr>(expr))
+      expr = getAffineDimExpr(numLoops++, op.getContext());
+  auto widened = [&](ArrayRef<AffineExpr> results) {
+    return AffineMap::get(numLoops, 0, results, op.getContext());
+  };
+  sparse.map = widened(exprs);
+  dense.map = widened(dense.map.getResults());
+  contraction.result = widened(contraction.result.getResults());
+}
 
 Access MatmulRaiser::asSparse(Access access) {
   Access view = traceView(access);
@@ -136,15 +154,7 @@ void MatmulRaiser::run() {
     rhs = contraction.rhs;
   }
   (sparseLhs ? rhs : lhs) = traceView(sparseLhs ? rhs : lhs);
-  // A broadcast dimension of the sparse operand has a loop of its own, of size 1:
-  // its storage is walked in full.
-  unsigned numLoops = contraction.result.getNumDims();
-  AffineMap &sparseMap = sparseLhs ? lhs.map : rhs.map;
-  SmallVector<AffineExpr> exprs(sparseMap.getResults());
-  for (AffineExpr &expr : exprs)
-    if (isa<AffineConstantExpr>(expr))
-      expr = getAffineDimExpr(numLoops++, op.getContext());
-  sparseMap = AffineMap::get(numLoops, 0, exprs, op.getContext());
+  openUnitDims(sparseLhs ? lhs : rhs, sparseLhs ? rhs : lhs);
 
   Value sum = op.getResult(0), last = findEpilogue();
   auto holder = std::make_unique<Region>();
@@ -177,9 +187,6 @@ void MatmulRaiser::run() {
   }
   YieldOp::create(builder, loc, result);
   maps.push_back(contraction.result);
-  for (AffineMap &map : maps)
-    map = AffineMap::get(numLoops, 0, map.getResults(), op.getContext());
-
   auto end = cast<linalg::GenericOp>(last.getDefiningOp());
   builder.setInsertionPoint(end);
   auto matmul = MatmulOp::create(builder, loc, last.getType(), lhs.tensor,
