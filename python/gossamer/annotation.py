@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gossamer.errors import AnnotationError
 from gossamer.formats import Format
 from gossamer.frontend.leaf import is_tracing
-from gossamer.frontend.marker import ANNOTATE
+from gossamer.frontend.marker import capture, mark
 from gossamer.sparsify import sparsify
 from gossamer.tensor import SparseTensor, from_torch
 
@@ -32,17 +32,16 @@ def annotate(x: Any, format: Format) -> Any:
     """
     if not isinstance(format, Format):
         raise AnnotationError(f"annotate takes a Format such as gs.CSR or gs.BSR(64), not {format!r}")
-    if isinstance(x, SparseTensor):
+    if is_tracing():
+        x = capture(x) if isinstance(x, SparseTensor) else x
+    elif isinstance(x, SparseTensor):
         return x.to(format)
     if not isinstance(x, Tensor):
         raise AnnotationError(f"annotate takes a tensor, not a {type(x).__name__}")
     if x.layout != torch.strided:
         return from_torch(x).to(format)
     if is_tracing():
-        fitted = format.for_rank(x.dim())
-        if all(isinstance(size, int) for size in x.shape):
-            fitted.level_sizes(x.shape)
-        return ANNOTATE(x, str(fitted))
+        return mark(x, format)
     stored = sparsify(x, format)
     if isinstance(x, nn.Parameter):
         return stored.with_values(nn.Parameter(stored.values.detach(), x.requires_grad), stored.fill)

@@ -11,6 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gossamer.errors import FallbackWarning, TensorError
+from gossamer.frontend.leaf import is_tracing
 from gossamer.tensor import SparseTensor, converted_fill
 
 _UNARY = """
@@ -41,6 +42,13 @@ _warned: set[str] = set()
 
 def dispatch(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Runs a function of torch that was given a SparseTensor among its arguments."""
+    if is_tracing():  # it is of the enclosing scope: a constant of the trace, and dense there
+        from gossamer.frontend.marker import capture
+
+        args, kwargs = pytree.tree_map_only(
+            SparseTensor, capture, (tuple(args), kwargs), is_leaf=lambda value: isinstance(value, SparseTensor)
+        )
+        return func(*args, **kwargs)
     name = getattr(func, "__name__", str(func)).strip("_")
     first = args[0] if args else None
     if isinstance(first, SparseTensor):

@@ -11,6 +11,7 @@ from gossamer.build import build
 from gossamer.coordinates import unravel
 from gossamer.errors import FormatError, TensorError
 from gossamer.formats import Format
+from gossamer.frontend.leaf import is_tracing
 from gossamer.tensor import Fill, SparseTensor, fill_of, level_view
 
 
@@ -105,6 +106,10 @@ def sparsify(
         TensorError: The format cannot hold what is kept, or `by` returned something else than a mask.
     """
     dense = _strided(dense)
+    if is_tracing():
+        from gossamer.frontend.marker import mark
+
+        return mark(dense, format, by=by, fill=fill)  # type: ignore[return-value]  # dense, in a trace
     format = format.for_rank(dense.dim())
     fill = fill_of(dense.dtype, fill)
     levels = level_view(dense, format)

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from gossamer.coordinates import node_index
 from gossamer.errors import TensorError
 from gossamer.formats import Format, Level
+from gossamer.frontend.leaf import is_tracing
 from gossamer.pattern import Pattern
 from gossamer.validate import check_values
 
@@ -128,7 +129,15 @@ class SparseTensor:
 
     def to_dense(self) -> Tensor:
         """Returns the tensor with all its entries (strided); differentiable in the values."""
+        if is_tracing():
+            return self._captured()
         return to_dense(self.pattern, self.values, self.fill)
+
+    def _captured(self) -> Any:
+        """What stands for this tensor in the trace that goes on."""
+        from gossamer.frontend.marker import capture
+
+        return capture(self)
 
     def to(self, *args: Any, **kwargs: Any) -> "SparseTensor":
         """Returns the tensor in another format, or on another device, or in another dtype: any of them, in any order.
@@ -143,6 +152,11 @@ class SparseTensor:
         formats = [arg for arg in args if isinstance(arg, Format)]
         formats += [kwargs.pop("format")] if "format" in kwargs else []
         rest = [arg for arg in args if not isinstance(arg, Format)]
+        if is_tracing():
+            from gossamer.frontend.marker import mark
+
+            traced = self._captured().to(*rest, **kwargs) if rest or kwargs else self._captured()
+            return mark(traced, formats[-1]) if formats else traced  # type: ignore[return-value]
         result = self
         if rest or kwargs:
             values = self.values.to(*rest, **kwargs)
@@ -213,10 +227,14 @@ class SparseTensor:
 
     def detach(self) -> "SparseTensor":
         """Returns the tensor cut off from the graph of its values."""
+        if is_tracing():
+            return self._captured().detach()
         return SparseTensor._make(self.pattern, self.values.detach(), self.fill)
 
     def clone(self) -> "SparseTensor":
         """Returns a tensor with its own values, on the same pattern."""
+        if is_tracing():
+            return self._captured().clone()
         return SparseTensor._make(self.pattern, self.values.clone(), self.fill)
 
     def requires_grad_(self, requires_grad: bool = True) -> "SparseTensor":

@@ -23,7 +23,7 @@ def leaf(name, *shape, dtype=torch.float32, fill=None, format=gs.CSR):
 def analyzed(function, *leaves):
     traced = trace(lambda tensors: function(*tensors), leaves)
     normalize(traced)
-    return traced.graph, analyze(traced.graph, traced.leaves)
+    return traced.graph, analyze(traced)
 
 
 def result_of(function, *leaves):

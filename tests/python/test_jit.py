@@ -244,6 +244,37 @@ def test_tensors_of_the_enclosing_scope():
     torch.testing.assert_close(f(w), x @ w)
 
 
+def test_sparse_tensors_of_the_enclosing_scope():
+    dense = allowed(S, S)
+    mask = gs.sparsify(dense, gs.CSR)
+    uses = [
+        lambda x: (x @ x.mT).masked_fill(~mask, -math.inf).softmax(-1) @ x,
+        lambda x: (x @ x.mT).masked_fill(~gs.annotate(mask, gs.CSC), -math.inf).softmax(-1) @ x,
+        lambda x: (x @ x.mT).masked_fill(~mask.to_dense(), -math.inf).softmax(-1) @ x,
+        lambda x: (x @ x.mT).masked_fill(mask.clone().to(torch.float64) == 0, -math.inf).softmax(-1) @ x,
+        lambda x: F.scaled_dot_product_attention(x, x, x, mask, scale=1.0),
+    ]
+    for use in uses:
+        f = reference(use)
+        for x in (real(S, D), real(S, 3)):
+            expected = (x @ x.mT).masked_fill(~dense, -math.inf).softmax(-1) @ x
+            torch.testing.assert_close(f(x), expected)
+        assert len(programs(f)[0].kernels) == 1
+    torch.testing.assert_close(mask.to(gs.CSC).to_dense(), dense)  # tracing has left it alone
+
+
+@pytest.mark.parametrize("density", [0.25, 0.5])
+def test_a_pattern_made_from_the_content(density):
+    def f(x, w):
+        return x @ gs.sparsify(w, gs.CSR, by=gs.magnitude(density))
+
+    jitted = reference(f)
+    for _ in range(2):
+        x, w = real(3, 8), real(8, 4)
+        torch.testing.assert_close(jitted(x, w), x @ gs.sparsify(w, gs.CSR, by=gs.magnitude(density)).to_dense())
+    assert regions(jitted) == ["contract"]
+
+
 def test_strided_arguments():
     args = [t.mT.contiguous().mT for t in qkv()] + [allowed(1, 1, S, T)]
     torch.testing.assert_close(reference(masked_softmax, mask=gs.CSR)(*args), masked_softmax(*args))

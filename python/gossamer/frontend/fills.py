@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import fx
@@ -23,10 +24,10 @@ from . import graph as g
 from .contract import contract
 from .decompose import PRODUCTS, Refused, decompose, has_decomposition
 from .graph import aten
-from .leaf import MASKING, Leaf, Stored
-from .marker import ANNOTATE
+from .leaf import MASKING, Stored
+from .marker import ANNOTATE, CAPTURED
 from .pointwise import is_pointwise
-from .trace import Constant
+from .trace import Constant, Trace
 
 Fill = float | int | bool
 
@@ -51,26 +52,24 @@ class Analysis:
     """What ``analyze`` found.
 
     Attributes:
+        held: what nodes of the trace refer to by number.
         sources: the nodes that hold a SparseTensor at run time, and how it is stored.
         sparse: every sparse value, the sources included.
         touched: operations that belong in a region: they compute on sparse operands.
         fallbacks: operations that have to run in PyTorch on dense tensors though an operand is sparse, and why.
     """
 
+    held: Sequence[Any] = ()
     sources: dict[fx.Node, Stored] = field(default_factory=dict)
     sparse: dict[fx.Node, Sparse] = field(default_factory=dict)
     touched: set[fx.Node] = field(default_factory=set)
     fallbacks: dict[fx.Node, str] = field(default_factory=dict)
 
 
-def analyze(graph: fx.Graph, leaves: Sequence[Leaf]) -> Analysis:
-    """Walk the graph in order. Composite operations with a sparse operand are decomposed on the way, in place.
-
-    Args:
-        graph: normalized; the placeholders after the first stand for ``leaves``.
-        leaves: what the placeholders hold.
-    """
-    found = Analysis()
+def analyze(trace: Trace) -> Analysis:
+    """Walk a normalized graph in order. Composite operations with a sparse operand are decomposed on the way."""
+    graph, leaves = trace.graph, trace.leaves
+    found = Analysis(trace.held)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"][1:]
     first_on: dict[int, fx.Node] = {}
     for node, leaf in zip(placeholders, leaves, strict=True):
@@ -96,6 +95,10 @@ def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
         return node.next
     if node.target is ANNOTATE:
         return _visit_annotate(graph, node, found)
+    if node.target is CAPTURED:
+        tensor = found.held[node.args[0]]
+        add_source(found, node, Stored(tensor.format, tensor.fill, tensor.pattern.pos_width, tensor.pattern.crd_width))
+        return node.next
     if not any(arg in found.sparse for arg in node.all_input_nodes):
         return node.next
     if has_decomposition(node):
@@ -118,16 +121,22 @@ def _visit_annotate(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
     fmt = Format(node.args[1]).for_rank(value.dim())
     following = node.next
     source = found.sources.get(node.args[0])
-    if source is not None and source.format == fmt:
+    if source is not None and source.format == fmt and node.args[2] < 0:
         node.replace_all_uses_with(node.args[0])
         graph.erase_node(node)
         return following
     operand = found.sparse.get(node.args[0])
-    fill: Fill = False if value.dtype == torch.bool else 0
-    if operand is not None and operand.fill == -math.inf:
-        fill = operand.fill
+    fill: Fill | None = options_of(node, found).get("fill")
+    if fill is None:
+        inherits = operand is not None and operand.fill == -math.inf
+        fill = -math.inf if inherits else False if value.dtype == torch.bool else 0
     add_source(found, node, Stored(fmt, fill, 32, 32))
     return following
+
+
+def options_of(node: fx.Node, found: Analysis) -> dict[str, Any]:
+    """Further arguments of ``sparsify`` that came with an annotation."""
+    return found.held[node.args[2]] if node.args[2] >= 0 else {}
 
 
 def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:

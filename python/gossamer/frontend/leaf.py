@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -12,12 +13,13 @@ from gossamer.formats import Format
 # numbers that models write for -inf into masks
 MASKING = -1e9
 
-TRACING: contextvars.ContextVar[bool] = contextvars.ContextVar("gossamer_tracing", default=False)
+# while a trace goes on: what it holds besides its graph, numbered (see marker.py)
+TRACING: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("gossamer_tracing", default=None)
 
 
 def is_tracing() -> bool:
     """Whether a function is being captured in this thread."""
-    return TRACING.get()
+    return TRACING.get() is not None
 
 
 @dataclass(frozen=True)

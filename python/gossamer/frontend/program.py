@@ -80,7 +80,7 @@ def _cut(
     if autocasts:
         autocast.spell_out(traced.graph)
     shapes = normalize(traced)
-    found = analyze(traced.graph, traced.leaves)
+    found = analyze(traced)
     groups = find_groups(traced.graph, found)
     kernels: list[RegionKernel] = []
 

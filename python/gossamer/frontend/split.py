@@ -22,13 +22,13 @@ from gossamer.tensor import SparseTensor
 from . import graph as g
 from .contract import fold_views
 from .cut import Group
-from .fills import Analysis, permutation
+from .fills import Analysis, options_of, permutation
 from .graph import aten
 from .leaf import Stored
-from .marker import ANNOTATE
+from .marker import ANNOTATE, CAPTURED
 from .reach import ordered
 from .region import Region, RegionInput, RegionOutput
-from .trace import Shapes, Trace
+from .trace import Constant, Shapes, Trace
 
 
 @dataclass
@@ -93,13 +93,14 @@ class Stores:
 
     __name__ = "annotate"
 
-    def __init__(self, stored: Stored):
+    def __init__(self, stored: Stored, by: Any = None):
         self.stored = stored
+        self.by = by
 
     def __call__(self, tensor: torch.Tensor | SparseTensor) -> SparseTensor:
-        if isinstance(tensor, SparseTensor):
+        if isinstance(tensor, SparseTensor) and self.by is None:
             return tensor.to(self.stored.format)
-        return sparsify(tensor, self.stored.format, fill=self.stored.fill)
+        return sparsify(tensor, self.stored.format, by=self.by, fill=self.stored.fill)
 
 
 class _Splitter:
@@ -229,9 +230,13 @@ class _Splitter:
 
     def _source(self, node: fx.Node) -> fx.Node:
         """``gs.annotate``, or a view that the SparseTensor gives."""
-        graph, operand = self.split.graph, self.new[node.args[0]]
+        graph = self.split.graph
+        if node.target is CAPTURED:
+            return graph.call_function(Constant(self.found.held[node.args[0]]))
+        operand = self.new[node.args[0]]
         if node.target is ANNOTATE:
-            return graph.call_function(Stores(self.found.sources[node]), (operand,))
+            by = options_of(node, self.found).get("by")
+            return graph.call_function(Stores(self.found.sources[node], by), (operand,))
         if node.target is aten.detach.default:
             return graph.call_method("detach", (operand,))
         if node.target in (aten.transpose.int, aten.permute.default):

@@ -48,6 +48,7 @@ class Trace:
         env: what is known about the symbols.
         places: where each symbol is read: (leaf, dim).
         rebuild: makes the function's own result from the graph's flat results.
+        held: SparseTensors and options that nodes refer to by number.
     """
 
     graph: fx.Graph
@@ -55,6 +56,7 @@ class Trace:
     env: ShapeEnv
     places: dict[sympy.Symbol, tuple[int, int]]
     rebuild: Callable[[Sequence[Any]], Any]
+    held: list[Any]
 
     def guard(self) -> Callable[[Shapes], bool]:
         """Whether leaves of other sizes may use this trace, as a function of their shapes."""
@@ -96,7 +98,8 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
         result[:] = [(values, in_graph, spec)]
         return [values[i] for i in in_graph]
 
-    with _lock, _switches():
+    held: list[Any] = []
+    with _lock, _switches(held):
         try:
             with mode:
                 module = make_fx(flat, tracing_mode="real", pre_dispatch=True)(*fakes)
@@ -116,7 +119,7 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
         return tree_unflatten(merged, spec)
 
     _lift_constants(module)
-    return Trace(module.graph, tuple(leaves), env, places, rebuild)
+    return Trace(module.graph, tuple(leaves), env, places, rebuild, held)
 
 
 def _fake(
@@ -157,9 +160,9 @@ class _Size(Source):
 
 
 @contextlib.contextmanager
-def _switches() -> Iterator[None]:
+def _switches(held: list[Any]) -> Iterator[None]:
     """While tracing: mark the thread, and keep torch's fused transformer layer (one opaque operation) off."""
-    token = TRACING.set(True)
+    token = TRACING.set(held)
     # torch logs the trace of every failed shape rule, which we report ourselves
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, logger.disabled = logger.disabled, True
@@ -211,7 +214,7 @@ def _explained(error: Exception) -> TraceError:
     advice = next((advice for name, advice in _ADVICE.items() if name in kind), None)
     if advice is None and "get value out of a tracing tensor" in text:
         advice = _VALUE
-    reason = advice or f"{kind}: {text.splitlines()[0] if text else ''}"
+    reason = advice or f"{kind}: {text.splitlines()[0] if text else ''}".rstrip(".")
     return TraceError(
         f"cannot be traced{where}: {reason}. Or apply sparse_jit to the parts on either side of this line"
     )
@@ -233,11 +236,11 @@ def _lift_constants(module: fx.GraphModule) -> None:
 
 
 class Constant:
-    """A tensor that is part of the code, as something that a graph can call."""
+    """A tensor, or a SparseTensor, that is part of the code, as something that a graph can call."""
 
-    def __init__(self, tensor: torch.Tensor):
+    def __init__(self, tensor: Any):
         self.tensor = tensor
         self.__name__ = "constant"
 
-    def __call__(self) -> torch.Tensor:
+    def __call__(self) -> Any:
         return self.tensor
