@@ -96,8 +96,8 @@ LogicalResult gossamer::codegen(ModuleOp module, llvm::TargetMachine &machine,
     return module.emitError("the translation to LLVM IR failed");
   code->setTargetTriple(machine.getTargetTriple());
   code->setDataLayout(machine.createDataLayout());
-  // Tuned for whole programs, LLVM prefers half-width vectors on server chips of
-  // Intel; dense inner loops want the full width.
+  // Tuned for whole programs, LLVM prefers half-width vectors on server chips
+  // of Intel; dense inner loops want the full width.
   if (widestVectorBytes(machine) == 64)
     for (llvm::Function &function : *code)
       function.addFnAttr("prefer-vector-width", "512");

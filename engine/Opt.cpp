@@ -1,6 +1,7 @@
 //===- Opt.cpp - gossamer-opt, inside the library -------------------------===//
 //
-// Exported so that the command is a few kilobytes on top of the library instead of a second copy of the compiler.
+// Exported so that the command is a few kilobytes on top of the library instead
+// of a second copy of the compiler.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,10 +1,10 @@
 //===- BindResults.cpp - results are written where the caller wants them --===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_BINDRESULTS
@@ -83,7 +83,8 @@ int64_t patternOf(Value value) {
     else
       return -1;
   }
-  // Another storage is another pattern, also where only a conversion is between.
+  // Another storage is another pattern, also where only a conversion is
+  // between.
   if (sparse_tensor::getSparseTensorEncoding(value.getType()) != encoding)
     return -1;
   return cast<BlockArgument>(value).getArgNumber();
@@ -93,7 +94,8 @@ int64_t patternOf(Value value) {
 StringRef findObstacle(func::FuncOp function) {
   if (!function.getBody().hasOneBlock())
     return "must have one block for its results to be bound";
-  for (Value value : function.getBody().front().getTerminator()->getOperands()) {
+  for (Value value :
+       function.getBody().front().getTerminator()->getOperands()) {
     auto type = dyn_cast<RankedTensorType>(value.getType());
     if (!type)
       return "returns what is not a ranked tensor; only tensors are written in "
@@ -122,25 +124,29 @@ struct BindResults : gossamer::impl::BindResultsBase<BindResults> {
     for (Value value : ret.getOperands()) {
       auto type = cast<RankedTensorType>(value.getType());
       bool sparse = sparse_tensor::getSparseTensorEncoding(type) != nullptr;
-      auto buffer = sparse ? MemRefType::get({ShapedType::kDynamic},
-                                             type.getElementType())
-                           : MemRefType::get(type.getShape(), type.getElementType());
+      auto buffer =
+          sparse
+              ? MemRefType::get({ShapedType::kDynamic}, type.getElementType())
+              : MemRefType::get(type.getShape(), type.getElementType());
       unsigned position = function.getNumArguments();
       if (failed(function.insertArgument(position, buffer, {}, loc)))
         return signalPassFailure();
       Value argument = function.getArgument(position);
-      // The input that a sparse result shares its pattern with; -1 if it is dense.
-      results.push_back(builder.getI64IntegerAttr(sparse ? patternOf(value) : -1));
+      // The input that a sparse result shares its pattern with; -1 if it is
+      // dense.
+      results.push_back(
+          builder.getI64IntegerAttr(sparse ? patternOf(value) : -1));
       if (sparse) {
         StoreValuesOp::create(builder, loc, value, argument);
         continue;
       }
       if (tensor::EmptyOp root = rootOf(value)) {
         OpBuilder atRoot(root);
-        root.replaceAllUsesWith(bufferization::ToTensorOp::create(
-                                    atRoot, loc, type, argument, /*restrict=*/true,
-                                    /*writable=*/true)
-                                    .getResult());
+        root.replaceAllUsesWith(
+            bufferization::ToTensorOp::create(atRoot, loc, type, argument,
+                                              /*restrict=*/true,
+                                              /*writable=*/true)
+                .getResult());
         root.erase();
       }
       auto store = bufferization::MaterializeInDestinationOp::create(

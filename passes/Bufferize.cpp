@@ -1,11 +1,11 @@
 //===- Bufferize.cpp - tensors become memrefs -----------------------------===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
 #include "mlir/Dialect/Bufferization/Transforms/OneShotModuleBufferize.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_BUFFERIZE
@@ -27,9 +27,9 @@ struct Bufferize : gossamer::impl::BufferizeBase<Bufferize> {
     getOperation().walk([&](func::FuncOp function) {
       for (unsigned n = 0; n < function.getNumArguments(); ++n)
         if (isa<TensorType>(function.getArgumentTypes()[n]))
-          function.setArgAttr(n,
-                              bufferization::BufferizationDialect::kWritableAttrName,
-                              BoolAttr::get(&getContext(), false));
+          function.setArgAttr(
+              n, bufferization::BufferizationDialect::kWritableAttrName,
+              BoolAttr::get(&getContext(), false));
     });
     bufferization::OneShotBufferizationOptions options;
     options.bufferizeFunctionBoundaries = true;
@@ -42,17 +42,18 @@ struct Bufferize : gossamer::impl::BufferizeBase<Bufferize> {
     freeAllocations();
   }
 
-  /// Whether a buffer, or a view of it, is handed on behind the block that it is
-  /// made in.
+  /// Whether a buffer, or a view of it, is handed on behind the block that it
+  /// is made in.
   static bool leavesBlock(Value buffer) {
     return llvm::any_of(buffer.getUsers(), [](Operation *user) {
       return user->hasTrait<OpTrait::IsTerminator>() ||
-             (isa<ViewLikeOpInterface>(user) && leavesBlock(user->getResult(0)));
+             (isa<ViewLikeOpInterface>(user) &&
+              leavesBlock(user->getResult(0)));
     });
   }
 
-  /// Results are in memory of the caller; so what is made here dies here, at the
-  /// end of the iteration that makes it.
+  /// Results are in memory of the caller; so what is made here dies here, at
+  /// the end of the iteration that makes it.
   void freeAllocations() {
     getOperation().walk([](memref::AllocOp op) {
       if (leavesBlock(op) ||

@@ -1,8 +1,8 @@
 //===- ChooseFormats.cpp - storage that the loops want --------------------===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_CHOOSEFORMATS
@@ -28,8 +28,8 @@ int64_t blockSize(SparseTensorEncodingAttr encoding, unsigned dim) {
   return 1;
 }
 
-/// All dimensions dense but the last of `order`, which is compressed; if both of
-/// the last two are blocked, so over blocks, which are dense and row-major.
+/// All dimensions dense but the last of `order`, which is compressed; if both
+/// of the last two are blocked, so over blocks, which are dense and row-major.
 SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
                                   ArrayRef<unsigned> order) {
   MLIRContext *context = encoding.getContext();
@@ -58,14 +58,15 @@ SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
       encoding.getPosWidth(), encoding.getCrdWidth());
 }
 
-/// `value` stored as `wanted`: an argument converted (by the runtime, in time), or
-/// the operation that computes it done again on a pattern so stored.
+/// `value` stored as `wanted`: an argument converted (by the runtime, in time),
+/// or the operation that computes it done again on a pattern so stored.
 FailureOr<Value> inFormat(Operation *user, Value value,
                           SparseTensorEncodingAttr wanted) {
   auto type = cast<RankedTensorType>(value.getType());
   if (type.getEncoding() == wanted)
     return value;
-  auto stored = RankedTensorType::get(type.getShape(), type.getElementType(), wanted);
+  auto stored =
+      RankedTensorType::get(type.getShape(), type.getElementType(), wanted);
   if (auto argument = dyn_cast<BlockArgument>(value)) {
     auto function = cast<func::FuncOp>(argument.getOwner()->getParentOp());
     OpBuilder builder = OpBuilder::atBlockBegin(argument.getOwner());
@@ -73,15 +74,17 @@ FailureOr<Value> inFormat(Operation *user, Value value,
                                                      "gossamer.fill");
     if (!fill)
       fill = builder.getZeroAttr(type.getElementType());
-    return gossamer::ConvertOp::create(builder, user->getLoc(), stored, value, fill)
+    return gossamer::ConvertOp::create(builder, user->getLoc(), stored, value,
+                                       fill)
         .getResult();
   }
   Operation *op = value.getDefiningOp();
   if (!isa<MapOp, SDDMMOp, SoftmaxOp>(op))
     return user->emitOpError()
-           << "needs an operand stored as " << wanted << ", but " << op->getName()
-           << " makes it stored as " << type.getEncoding()
-           << "; annotate the tensor that its pattern comes from with that format";
+           << "needs an operand stored as " << wanted << ", but "
+           << op->getName() << " makes it stored as " << type.getEncoding()
+           << "; annotate the tensor that its pattern comes from with that "
+              "format";
   OpBuilder builder(op);
   Operation *again = builder.clone(*op);
   for (OpOperand &operand : again->getOpOperands()) {
@@ -97,7 +100,8 @@ FailureOr<Value> inFormat(Operation *user, Value value,
 }
 
 /// Makes `operand` arrive in storage that is row-major in `order`.
-LogicalResult require(Operation *op, OpOperand &operand, ArrayRef<unsigned> order) {
+LogicalResult require(Operation *op, OpOperand &operand,
+                      ArrayRef<unsigned> order) {
   auto type = cast<RankedTensorType>(operand.get().getType());
   auto encoding = cast<SparseTensorEncodingAttr>(type.getEncoding());
   auto wanted = rowMajor(encoding, order);
@@ -111,7 +115,8 @@ LogicalResult require(Operation *op, OpOperand &operand, ArrayRef<unsigned> orde
 
 LogicalResult visit(MatmulOp op) {
   AffineMap map = op.getSparseMap(), result = op.getResultMap();
-  ArrayRef<int64_t> shape = cast<ShapedType>(op.getSparse().getType()).getShape();
+  ArrayRef<int64_t> shape =
+      cast<ShapedType>(op.getSparse().getType()).getShape();
   SmallVector<unsigned> broadcast, order, summed;
   for (auto [dim, expr] : llvm::enumerate(map.getResults())) {
     if (result.getResultPosition(expr))

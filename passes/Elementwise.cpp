@@ -1,12 +1,12 @@
 //===- Elementwise.cpp - elementwise chains as scalar code ----------------===//
 
 #include "passes/Elementwise.h"
-#include "mlir/IR/TypeUtilities.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "llvm/ADT/SmallBitVector.h"
 
 using namespace mlir;
@@ -20,11 +20,13 @@ AffineMap gossamer::substitute(AffineMap map, ArrayRef<AffineExpr> replacements,
 /// The access to the source of a reshape that only adds and removes unit
 /// dimensions; null for any other reshape. `groups` maps source to result
 /// dimensions of an expansion, result to source ones of a collapse.
-static AffineMap accessOfReshape(AffineMap map, ArrayRef<ReassociationIndices> groups,
+static AffineMap accessOfReshape(AffineMap map,
+                                 ArrayRef<ReassociationIndices> groups,
                                  ArrayRef<int64_t> longShape, bool expands) {
   Builder builder(map.getContext());
   AffineExpr zero = builder.getAffineConstantExpr(0);
-  SmallVector<AffineExpr> exprs(expands ? groups.size() : longShape.size(), zero);
+  SmallVector<AffineExpr> exprs(expands ? groups.size() : longShape.size(),
+                                zero);
   for (auto [n, group] : llvm::enumerate(groups)) {
     std::optional<int64_t> wide;
     for (int64_t dim : group) {
@@ -82,14 +84,16 @@ bool gossamer::isElementwise(linalg::GenericOp op, unsigned result) {
   return op.hasPureTensorSemantics() &&
          op.getNumParallelLoops() == op.getNumLoops() &&
          llvm::all_of(op.getIndexingMapsArray(), isProjection) &&
-         op.getIndexingMapMatchingResult(op->getResult(result)).isPermutation() &&
+         op.getIndexingMapMatchingResult(op->getResult(result))
+             .isPermutation() &&
          llvm::all_of(op.getRegionOutputArgs(),
                       [](Value arg) { return arg.use_empty(); });
 }
 
 /// Maps points of the root space to loops of `op`.
 static AffineMap loopsOf(linalg::GenericOp op, unsigned result, AffineMap map) {
-  return inversePermutation(op.getIndexingMapMatchingResult(op->getResult(result)))
+  return inversePermutation(
+             op.getIndexingMapMatchingResult(op->getResult(result)))
       .compose(map);
 }
 
@@ -122,8 +126,8 @@ SparseSource gossamer::getSparseSource(Value dense) {
   return {convert.getSource(), cast<TypedAttr>(convert.getFill())};
 }
 
-/// The constant that every element of a tensor has, if it is known: of a splat, a
-/// fill, or the generic that a fill was generalised to.
+/// The constant that every element of a tensor has, if it is known: of a splat,
+/// a fill, or the generic that a fill was generalised to.
 static TypedAttr getSplat(Value tensor) {
   Attribute attr;
   if (matchPattern(tensor, m_Constant(&attr))) {
@@ -200,7 +204,9 @@ Contraction gossamer::matchContraction(Value value) {
   if (!maps[2].isProjectedPermutation() || !isProjection(maps[0]) ||
       !isProjection(maps[1]))
     return {};
-  return {op, {op.getDpsInputs()[0], maps[0]}, {op.getDpsInputs()[1], maps[1]},
+  return {op,
+          {op.getDpsInputs()[0], maps[0]},
+          {op.getDpsInputs()[1], maps[1]},
           maps[2]};
 }
 
@@ -242,8 +248,9 @@ Value ScalarEmitter::emitGeneric(OpBuilder &builder, linalg::GenericOp op,
     if (!isa<ShapedType>(input.getType()))
       mapping.map(arg, input);
     else if (!arg.use_empty())
-      mapping.map(arg, emit(builder, {input, op.getIndexingMapsArray()[n].compose(
-                                                 loops)}));
+      mapping.map(
+          arg,
+          emit(builder, {input, op.getIndexingMapsArray()[n].compose(loops)}));
   }
   for (Operation &inner : body->without_terminator()) {
     auto index = dyn_cast<linalg::IndexOp>(inner);
@@ -272,8 +279,8 @@ Value ScalarEmitter::emit(OpBuilder &builder, Access access) {
   if (TypedAttr splat = getSplat(access.tensor)) {
     value = arith::ConstantOp::create(builder, access.tensor.getLoc(), splat);
   } else if (auto op = access.tensor.getDefiningOp<linalg::GenericOp>();
-             op && isElementwise(op, cast<OpResult>(access.tensor)
-                                         .getResultNumber())) {
+             op && isElementwise(
+                       op, cast<OpResult>(access.tensor).getResultNumber())) {
     value = emitGeneric(builder, op,
                         cast<OpResult>(access.tensor).getResultNumber(),
                         access.map);
@@ -287,7 +294,8 @@ Value ScalarEmitter::emit(OpBuilder &builder, Access access) {
 
 static bool isNegativeInfinity(TypedAttr attr) {
   auto value = dyn_cast_or_null<FloatAttr>(attr);
-  return value && value.getValue().isInfinity() && value.getValue().isNegative();
+  return value && value.getValue().isInfinity() &&
+         value.getValue().isNegative();
 }
 
 TypedAttr gossamer::evaluate(Value value,

@@ -1,8 +1,10 @@
 //===- Elementwise.h - elementwise chains as scalar code --------*- C++ -*-===//
 //
-// A tensor program spells a scalar expression as a chain of elementwise linalg operations, transposes, broadcasts and
-// unit reshapes. Raising wants the expression back: ScalarEmitter walks the chain from its end and emits the scalar code
-// for one point of an iteration space, down to the tensors where the chain begins.
+// A tensor program spells a scalar expression as a chain of elementwise linalg
+// operations, transposes, broadcasts and unit reshapes. Raising wants the
+// expression back: ScalarEmitter walks the chain from its end and emits the
+// scalar code for one point of an iteration space, down to the tensors where
+// the chain begins.
 //
 //===----------------------------------------------------------------------===//
 
@@ -82,7 +84,8 @@ public:
 
   mlir::Value emit(mlir::OpBuilder &builder, Access access);
 
-  /// The accesses behind the arguments that `emit` and `bind` know, by argument.
+  /// The accesses behind the arguments that `emit` and `bind` know, by
+  /// argument.
   llvm::ArrayRef<std::pair<Access, mlir::Value>> leaves() const {
     return arguments;
   }
@@ -91,7 +94,8 @@ private:
   mlir::Value emitGeneric(mlir::OpBuilder &builder, mlir::linalg::GenericOp op,
                           unsigned result, mlir::AffineMap map);
   mlir::Block *block;
-  std::function<mlir::Value(mlir::OpBuilder &, unsigned)> indexOf; // outlives the caller's lambda
+  std::function<mlir::Value(mlir::OpBuilder &, unsigned)>
+      indexOf; // outlives the caller's lambda
   llvm::SmallVector<std::pair<Access, mlir::Value>> arguments;
   llvm::DenseMap<std::pair<mlir::Value, mlir::AffineMap>, mlir::Value> emitted;
 };

@@ -1,11 +1,11 @@
 //===- ExpandMath.cpp - elementary functions inline -----------------------===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_EXPANDMATH

@@ -1,13 +1,12 @@
 //===- ExposeStorage.cpp - sparse arguments become their arrays -----------===//
 //
-// After the sparsifier a sparse tensor is only asked for its arrays and sizes. Here each asked-for argument becomes just
-// those, as plain function arguments, so that no storage descriptor is built or passed, and the signature is written that
-// tells the runtime what to pass.
+// After the sparsifier a sparse tensor is only asked for its arrays and sizes.
+// Here each asked-for argument becomes just those, as plain function arguments,
+// so that no storage descriptor is built or passed, and the signature is
+// written that tells the runtime what to pass.
 //
 //===----------------------------------------------------------------------===//
 
-#include "passes/Passes.h"
-#include "passes/Storage.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -15,6 +14,8 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/Passes.h"
+#include "passes/Storage.h"
 #include "llvm/Support/JSON.h"
 
 namespace gossamer {
@@ -68,8 +69,8 @@ public:
   LogicalResult run();
 
 private:
-  /// The arrays of `value`, a sparse tensor: of the argument that it comes from,
-  /// but for values that an AssembleOp put in their place.
+  /// The arrays of `value`, a sparse tensor: of the argument that it comes
+  /// from, but for values that an AssembleOp put in their place.
   FailureOr<Arrays> resolve(Value value, OpBuilder &at);
   LogicalResult rewriteUser(Operation *user, Value value);
   Arrays addArguments(unsigned &position, RankedTensorType type);
@@ -175,20 +176,24 @@ LogicalResult StorageExposer::rewriteUser(Operation *user, Value value) {
     if (dim && type.isIdentity())
       replacement = arrays->sizes[*dim];
     else if (dim)
-      for (auto [lvl, expr] : llvm::enumerate(type.getDimToLvl().getResults())) {
-        if (!expr.isFunctionOfDim(*dim) || expr.getKind() == AffineExprKind::Mod)
+      for (auto [lvl, expr] :
+           llvm::enumerate(type.getDimToLvl().getResults())) {
+        if (!expr.isFunctionOfDim(*dim) ||
+            expr.getKind() == AffineExprKind::Mod)
           continue;
         int64_t block = 1;
         if (expr.getKind() == AffineExprKind::FloorDiv)
-          block = cast<AffineConstantExpr>(cast<AffineBinaryOpExpr>(expr).getRHS())
-                      .getValue();
+          block =
+              cast<AffineConstantExpr>(cast<AffineBinaryOpExpr>(expr).getRHS())
+                  .getValue();
         replacement = mulIndex(at, loc, arrays->sizes[lvl],
                                indexConstant(at, loc, block));
       }
   }
   if (!replacement)
-    return user->emitOpError() << "has no lowering for an operand stored as "
-                               << cast<RankedTensorType>(value.getType()).getEncoding();
+    return user->emitOpError()
+           << "has no lowering for an operand stored as "
+           << cast<RankedTensorType>(value.getType()).getEncoding();
   user->getResult(0).replaceAllUsesWith(replacement);
   user->erase();
   return success();
@@ -260,7 +265,8 @@ LogicalResult StorageExposer::run() {
   for (Operation *op : llvm::reverse(dead))
     op->erase();
   for (Value input : sparse)
-    if (failed(function.eraseArgument(cast<BlockArgument>(input).getArgNumber())))
+    if (failed(
+            function.eraseArgument(cast<BlockArgument>(input).getArgNumber())))
       return failure();
 
   json::Object signature{{"entry", "gs_entry"},
@@ -269,7 +275,8 @@ LogicalResult StorageExposer::run() {
                          {"report", reportOf(function)}};
   std::string text;
   llvm::raw_string_ostream(text) << json::Value(std::move(signature));
-  function->getParentOp()->setAttr("gossamer.signature", builder.getStringAttr(text));
+  function->getParentOp()->setAttr("gossamer.signature",
+                                   builder.getStringAttr(text));
   return success();
 }
 

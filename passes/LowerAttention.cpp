@@ -1,19 +1,21 @@
 //===- LowerAttention.cpp - attention under a sparse mask, row by row -----===//
 //
-// One pass over the stored entries of a row of the mask, with the running maximum and sum of an online softmax (Milakov
-// and Gimelshein, arXiv:1805.02867) in registers and the output row as accumulator: no scores are ever stored.
+// One pass over the stored entries of a row of the mask, with the running
+// maximum and sum of an online softmax (Milakov and Gimelshein,
+// arXiv:1805.02867) in registers and the output row as accumulator: no scores
+// are ever stored.
 //
 //===----------------------------------------------------------------------===//
 
-#include "passes/Passes.h"
-#include "passes/Report.h"
-#include "passes/Storage.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/Passes.h"
+#include "passes/Report.h"
+#include "passes/Storage.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERATTENTION
@@ -42,7 +44,8 @@ private:
                                      builder.getFloatAttr(element, value));
   }
   Value sizeOf(Value buffer, AffineMap map, unsigned loop) {
-    unsigned dim = *map.getResultPosition(getAffineDimExpr(loop, op.getContext()));
+    unsigned dim =
+        *map.getResultPosition(getAffineDimExpr(loop, op.getContext()));
     return memref::DimOp::create(builder, loc, buffer, dim);
   }
   void emitRow(OpBuilder &b, ValueRange ivs);
@@ -77,7 +80,8 @@ void AttentionLowering::run() {
   lowest = constant(-std::numeric_limits<double>::infinity());
   zero = constant(0.0);
 
-  SmallVector<Value> lower(numBatch + 1, zeroIndex), upper, step(numBatch + 1, oneIndex);
+  SmallVector<Value> lower(numBatch + 1, zeroIndex), upper,
+      step(numBatch + 1, oneIndex);
   for (unsigned loop = 0; loop <= numBatch; ++loop)
     upper.push_back(sizeOf(out, maps.back(), loop));
   auto rows = scf::ParallelOp::create(builder, loc, lower, upper, step);
@@ -103,31 +107,32 @@ void AttentionLowering::forEachOut(
 }
 
 AttentionLowering::Pair AttentionLowering::emitEntry(OpBuilder &b, Value j,
-                                                     Value position, Pair state) {
+                                                     Value position,
+                                                     Pair state) {
   auto [maximum, sum] = state;
   loops[numBatch + 1] = j;
   auto dot = scf::ForOp::create(b, loc, zeroIndex, sizeD, oneIndex, zero);
   {
     OpBuilder inner = OpBuilder::atBlockEnd(dot.getBody());
     loops[numBatch + 2] = dot.getInductionVar();
-    Value product = arith::MulFOp::create(inner, loc,
-                                          loadAt(inner, loc, query, maps[0], loops),
-                                          loadAt(inner, loc, key, maps[1], loops));
+    Value product = arith::MulFOp::create(
+        inner, loc, loadAt(inner, loc, query, maps[0], loops),
+        loadAt(inner, loc, key, maps[1], loops));
     scf::YieldOp::create(
         inner, loc,
         arith::AddFOp::create(inner, loc, dot.getRegionIterArg(0), product)
             .getResult());
   }
-  SmallVector<Value> args{dot.getResult(0),
-                          memref::LoadOp::create(b, loc, mask.values, position)};
+  SmallVector<Value> args{
+      dot.getResult(0), memref::LoadOp::create(b, loc, mask.values, position)};
   for (auto [buffer, map] :
        llvm::zip(extras, ArrayRef(maps).drop_front(4).drop_back()))
     args.push_back(loadAt(b, loc, buffer, map, loops));
   Value score = inlineBody(b, op.getBlock(), args, loops);
 
   // A new maximum rescales what was summed so far.
-  Value grows = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, score,
-                                      maximum);
+  Value grows =
+      arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, score, maximum);
   auto rescale = scf::IfOp::create(b, loc, TypeRange{element, element}, grows,
                                    /*withElseRegion=*/true);
   {
@@ -143,8 +148,8 @@ AttentionLowering::Pair AttentionLowering::emitEntry(OpBuilder &b, Value j,
     scf::YieldOp::create(otherwise, loc, ValueRange{maximum, sum});
   }
   // -inf stays out, also before anything was allowed (-inf - -inf is NaN).
-  Value masked = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, score,
-                                       lowest);
+  Value masked =
+      arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, score, lowest);
   Value power = math::ExpOp::create(
       b, loc, arith::SubFOp::create(b, loc, score, rescale.getResult(0)));
   power = arith::SelectOp::create(b, loc, masked, zero, power);
@@ -165,8 +170,8 @@ void AttentionLowering::emitRow(OpBuilder &b, ValueRange ivs) {
   // The row's segment of the compressed level, and its place in a block.
   unsigned rank = maps[3].getNumResults();
   bool blocked = mask.type.getLvlRank() > rank;
-  SmallVector<Value> dims = applyMap(
-      b, loc, maps[3].dropResult(rank - 1), loops);
+  SmallVector<Value> dims =
+      applyMap(b, loc, maps[3].dropResult(rank - 1), loops);
   Value row = dims.back(), rowInBlock, blockRows, blockColumns;
   if (blocked) {
     blockRows = mask.lvlSize(rank);
@@ -176,7 +181,8 @@ void AttentionLowering::emitRow(OpBuilder &b, ValueRange ivs) {
   }
   Value parent = indexConstant(b, loc, 0);
   for (auto [lvl, coord] : llvm::enumerate(dims))
-    parent = addIndex(b, loc, mulIndex(b, loc, parent, mask.lvlSize(lvl)), coord);
+    parent =
+        addIndex(b, loc, mulIndex(b, loc, parent, mask.lvlSize(lvl)), coord);
   auto [first, last] = mask.segment(b, rank - 1, parent);
 
   auto entries = scf::ForOp::create(b, loc, first, last, oneIndex,
@@ -193,13 +199,14 @@ void AttentionLowering::emitRow(OpBuilder &b, ValueRange ivs) {
       position = addIndex(inner, loc, mulIndex(inner, loc, position, blockRows),
                           rowInBlock);
       position = mulIndex(inner, loc, position, blockColumns);
-      auto block = scf::ForOp::create(inner, loc, zeroIndex, blockColumns, oneIndex,
-                                      ValueRange{state.first, state.second});
+      auto block =
+          scf::ForOp::create(inner, loc, zeroIndex, blockColumns, oneIndex,
+                             ValueRange{state.first, state.second});
       OpBuilder in = OpBuilder::atBlockEnd(block.getBody());
       Value jj = block.getInductionVar();
-      auto [m, l] = emitEntry(in, addIndex(in, loc, column, jj),
-                              addIndex(in, loc, position, jj),
-                              {block.getRegionIterArg(0), block.getRegionIterArg(1)});
+      auto [m, l] = emitEntry(
+          in, addIndex(in, loc, column, jj), addIndex(in, loc, position, jj),
+          {block.getRegionIterArg(0), block.getRegionIterArg(1)});
       scf::YieldOp::create(in, loc, ValueRange{m, l});
       state = {block.getResult(0), block.getResult(1)};
     }
@@ -207,7 +214,8 @@ void AttentionLowering::emitRow(OpBuilder &b, ValueRange ivs) {
   }
   // A row with nothing allowed has the sum 0, and is 0.
   Value sum = entries.getResult(1);
-  Value empty = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, sum, zero);
+  Value empty =
+      arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, sum, zero);
   Value one = arith::ConstantOp::create(b, loc, b.getFloatAttr(element, 1.0));
   Value inverse = arith::DivFOp::create(b, loc, one, sum);
   inverse = arith::SelectOp::create(b, loc, empty, zero, inverse);
@@ -220,12 +228,12 @@ struct LowerAttention : gossamer::impl::LowerAttentionBase<LowerAttention> {
   void runOnOperation() override {
     SmallVector<AttentionOp> ops;
     getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
-    for (AttentionOp op : ops)
-      {
-        report(op, "gossamer.attention", Road::General,
-               "one loop nest, rows of the mask in parallel, scores never stored");
-        AttentionLowering(op).run();
-      }
+    for (AttentionOp op : ops) {
+      report(
+          op, "gossamer.attention", Road::General,
+          "one loop nest, rows of the mask in parallel, scores never stored");
+      AttentionLowering(op).run();
+    }
   }
 };
 

@@ -1,15 +1,14 @@
 //===- LowerBlockAttention.cpp - attention over blocks, rows as lanes -----===//
 //
-// A vector holds one number each of as many query rows, so that nothing is ever summed across a vector: with q transposed
-// once a block row, a tile of scores is S^T[j][row] = sum_d k[j][d] q^T[d][row], an element of k broadcast against a vector
-// of q, eight columns at a time in registers; the softmax works on whole vectors; O^T[e][row] += v[j][e] p[j][row] is the
-// same product again. Tiles are one block of the mask high, and stay in the first-level cache.
+// A vector holds one number each of as many query rows, so that nothing is ever
+// summed across a vector: with q transposed once a block row, a tile of scores
+// is S^T[j][row] = sum_d k[j][d] q^T[d][row], an element of k broadcast against
+// a vector of q, eight columns at a time in registers; the softmax works on
+// whole vectors; O^T[e][row] += v[j][e] p[j][row] is the same product again.
+// Tiles are one block of the mask high, and stay in the first-level cache.
 //
 //===----------------------------------------------------------------------===//
 
-#include "passes/Passes.h"
-#include "passes/Report.h"
-#include "passes/Storage.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -19,6 +18,9 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/Passes.h"
+#include "passes/Report.h"
+#include "passes/Storage.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERBLOCKATTENTION
@@ -37,7 +39,8 @@ constexpr int64_t kColumns = 8;
 bool isVectorizable(Block &body) {
   return llvm::all_of(body.without_terminator(), [](Operation &op) {
     return isa<IndexOp>(op) || op.hasTrait<OpTrait::ConstantLike>() ||
-           (OpTrait::hasElementwiseMappableTraits(&op) && op.getNumResults() == 1);
+           (OpTrait::hasElementwiseMappableTraits(&op) &&
+            op.getNumResults() == 1);
   });
 }
 
@@ -67,7 +70,8 @@ private:
         b, loc, VectorType::get(lanes, scalar.getType()), scalar);
   }
   Value load(OpBuilder &b, Value tile, Value row) {
-    return vector::LoadOp::create(b, loc, vector, tile, ValueRange{row, zeroIndex});
+    return vector::LoadOp::create(b, loc, vector, tile,
+                                  ValueRange{row, zeroIndex});
   }
   void store(OpBuilder &b, Value value, Value tile, Value row) {
     vector::StoreOp::create(b, loc, value, tile, ValueRange{row, zeroIndex});
@@ -102,7 +106,8 @@ private:
   unsigned rank;
   FloatType element;
   VectorType vector;
-  Value query, key, value, out, zeroIndex, oneIndex, sizeD, sizeE, lowest, zero, one;
+  Value query, key, value, out, zeroIndex, oneIndex, sizeD, sizeE, lowest, zero,
+      one;
   SmallVector<Value> extras, loops;
 };
 
@@ -113,10 +118,11 @@ SmallVector<int64_t, 2> BlockAttention::blockShape(AttentionOp op) {
     return {};
   SmallVector<int64_t, 2> shape;
   for (unsigned lvl : {rank, rank + 1})
-    shape.push_back(cast<AffineConstantExpr>(
-                        cast<AffineBinaryOpExpr>(type.getDimToLvl().getResult(lvl))
-                            .getRHS())
-                        .getValue());
+    shape.push_back(
+        cast<AffineConstantExpr>(
+            cast<AffineBinaryOpExpr>(type.getDimToLvl().getResult(lvl))
+                .getRHS())
+            .getValue());
   return shape;
 }
 
@@ -135,7 +141,8 @@ void BlockAttention::run() {
   zero = constant(0.0);
   one = constant(1.0);
 
-  SmallVector<Value> lower(numBatch + 1, zeroIndex), upper, step(numBatch + 1, oneIndex);
+  SmallVector<Value> lower(numBatch + 1, zeroIndex), upper,
+      step(numBatch + 1, oneIndex);
   for (unsigned loop = 0; loop < numBatch; ++loop)
     upper.push_back(sizeOf(out, maps.back(), loop));
   upper.push_back(mask.lvlSize(rank - 2));
@@ -155,14 +162,17 @@ void BlockAttention::emitBlockRow(OpBuilder &b, ValueRange ivs) {
   loops.resize(numBatch + 4);
   Value blockRow = ivs.back();
   // The map of the mask's leading levels, where i stands for its block row.
-  SmallVector<Value> coords = applyMap(b, loc, maps[3].dropResult(rank - 1), loops);
+  SmallVector<Value> coords =
+      applyMap(b, loc, maps[3].dropResult(rank - 1), loops);
   Value parent = indexConstant(b, loc, 0);
   for (auto [lvl, coord] : llvm::enumerate(coords))
-    parent = addIndex(b, loc, mulIndex(b, loc, parent, mask.lvlSize(lvl)), coord);
+    parent =
+        addIndex(b, loc, mulIndex(b, loc, parent, mask.lvlSize(lvl)), coord);
   auto [first, last] = mask.segment(b, rank - 1, parent);
 
   auto allocate = [&](int64_t rows, ValueRange size) -> Value {
-    return memref::AllocOp::create(b, loc, MemRefType::get({rows, lanes}, element),
+    return memref::AllocOp::create(b, loc,
+                                   MemRefType::get({rows, lanes}, element),
                                    size, b.getI64IntegerAttr(64));
   };
   Tile tile;
@@ -199,14 +209,15 @@ Value BlockAttention::gather(OpBuilder &b, Type type, const Tile &tile,
   return result;
 }
 
-/// Whether all stored values of a block are true: then the mask need not be read
-/// an entry at a time.
+/// Whether all stored values of a block are true: then the mask need not be
+/// read an entry at a time.
 Value BlockAttention::emitIsFull(OpBuilder &b, Value block) {
   // i1 is a byte in memory, but LLVM vectorises only what it knows to be one.
-  Value bytes = UnrealizedConversionCastOp::create(
-                    b, loc, MemRefType::get({ShapedType::kDynamic}, b.getI8Type()),
-                    mask.values)
-                    .getResult(0);
+  Value bytes =
+      UnrealizedConversionCastOp::create(
+          b, loc, MemRefType::get({ShapedType::kDynamic}, b.getI8Type()),
+          mask.values)
+          .getResult(0);
   Value size = indexConstant(b, loc, blockRows * blockColumns);
   Value start = mulIndex(b, loc, block, size);
   Value one = arith::ConstantIntOp::create(b, loc, b.getI8Type(), 1);
@@ -216,13 +227,15 @@ Value BlockAttention::emitIsFull(OpBuilder &b, Value block) {
   Value byte = memref::LoadOp::create(in, loc, bytes, loop.getInductionVar());
   scf::YieldOp::create(
       in, loc,
-      arith::AndIOp::create(in, loc, loop.getRegionIterArg(0), byte).getResult());
-  return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, loop.getResult(0),
-                               one);
+      arith::AndIOp::create(in, loc, loop.getRegionIterArg(0), byte)
+          .getResult());
+  return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq,
+                               loop.getResult(0), one);
 }
 
 Value BlockAttention::emitBody(OpBuilder &b, const Tile &tile, Value score,
-                               Value block, Value column, Value inBlock, bool full) {
+                               Value block, Value column, Value inBlock,
+                               bool full) {
   Type stored = mask.type.getElementType();
   SmallVector<Value> point(loops);
   point[numBatch + 1] = column;
@@ -230,13 +243,15 @@ Value BlockAttention::emitBody(OpBuilder &b, const Tile &tile, Value score,
   if (full) {
     args.push_back(splat(b, arith::ConstantIntOp::create(b, loc, stored, 1)));
   } else {
-    args.push_back(gather(b, stored, tile, [&](OpBuilder &in, Value row) -> Value {
-      Value at = mulIndex(in, loc, block, indexConstant(in, loc, blockRows));
-      at = addIndex(in, loc, at, addIndex(in, loc, tile.rowInBlock, row));
-      at = mulIndex(in, loc, at, indexConstant(in, loc, blockColumns));
-      return memref::LoadOp::create(in, loc, mask.values,
-                                    addIndex(in, loc, at, inBlock));
-    }));
+    args.push_back(
+        gather(b, stored, tile, [&](OpBuilder &in, Value row) -> Value {
+          Value at =
+              mulIndex(in, loc, block, indexConstant(in, loc, blockRows));
+          at = addIndex(in, loc, at, addIndex(in, loc, tile.rowInBlock, row));
+          at = mulIndex(in, loc, at, indexConstant(in, loc, blockColumns));
+          return memref::LoadOp::create(in, loc, mask.values,
+                                        addIndex(in, loc, at, inBlock));
+        }));
   }
   for (auto [n, operand] : llvm::enumerate(extras)) {
     Value buffer = operand;
@@ -244,7 +259,8 @@ Value BlockAttention::emitBody(OpBuilder &b, const Tile &tile, Value score,
     if (map.isFunctionOfDim(numBatch))
       args.push_back(gather(b, getElementTypeOrSelf(buffer), tile,
                             [&](OpBuilder &in, Value row) -> Value {
-                              point[numBatch] = addIndex(in, loc, tile.firstRow, row);
+                              point[numBatch] =
+                                  addIndex(in, loc, tile.firstRow, row);
                               return loadAt(in, loc, buffer, map, point);
                             }));
     else
@@ -287,9 +303,9 @@ Value BlockAttention::emitBody(OpBuilder &b, const Tile &tile, Value score,
 Value BlockAttention::emitScores(OpBuilder &b, const Tile &tile, Value block,
                                  Value column, Value maximum, bool full) {
   int64_t columns = std::gcd(kColumns, blockColumns);
-  auto strip = scf::ForOp::create(
-      b, loc, zeroIndex, indexConstant(b, loc, blockColumns),
-      indexConstant(b, loc, columns), maximum);
+  auto strip =
+      scf::ForOp::create(b, loc, zeroIndex, indexConstant(b, loc, blockColumns),
+                         indexConstant(b, loc, columns), maximum);
   OpBuilder in = OpBuilder::atBlockEnd(strip.getBody());
   Value inBlock = strip.getInductionVar();
   SmallVector<Value> places, at;
@@ -308,13 +324,15 @@ Value BlockAttention::emitScores(OpBuilder &b, const Tile &tile, Value block,
       point[numBatch + 1] = at[n];
       Value k = splat(inner, loadAt(inner, loc, key, maps[1], point));
       Value product = arith::MulFOp::create(inner, loc, k, q);
-      sums[n] = arith::AddFOp::create(inner, loc, dot.getRegionIterArg(n), product);
+      sums[n] =
+          arith::AddFOp::create(inner, loc, dot.getRegionIterArg(n), product);
     }
     scf::YieldOp::create(inner, loc, sums);
   }
   Value running = strip.getRegionIterArg(0);
   for (int64_t n = 0; n < columns; ++n) {
-    Value score = emitBody(in, tile, dot.getResult(n), block, at[n], places[n], full);
+    Value score =
+        emitBody(in, tile, dot.getResult(n), block, at[n], places[n], full);
     store(in, score, tile.scores, places[n]);
     running = arith::MaximumFOp::create(in, loc, running, score);
   }
@@ -326,18 +344,19 @@ Value BlockAttention::emitScores(OpBuilder &b, const Tile &tile, Value block,
 void BlockAttention::emitProduct(OpBuilder &b, const Tile &tile, Value column,
                                  Value factor) {
   auto emit = [&](Value lower, Value upper, int64_t count) {
-    auto strip = scf::ForOp::create(b, loc, lower, upper, indexConstant(b, loc, count));
+    auto strip =
+        scf::ForOp::create(b, loc, lower, upper, indexConstant(b, loc, count));
     OpBuilder in = OpBuilder::atBlockTerminator(strip.getBody());
     SmallVector<Value> at, sums;
     for (int64_t n = 0; n < count; ++n) {
       at.push_back(addIndex(in, loc, strip.getInductionVar(),
                             indexConstant(in, loc, n)));
-      sums.push_back(arith::MulFOp::create(in, loc, load(in, tile.sums, at[n]),
-                                           factor));
+      sums.push_back(
+          arith::MulFOp::create(in, loc, load(in, tile.sums, at[n]), factor));
     }
     auto loop = scf::ForOp::create(in, loc, zeroIndex,
-                                   indexConstant(in, loc, blockColumns), oneIndex,
-                                   sums);
+                                   indexConstant(in, loc, blockColumns),
+                                   oneIndex, sums);
     OpBuilder inner = OpBuilder::atBlockEnd(loop.getBody());
     SmallVector<Value> point(loops);
     point[numBatch + 1] = addIndex(inner, loc, column, loop.getInductionVar());
@@ -346,13 +365,15 @@ void BlockAttention::emitProduct(OpBuilder &b, const Tile &tile, Value column,
       point[numBatch + 3] = at[n];
       Value v = splat(inner, loadAt(inner, loc, value, maps[2], point));
       Value product = arith::MulFOp::create(inner, loc, v, p);
-      sums[n] = arith::AddFOp::create(inner, loc, loop.getRegionIterArg(n), product);
+      sums[n] =
+          arith::AddFOp::create(inner, loc, loop.getRegionIterArg(n), product);
     }
     scf::YieldOp::create(inner, loc, sums);
     for (int64_t n = 0; n < count; ++n)
       store(in, loop.getResult(n), tile.sums, at[n]);
   };
-  Value rest = arith::RemUIOp::create(b, loc, sizeE, indexConstant(b, loc, kColumns));
+  Value rest =
+      arith::RemUIOp::create(b, loc, sizeE, indexConstant(b, loc, kColumns));
   Value whole = arith::SubIOp::create(b, loc, sizeE, rest);
   emit(zeroIndex, whole, kColumns);
   emit(whole, sizeE, 1);
@@ -372,49 +393,52 @@ void BlockAttention::emitLaneGroup(OpBuilder &b, const Tile &tile, Value first,
     auto d = scf::ForOp::create(in, loc, zeroIndex, sizeD, oneIndex);
     OpBuilder inner = OpBuilder::atBlockTerminator(d.getBody());
     point[numBatch + 2] = d.getInductionVar();
-    memref::StoreOp::create(inner, loc, loadAt(inner, loc, query, maps[0], point),
-                            tile.query,
-                            ValueRange{d.getInductionVar(), row.getInductionVar()});
+    memref::StoreOp::create(
+        inner, loc, loadAt(inner, loc, query, maps[0], point), tile.query,
+        ValueRange{d.getInductionVar(), row.getInductionVar()});
   }
 
   Value none = splat(b, lowest), nothing = splat(b, zero);
-  auto blocks =
-      scf::ForOp::create(b, loc, first, last, oneIndex, ValueRange{none, nothing});
+  auto blocks = scf::ForOp::create(b, loc, first, last, oneIndex,
+                                   ValueRange{none, nothing});
   {
     OpBuilder in = OpBuilder::atBlockEnd(blocks.getBody());
     Value block = blocks.getInductionVar();
-    Value maximum = blocks.getRegionIterArg(0), sum = blocks.getRegionIterArg(1);
+    Value maximum = blocks.getRegionIterArg(0),
+          sum = blocks.getRegionIterArg(1);
     Value column = mulIndex(in, loc, mask.coordinate(in, rank - 1, block),
                             indexConstant(in, loc, blockColumns));
     Value reached;
     if (mask.type.getElementType().isInteger(1)) {
-      auto choice = scf::IfOp::create(in, loc, TypeRange{vector},
-                                      emitIsFull(in, block), /*withElseRegion=*/true);
+      auto choice =
+          scf::IfOp::create(in, loc, TypeRange{vector}, emitIsFull(in, block),
+                            /*withElseRegion=*/true);
       OpBuilder then = choice.getThenBodyBuilder();
-      scf::YieldOp::create(then, loc,
-                           emitScores(then, tile, block, column, maximum, true));
+      scf::YieldOp::create(
+          then, loc, emitScores(then, tile, block, column, maximum, true));
       OpBuilder otherwise = choice.getElseBodyBuilder();
-      scf::YieldOp::create(otherwise, loc,
-                           emitScores(otherwise, tile, block, column, maximum, false));
+      scf::YieldOp::create(
+          otherwise, loc,
+          emitScores(otherwise, tile, block, column, maximum, false));
       reached = choice.getResult(0);
     } else {
       reached = emitScores(in, tile, block, column, maximum, false);
     }
-    // While nothing was allowed the maximum is -inf; measured from 0 instead, what
-    // is masked comes out as exp(-inf) = 0 and not as NaN.
-    Value empty =
-        arith::CmpFOp::create(in, loc, arith::CmpFPredicate::OEQ, reached, none);
+    // While nothing was allowed the maximum is -inf; measured from 0 instead,
+    // what is masked comes out as exp(-inf) = 0 and not as NaN.
+    Value empty = arith::CmpFOp::create(in, loc, arith::CmpFPredicate::OEQ,
+                                        reached, none);
     Value from = arith::SelectOp::create(in, loc, empty, nothing, reached);
-    Value factor =
-        math::ExpOp::create(in, loc, arith::SubFOp::create(in, loc, maximum, from));
+    Value factor = math::ExpOp::create(
+        in, loc, arith::SubFOp::create(in, loc, maximum, from));
     Value scaled = arith::MulFOp::create(in, loc, sum, factor);
     auto powers = scf::ForOp::create(in, loc, zeroIndex,
-                                     indexConstant(in, loc, blockColumns), oneIndex,
-                                     scaled);
+                                     indexConstant(in, loc, blockColumns),
+                                     oneIndex, scaled);
     OpBuilder inner = OpBuilder::atBlockEnd(powers.getBody());
     Value score = load(inner, tile.scores, powers.getInductionVar());
-    Value power =
-        math::ExpOp::create(inner, loc, arith::SubFOp::create(inner, loc, score, from));
+    Value power = math::ExpOp::create(
+        inner, loc, arith::SubFOp::create(inner, loc, score, from));
     store(inner, power, tile.scores, powers.getInductionVar());
     scf::YieldOp::create(
         inner, loc,
@@ -456,7 +480,8 @@ struct LowerBlockAttention
     SmallVector<AttentionOp> ops;
     getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
     for (AttentionOp op : ops) {
-      unsigned bits = getElementTypeOrSelf(op.getQuery()).getIntOrFloatBitWidth();
+      unsigned bits =
+          getElementTypeOrSelf(op.getQuery()).getIntOrFloatBitWidth();
       if (bits < 32)
         continue;
       unsigned lanes = vectorBytes * 8 / bits;

@@ -1,23 +1,27 @@
 //===- LowerMatmul.cpp - sparse products become level-space generics ------===//
 //
-// The sparsifier makes the loops; this pass gives it a linalg.generic over levels, in the order that they are stored in,
-// with lanes (dimensions that the sparse operand does not have) innermost, which it then takes as it is (`sorted`).
+// The sparsifier makes the loops; this pass gives it a linalg.generic over
+// levels, in the order that they are stored in, with lanes (dimensions that the
+// sparse operand does not have) innermost, which it then takes as it is
+// (`sorted`).
 //
-// Where the innermost dimension of the dense operand and of the result is a lane, both are used in place. Else
-// (F.linear: x[t, k] w[o, k] -> y[t, o]) lanes are gathered into panels of a few vectors: a panel of x is transposed into
-// [k][lane], the product made there with the sums of one row in registers, and transposed back behind the epilogue.
+// Where the innermost dimension of the dense operand and of the result is a
+// lane, both are used in place. Else (F.linear: x[t, k] w[o, k] -> y[t, o])
+// lanes are gathered into panels of a few vectors: a panel of x is transposed
+// into [k][lane], the product made there with the sums of one row in registers,
+// and transposed back behind the epilogue.
 //
 //===----------------------------------------------------------------------===//
 
-#include "passes/Passes.h"
-#include "passes/Report.h"
-#include "passes/Storage.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/Passes.h"
+#include "passes/Report.h"
+#include "passes/Storage.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERMATMUL
@@ -40,8 +44,8 @@ public:
   LogicalResult run();
 
 private:
-  /// How the loops of the product are split by the levels of the sparse operand:
-  /// loop = level, or loop = outer * block + inner.
+  /// How the loops of the product are split by the levels of the sparse
+  /// operand: loop = level, or loop = outer * block + inner.
   struct Split {
     unsigned outer;
     std::optional<unsigned> inner;
@@ -54,11 +58,12 @@ private:
     DenseMap<unsigned, Value> sizes;
   };
   /// Gets the loops of the product, and the place in a panel.
-  using PanelBody = llvm::function_ref<void(OpBuilder &, ValueRange, ValueRange)>;
+  using PanelBody =
+      llvm::function_ref<void(OpBuilder &, ValueRange, ValueRange)>;
   void splitLoops();
   void findLanes();
-  void forEachInPanel(OpBuilder &b, const Panel &panel, ArrayRef<unsigned> loops,
-                      PanelBody body);
+  void forEachInPanel(OpBuilder &b, const Panel &panel,
+                      ArrayRef<unsigned> loops, PanelBody body);
   /// A buffer with dimensions `map` over the old loops, seen over the new ones.
   Value expand(OpBuilder &b, Value buffer, AffineMap map);
   AffineMap expandMap(AffineMap map);
@@ -89,14 +94,16 @@ private:
 void MatmulLowering::splitLoops() {
   auto type = getSparseTensorType(op.getSparse());
   numLvls = type.getLvlRank();
-  AffineMap dimToLvl = type.isIdentity()
-                           ? AffineMap::getMultiDimIdentityMap(numLvls, op.getContext())
-                           : type.getDimToLvl();
+  AffineMap dimToLvl =
+      type.isIdentity()
+          ? AffineMap::getMultiDimIdentityMap(numLvls, op.getContext())
+          : type.getDimToLvl();
   for (auto [lvl, expr] : llvm::enumerate(dimToLvl.getResults())) {
     for (unsigned dim = 0; dim < type.getDimRank(); ++dim) {
       if (!expr.isFunctionOfDim(dim))
         continue;
-      unsigned loop = cast<AffineDimExpr>(sparseMap.getResult(dim)).getPosition();
+      unsigned loop =
+          cast<AffineDimExpr>(sparseMap.getResult(dim)).getPosition();
       Split &split = splits[loop];
       if (expr.getKind() == AffineExprKind::Mod) {
         split.inner = lvl;
@@ -120,7 +127,8 @@ void MatmulLowering::splitLoops() {
       encoding.getPosWidth(), encoding.getCrdWidth());
   levels = op.getSparse();
   if (!type.isIdentity())
-    levels = ReinterpretMapOp::create(builder, loc, lvlEncoding, op.getSparse());
+    levels =
+        ReinterpretMapOp::create(builder, loc, lvlEncoding, op.getSparse());
 }
 
 void MatmulLowering::findLanes() {
@@ -186,7 +194,8 @@ Value MatmulLowering::expand(OpBuilder &b, Value buffer, AffineMap map) {
   if (!changed)
     return buffer;
   return memref::ExpandShapeOp::create(
-      b, loc, MemRefType::get(shape, type.getElementType()), buffer, groups, sizes);
+      b, loc, MemRefType::get(shape, type.getElementType()), buffer, groups,
+      sizes);
 }
 
 /// out += levels * dense, over the levels and then the remaining loops.
@@ -210,8 +219,8 @@ void MatmulLowering::emitGeneric(OpBuilder &b, Value denseBuffer,
       op.getContext());
   Value init = asTensor(outBuffer, true);
   auto generic = linalg::GenericOp::create(
-      b, loc, init.getType(), ValueRange{levels, asTensor(denseBuffer, false)}, init,
-      ArrayRef<AffineMap>{sparse, denseLvlMap, outLvlMap}, iterators,
+      b, loc, init.getType(), ValueRange{levels, asTensor(denseBuffer, false)},
+      init, ArrayRef<AffineMap>{sparse, denseLvlMap, outLvlMap}, iterators,
       [&](OpBuilder &in, Location l, ValueRange args) {
         Value result;
         if (isa<FloatType>(element))
@@ -253,7 +262,8 @@ void MatmulLowering::lowerInPlace() {
   if (!op.hasEpilogue())
     return;
   unsigned rank = resultMap.getNumResults();
-  Value zero = indexConstant(builder, loc, 0), one = indexConstant(builder, loc, 1);
+  Value zero = indexConstant(builder, loc, 0),
+        one = indexConstant(builder, loc, 1);
   SmallVector<Value> lower(rank, zero), upper, step(rank, one);
   for (unsigned dim = 0; dim < rank; ++dim)
     upper.push_back(memref::DimOp::create(builder, loc, out, dim));
@@ -266,7 +276,8 @@ void MatmulLowering::lowerInPlace() {
   auto rows = scf::ParallelOp::create(builder, loc, ArrayRef(lower).drop_back(),
                                       ArrayRef(upper).drop_back(),
                                       ArrayRef(step).drop_back());
-  OpBuilder b = rank > 1 ? OpBuilder::atBlockTerminator(rows.getBody()) : builder;
+  OpBuilder b =
+      rank > 1 ? OpBuilder::atBlockTerminator(rows.getBody()) : builder;
   SmallVector<Value> dims;
   if (rank > 1)
     llvm::append_range(dims, rows.getInductionVars());
@@ -282,9 +293,10 @@ void MatmulLowering::lowerInPlace() {
     rows.erase();
 }
 
-/// Visits the points of `loops` for every lane of a panel that holds something: the
-/// last loop, which is contiguous in memory, in strips, so that both the strided
-/// and the contiguous side of a transposition stay in the first-level cache.
+/// Visits the points of `loops` for every lane of a panel that holds something:
+/// the last loop, which is contiguous in memory, in strips, so that both the
+/// strided and the contiguous side of a transposition stay in the first-level
+/// cache.
 void MatmulLowering::forEachInPanel(OpBuilder &b, const Panel &panel,
                                     ArrayRef<unsigned> loops, PanelBody body) {
   constexpr int64_t strip = 16;
@@ -305,7 +317,8 @@ void MatmulLowering::forEachInPanel(OpBuilder &b, const Panel &panel,
   if (!loops.empty()) {
     Value size = panel.sizes.lookup(loops.back());
     first = enter(zero, size, step);
-    last = arith::MinUIOp::create(in, loc, addIndex(in, loc, first, step), size);
+    last =
+        arith::MinUIOp::create(in, loc, addIndex(in, loc, first, step), size);
   }
   Value lane = enter(zero, panel.filled, one);
   Value linear = addIndex(in, loc, panel.first, lane);
@@ -327,7 +340,8 @@ void MatmulLowering::forEachInPanel(OpBuilder &b, const Panel &panel,
 void MatmulLowering::lowerInPanels() {
   MLIRContext *context = op.getContext();
   int64_t width = panelBytes / (element.getIntOrFloatBitWidth() / 8);
-  Value zero = indexConstant(builder, loc, 0), one = indexConstant(builder, loc, 1);
+  Value zero = indexConstant(builder, loc, 0),
+        one = indexConstant(builder, loc, 1);
   Value wide = indexConstant(builder, loc, width);
   Panel panel;
   for (unsigned loop = 0; loop < resultMap.getNumDims(); ++loop)
@@ -364,19 +378,21 @@ void MatmulLowering::lowerInPanels() {
     exprs.push_back(getAffineDimExpr(laneLoop, context));
     shape.push_back(width);
     panelMap = AffineMap::get(laneLoop + 1, 0, exprs, context);
-    return memref::AllocOp::create(b, loc, MemRefType::get(shape, element), sizes,
-                                   b.getI64IntegerAttr(64));
+    return memref::AllocOp::create(b, loc, MemRefType::get(shape, element),
+                                   sizes, b.getI64IntegerAttr(64));
   };
   SmallVector<unsigned> denseLoops, outLoops;
   AffineMap inMap, sumMap;
   Value in = allocate(denseMap, denseLoops, inMap);
   Value sums = allocate(resultMap, outLoops, sumMap);
 
-  // Lanes of the last panel that hold nothing are zero, so that they need no care.
-  auto ragged = scf::IfOp::create(
-      b, loc,
-      arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult, panel.filled, wide),
-      /*withElseRegion=*/false);
+  // Lanes of the last panel that hold nothing are zero, so that they need no
+  // care.
+  auto ragged =
+      scf::IfOp::create(b, loc,
+                        arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
+                                              panel.filled, wide),
+                        /*withElseRegion=*/false);
   OpBuilder then = ragged.getThenBodyBuilder();
   linalg::FillOp::create(then, loc, zeroValue(then), in);
   forEachInPanel(b, panel, denseLoops,
@@ -386,13 +402,14 @@ void MatmulLowering::lowerInPanels() {
                  });
   linalg::FillOp::create(b, loc, zeroValue(b), sums);
   lanes = {laneLoop};
-  emitGeneric(b, expand(b, in, inMap), expandMap(inMap), expand(b, sums, sumMap),
-              expandMap(sumMap), numLvls + 1);
+  emitGeneric(b, expand(b, in, inMap), expandMap(inMap),
+              expand(b, sums, sumMap), expandMap(sumMap), numLvls + 1);
   findLanes();
   forEachInPanel(b, panel, outLoops,
                  [&](OpBuilder &at, ValueRange vars, ValueRange place) {
                    Value sum = memref::LoadOp::create(at, loc, sums, place);
-                   memref::StoreOp::create(at, loc, emitEpilogue(at, sum, vars), out,
+                   memref::StoreOp::create(at, loc, emitEpilogue(at, sum, vars),
+                                           out,
                                            applyMap(at, loc, resultMap, vars));
                  });
   memref::DeallocOp::create(b, loc, in);
@@ -415,18 +432,20 @@ LogicalResult MatmulLowering::run() {
   };
   bool contiguous = last(denseMap) && last(denseMap) == last(resultMap) &&
                     isLane(*last(denseMap));
-  // The type of the sum is that of the operands; another one of the result means
-  // that the result cannot hold the sums.
+  // The type of the sum is that of the operands; another one of the result
+  // means that the result cannot hold the sums.
   bool sameType = element == getElementTypeOrSelf(op.getResult());
-  // A panel's sums are over what the sparse operand has; a dimension that only the
-  // dense one has, and not the result, is summed in place.
+  // A panel's sums are over what the sparse operand has; a dimension that only
+  // the dense one has, and not the result, is summed in place.
   bool summedLane = llvm::any_of(
       lanes, [&](unsigned lane) { return !resultMap.isFunctionOfDim(lane); });
   if (summedLane && !sameType)
-    return op.emitOpError("sums over a dimension of its dense operand alone, and "
-                          "changes the type; do one after the other");
+    return op.emitOpError(
+        "sums over a dimension of its dense operand alone, and "
+        "changes the type; do one after the other");
   if ((contiguous || lanes.empty() || summedLane) && sameType) {
-    report(op, "gossamer.matmul", Road::General, "MLIR's sparsifier, rows in parallel");
+    report(op, "gossamer.matmul", Road::General,
+           "MLIR's sparsifier, rows in parallel");
     lowerInPlace();
   } else {
     report(op, "gossamer.matmul", Road::General,
@@ -435,10 +454,10 @@ LogicalResult MatmulLowering::run() {
                " lanes in parallel");
     lowerInPanels();
   }
-  Value result = bufferization::ToTensorOp::create(builder, loc,
-                                                   op.getResult().getType(), out,
-                                                   /*restrict=*/true,
-                                                   /*writable=*/true);
+  Value result = bufferization::ToTensorOp::create(
+      builder, loc, op.getResult().getType(), out,
+      /*restrict=*/true,
+      /*writable=*/true);
   op.getResult().replaceAllUsesWith(result);
   op.erase();
   return success();

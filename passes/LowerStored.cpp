@@ -1,8 +1,5 @@
 //===- LowerStored.cpp - operations on stored entries become loops --------===//
 
-#include "passes/Passes.h"
-#include "passes/Report.h"
-#include "passes/Storage.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -12,6 +9,9 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "passes/Passes.h"
+#include "passes/Report.h"
+#include "passes/Storage.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERSTORED
@@ -32,7 +32,8 @@ Value makeValues(OpBuilder &builder, Location loc, Value result,
     if (auto store = dyn_cast<StoreValuesOp>(*result.user_begin()))
       return store.getBuffer();
   Value size = memref::DimOp::create(builder, loc, patternValues, 0);
-  auto type = MemRefType::get({ShapedType::kDynamic}, getElementTypeOrSelf(result));
+  auto type =
+      MemRefType::get({ShapedType::kDynamic}, getElementTypeOrSelf(result));
   return memref::AllocOp::create(builder, loc, type, size);
 }
 
@@ -41,15 +42,17 @@ void replaceWithValues(OpBuilder &builder, Operation *op, Value pattern,
   Location loc = op->getLoc();
   auto type = cast<MemRefType>(buffer.getType());
   Value values = bufferization::ToTensorOp::create(
-      builder, loc, RankedTensorType::get(type.getShape(), type.getElementType()),
-      buffer, /*restrict=*/true, /*writable=*/true);
+      builder, loc,
+      RankedTensorType::get(type.getShape(), type.getElementType()), buffer,
+      /*restrict=*/true, /*writable=*/true);
   Value result = AssembleOp::create(builder, loc, op->getResult(0).getType(),
                                     pattern, values);
   op->getResult(0).replaceAllUsesWith(result);
   op->erase();
 }
 
-/// Operands of a body at a stored entry: sparse ones have the pattern's storage.
+/// Operands of a body at a stored entry: sparse ones have the pattern's
+/// storage.
 struct BodyOperands {
   SmallVector<Value> buffers;
   SmallVector<AffineMap> maps;
@@ -70,10 +73,10 @@ struct BodyOperands {
   void load(OpBuilder &builder, Location loc, ValueRange loops, Value position,
             SmallVectorImpl<Value> &args) const {
     for (auto [buffer, map, isSparse] : llvm::zip(buffers, maps, sparse))
-      args.push_back(isSparse ? memref::LoadOp::create(builder, loc, buffer,
-                                                       position)
-                                    .getResult()
-                              : loadAt(builder, loc, buffer, map, loops));
+      args.push_back(
+          isSparse ? memref::LoadOp::create(builder, loc, buffer, position)
+                         .getResult()
+                   : loadAt(builder, loc, buffer, map, loops));
   }
 };
 
@@ -94,13 +97,15 @@ void lower(MapOp op) {
   BodyOperands operands(builder, loc, op.getExtras(),
                         ArrayRef(maps).drop_front());
   Value out = makeValues(builder, loc, op.getResult(), storage.values);
-  storage.forEach(builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
-    SmallVector<Value> dims = storage.toDims(b, coords);
-    SmallVector<Value> args{memref::LoadOp::create(b, loc, storage.values, at)};
-    operands.load(b, loc, loopsOfDims(maps[0], dims), at, args);
-    memref::StoreOp::create(b, loc, inlineBody(b, op.getBlock(), args, dims), out,
-                            at);
-  });
+  storage.forEach(
+      builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
+        SmallVector<Value> dims = storage.toDims(b, coords);
+        SmallVector<Value> args{
+            memref::LoadOp::create(b, loc, storage.values, at)};
+        operands.load(b, loc, loopsOfDims(maps[0], dims), at, args);
+        memref::StoreOp::create(
+            b, loc, inlineBody(b, op.getBlock(), args, dims), out, at);
+      });
   replaceWithValues(builder, op, op.getPattern(), out);
 }
 
@@ -123,46 +128,53 @@ void lower(SDDMMOp op) {
     bool inLhs = maps[1].isFunctionOfDim(loop);
     unsigned dim = *maps[inLhs ? 1 : 2].getResultPosition(
         getAffineDimExpr(loop, op.getContext()));
-    sizes.push_back(memref::DimOp::create(builder, loc, inLhs ? lhs : rhs, dim));
+    sizes.push_back(
+        memref::DimOp::create(builder, loc, inLhs ? lhs : rhs, dim));
   }
   Type element = getElementTypeOrSelf(op.getLhs());
-  Value zero = arith::ConstantOp::create(builder, loc, builder.getZeroAttr(element));
-  Value first = indexConstant(builder, loc, 0), step = indexConstant(builder, loc, 1);
+  Value zero =
+      arith::ConstantOp::create(builder, loc, builder.getZeroAttr(element));
+  Value first = indexConstant(builder, loc, 0),
+        step = indexConstant(builder, loc, 1);
   Value out = makeValues(builder, loc, op.getResult(), storage.values);
 
-  storage.forEach(builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
-    SmallVector<Value> dims = storage.toDims(b, coords);
-    SmallVector<Value> loops = loopsOfDims(maps[0], dims);
-    // One nest a summed loop, the sum carried in a register.
-    auto sum = [&](auto &&self, OpBuilder &in, unsigned n, Value carried) -> Value {
-      if (n == summed.size()) {
-        Value a = loadAt(in, loc, lhs, maps[1], loops);
-        Value c = loadAt(in, loc, rhs, maps[2], loops);
-        if (isa<FloatType>(element))
-          return arith::AddFOp::create(in, loc, carried,
-                                       arith::MulFOp::create(in, loc, a, c));
-        return arith::AddIOp::create(in, loc, carried,
-                                     arith::MulIOp::create(in, loc, a, c));
-      }
-      auto loop = scf::ForOp::create(in, loc, first, sizes[n], step, carried);
-      OpBuilder inner = OpBuilder::atBlockEnd(loop.getBody());
-      loops[summed[n]] = loop.getInductionVar();
-      scf::YieldOp::create(inner, loc,
-                           self(self, inner, n + 1, loop.getRegionIterArg(0)));
-      return loop.getResult(0);
-    };
-    Value dot = sum(sum, b, 0, zero);
-    SmallVector<Value> args{memref::LoadOp::create(b, loc, storage.values, at), dot};
-    operands.load(b, loc, loops, at, args);
-    memref::StoreOp::create(b, loc, inlineBody(b, op.getBlock(), args, dims), out,
-                            at);
-  });
+  storage.forEach(
+      builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
+        SmallVector<Value> dims = storage.toDims(b, coords);
+        SmallVector<Value> loops = loopsOfDims(maps[0], dims);
+        // One nest a summed loop, the sum carried in a register.
+        auto sum = [&](auto &&self, OpBuilder &in, unsigned n,
+                       Value carried) -> Value {
+          if (n == summed.size()) {
+            Value a = loadAt(in, loc, lhs, maps[1], loops);
+            Value c = loadAt(in, loc, rhs, maps[2], loops);
+            if (isa<FloatType>(element))
+              return arith::AddFOp::create(
+                  in, loc, carried, arith::MulFOp::create(in, loc, a, c));
+            return arith::AddIOp::create(in, loc, carried,
+                                         arith::MulIOp::create(in, loc, a, c));
+          }
+          auto loop =
+              scf::ForOp::create(in, loc, first, sizes[n], step, carried);
+          OpBuilder inner = OpBuilder::atBlockEnd(loop.getBody());
+          loops[summed[n]] = loop.getInductionVar();
+          scf::YieldOp::create(
+              inner, loc, self(self, inner, n + 1, loop.getRegionIterArg(0)));
+          return loop.getResult(0);
+        };
+        Value dot = sum(sum, b, 0, zero);
+        SmallVector<Value> args{
+            memref::LoadOp::create(b, loc, storage.values, at), dot};
+        operands.load(b, loc, loops, at, args);
+        memref::StoreOp::create(
+            b, loc, inlineBody(b, op.getBlock(), args, dims), out, at);
+      });
   replaceWithValues(builder, op, op.getPattern(), out);
 }
 
-/// Three passes over the stored entries with two numbers a row in between: right
-/// for every format, whatever order it stores the entries of a row in. Parallel
-/// over leading dense levels where rows do not cross them.
+/// Three passes over the stored entries with two numbers a row in between:
+/// right for every format, whatever order it stores the entries of a row in.
+/// Parallel over leading dense levels where rows do not cross them.
 void lower(SoftmaxOp op) {
   OpBuilder builder(op);
   Location loc = op.getLoc();
@@ -173,9 +185,10 @@ void lower(SoftmaxOp op) {
 
   bool parallel = true;
   for (unsigned lvl = 0; lvl < storage.numLeadingDense(); ++lvl)
-    parallel &= storage.type.isIdentity()
-                    ? lvl != dim
-                    : !storage.type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
+    parallel &=
+        storage.type.isIdentity()
+            ? lvl != dim
+            : !storage.type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
 
   SmallVector<int64_t> rowShape;
   SmallVector<Value> rowSizes;
@@ -184,7 +197,8 @@ void lower(SoftmaxOp op) {
       continue;
     rowShape.push_back(shape.getDimSize(d));
     if (shape.isDynamicDim(d))
-      rowSizes.push_back(tensor::DimOp::create(builder, loc, op.getSource(), d));
+      rowSizes.push_back(
+          tensor::DimOp::create(builder, loc, op.getSource(), d));
   }
   auto rowType = MemRefType::get(rowShape, element);
   Value maxima = memref::AllocOp::create(builder, loc, rowType, rowSizes);
@@ -192,9 +206,11 @@ void lower(SoftmaxOp op) {
   auto floatType = cast<FloatType>(element);
   Value lowest = arith::ConstantOp::create(
       builder, loc,
-      builder.getFloatAttr(floatType, APFloat::getInf(floatType.getFloatSemantics(),
-                                                      /*Negative=*/true)));
-  Value zero = arith::ConstantOp::create(builder, loc, builder.getZeroAttr(element));
+      builder.getFloatAttr(floatType,
+                           APFloat::getInf(floatType.getFloatSemantics(),
+                                           /*Negative=*/true)));
+  Value zero =
+      arith::ConstantOp::create(builder, loc, builder.getZeroAttr(element));
   linalg::FillOp::create(builder, loc, lowest, maxima);
   linalg::FillOp::create(builder, loc, zero, sums);
   Value out = makeValues(builder, loc, op.getResult(), storage.values);
@@ -207,23 +223,23 @@ void lower(SoftmaxOp op) {
     auto row = rowOf(b, c);
     Value value = memref::LoadOp::create(b, loc, storage.values, at);
     Value old = memref::LoadOp::create(b, loc, maxima, row);
-    memref::StoreOp::create(b, loc, arith::MaximumFOp::create(b, loc, old, value),
-                            maxima, row);
+    memref::StoreOp::create(
+        b, loc, arith::MaximumFOp::create(b, loc, old, value), maxima, row);
   });
   storage.forEach(builder, parallel, [&](OpBuilder &b, ValueRange c, Value at) {
     auto row = rowOf(b, c);
     Value value = memref::LoadOp::create(b, loc, storage.values, at);
     Value maximum = memref::LoadOp::create(b, loc, maxima, row);
     // -inf is masked, also where the whole row is (-inf - -inf would be NaN).
-    Value masked = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, value,
-                                         lowest);
+    Value masked =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, value, lowest);
     Value power = math::ExpOp::create(
         b, loc, arith::SubFOp::create(b, loc, value, maximum));
     power = arith::SelectOp::create(b, loc, masked, zero, power);
     memref::StoreOp::create(b, loc, power, out, at);
     Value old = memref::LoadOp::create(b, loc, sums, row);
-    memref::StoreOp::create(b, loc, arith::AddFOp::create(b, loc, old, power), sums,
-                            row);
+    memref::StoreOp::create(b, loc, arith::AddFOp::create(b, loc, old, power),
+                            sums, row);
   });
   storage.forEach(builder, parallel, [&](OpBuilder &b, ValueRange c, Value at) {
     Value power = memref::LoadOp::create(b, loc, out, at);
@@ -241,10 +257,11 @@ void lower(SoftmaxOp op) {
 }
 
 LogicalResult lower(ConvertOp op) {
-  bool fromSparse = getSparseTensorEncoding(op.getSource().getType()) != nullptr;
+  bool fromSparse =
+      getSparseTensorEncoding(op.getSource().getType()) != nullptr;
   bool toSparse = getSparseTensorEncoding(op.getResult().getType()) != nullptr;
   if (fromSparse && toSparse)
-    return success(); // of an argument: the runtime does it
+    return success();             // of an argument: the runtime does it
   if (!fromSparse && !toSparse) { // of sizes at most, that one side knows
     OpBuilder builder(op);
     Value same = builder.createOrFold<tensor::CastOp>(
@@ -266,14 +283,17 @@ LogicalResult lower(ConvertOp op) {
     if (type.isDynamicDim(d))
       sizes.push_back(tensor::DimOp::create(builder, loc, op.getSource(), d));
   Value out = memref::AllocOp::create(
-      builder, loc, MemRefType::get(type.getShape(), type.getElementType()), sizes);
-  Value fill = arith::ConstantOp::create(builder, loc, cast<TypedAttr>(op.getFill()));
+      builder, loc, MemRefType::get(type.getShape(), type.getElementType()),
+      sizes);
+  Value fill =
+      arith::ConstantOp::create(builder, loc, cast<TypedAttr>(op.getFill()));
   linalg::FillOp::create(builder, loc, fill, out);
-  storage.forEach(builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
-    memref::StoreOp::create(b, loc,
-                            memref::LoadOp::create(b, loc, storage.values, at), out,
-                            storage.toDims(b, coords));
-  });
+  storage.forEach(
+      builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
+        memref::StoreOp::create(
+            b, loc, memref::LoadOp::create(b, loc, storage.values, at), out,
+            storage.toDims(b, coords));
+      });
   Value result = bufferization::ToTensorOp::create(builder, loc, type, out,
                                                    /*restrict=*/true);
   op.getResult().replaceAllUsesWith(result);
@@ -287,9 +307,9 @@ void lower(StoreValuesOp op) {
   Value values =
       sparse_tensor::ToValuesOp::create(builder, op.getLoc(), op.getSource());
   auto assemble = op.getSource().getDefiningOp<AssembleOp>();
-  auto toTensor = assemble
-                      ? assemble.getValues().getDefiningOp<bufferization::ToTensorOp>()
-                      : nullptr;
+  auto toTensor =
+      assemble ? assemble.getValues().getDefiningOp<bufferization::ToTensorOp>()
+               : nullptr;
   if (!toTensor || toTensor.getBuffer() != op.getBuffer())
     memref::CopyOp::create(builder, op.getLoc(), values, op.getBuffer());
   op.erase();

@@ -1,9 +1,9 @@
 //===- MakeEntry.cpp - one packed array of arguments ----------------------===//
 
-#include "passes/Passes.h"
 #include "mlir/Conversion/LLVMCommon/TypeConverter.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_MAKEENTRY
@@ -31,8 +31,9 @@ public:
     packed = entry.getArgument(0);
     SmallVector<Value> arguments;
     for (Type type : function.getArgumentTypes())
-      arguments.push_back(isa<MemRefType>(type) ? readBuffer(cast<MemRefType>(type))
-                                                : readIndex());
+      arguments.push_back(isa<MemRefType>(type)
+                              ? readBuffer(cast<MemRefType>(type))
+                              : readIndex());
     func::CallOp::create(builder, loc, function, arguments);
     func::ReturnOp::create(builder, loc);
     function.setPrivate();
@@ -45,8 +46,8 @@ private:
   }
   Value read(Type type) {
     auto pointer = LLVM::LLVMPointerType::get(builder.getContext());
-    Value at = LLVM::GEPOp::create(builder, loc, pointer, builder.getI64Type(), packed,
-                                   ArrayRef<LLVM::GEPArg>(next++));
+    Value at = LLVM::GEPOp::create(builder, loc, pointer, builder.getI64Type(),
+                                   packed, ArrayRef<LLVM::GEPArg>(next++));
     return LLVM::LoadOp::create(builder, loc, type, at);
   }
   Value readIndex() {
@@ -73,7 +74,8 @@ private:
       insert(stride, {4, dim});
       stride = LLVM::MulOp::create(builder, loc, stride, sizes[dim]);
     }
-    return UnrealizedConversionCastOp::create(builder, loc, type, value).getResult(0);
+    return UnrealizedConversionCastOp::create(builder, loc, type, value)
+        .getResult(0);
   }
 
   func::FuncOp function;

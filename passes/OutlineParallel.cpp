@@ -1,6 +1,5 @@
 //===- OutlineParallel.cpp - parallel loops become functions of a range ---===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -8,6 +7,7 @@
 #include "mlir/IR/IRMapping.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
 #include "mlir/Transforms/RegionUtils.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_OUTLINEPARALLEL
@@ -81,8 +81,8 @@ void Outliner::run() {
   // Bounds are few and cheap: made outside for the count, inside for the place.
   SmallVector<Value> counts;
   Value total = arith::ConstantIndexOp::create(builder, loc, 1);
-  for (auto [lower, upper, step] : llvm::zip(
-           loop.getLowerBound(), loop.getUpperBound(), loop.getStep())) {
+  for (auto [lower, upper, step] :
+       llvm::zip(loop.getLowerBound(), loop.getUpperBound(), loop.getStep())) {
     Value extent = arith::SubIOp::create(builder, loc, upper, lower);
     Value count = arith::CeilDivUIOp::create(builder, loc, extent, step);
     counts.push_back(count);

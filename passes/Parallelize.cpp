@@ -1,9 +1,9 @@
 //===- Parallelize.cpp - loops whose iterations touch nothing in common ---===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_PARALLELIZELOOPS
@@ -67,9 +67,9 @@ bool hasDisjointIterations(scf::ForOp loop) {
 
 void makeParallel(scf::ForOp loop) {
   OpBuilder builder(loop);
-  auto parallel = scf::ParallelOp::create(
-      builder, loop.getLoc(), loop.getLowerBound(), loop.getUpperBound(),
-      loop.getStep());
+  auto parallel =
+      scf::ParallelOp::create(builder, loop.getLoc(), loop.getLowerBound(),
+                              loop.getUpperBound(), loop.getStep());
   Block *body = parallel.getBody();
   loop.getInductionVar().replaceAllUsesWith(parallel.getInductionVars()[0]);
   loop.getBody()->getTerminator()->erase();

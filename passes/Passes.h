@@ -25,7 +25,8 @@ struct CpuOptions {
 void buildRaisePipeline(mlir::OpPassManager &pm);
 
 /// That -> the LLVM dialect, with a `gs_entry` and a `gossamer.signature`.
-void buildLowerToCpuPipeline(mlir::OpPassManager &pm, const CpuOptions &options);
+void buildLowerToCpuPipeline(mlir::OpPassManager &pm,
+                             const CpuOptions &options);
 
 /// Every dialect that a module may hold between import and code generation.
 void registerDialects(mlir::DialectRegistry &registry);

@@ -1,6 +1,5 @@
 //===- Pipelines.cpp - the named pipelines --------------------------------===//
 
-#include "passes/Passes.h"
 #include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -16,6 +15,7 @@
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 
@@ -42,13 +42,14 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
     function.addPass(createBindResults());
     function.addPass(createLowerBlockAttention({options.vectorBytes}));
     function.addPass(createLowerAttention());
-    function.addPass(createLowerMatmul({/*panelBytes=*/options.vectorBytes * 4}));
+    function.addPass(
+        createLowerMatmul({/*panelBytes=*/options.vectorBytes * 4}));
     function.addPass(createSparsifyGenerics());
     function.addPass(createLowerStored());
   }
   // No canonicalizer between here and bufferization: it turns a load from a
-  // tensor's buffer into an extract from the tensor, which is a read of what the
-  // tensor was before the loops around it wrote that buffer.
+  // tensor's buffer into an extract from the tensor, which is a read of what
+  // the tensor was before the loops around it wrote that buffer.
   pm.addPass(createExposeStorage());
 
   // Tensors to memory, loops to threads.

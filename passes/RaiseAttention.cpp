@@ -1,12 +1,12 @@
 //===- RaiseAttention.cpp - softmax(body(q k^T, mask)) v ------------------===//
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/PatternMatch.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
 #include "passes/Softmax.h"
-#include "mlir/IR/TypeUtilities.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/IR/PatternMatch.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_RAISEATTENTION
@@ -35,8 +35,14 @@ std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
   if (!j)
     return {};
   for (bool swapped : {false, true}) {
-    SoftmaxProduct match{product, swapped ? product.rhs : product.lhs,
-                         swapped ? product.lhs : product.rhs, {}, 0, *j, 0, {}};
+    SoftmaxProduct match{product,
+                         swapped ? product.rhs : product.lhs,
+                         swapped ? product.lhs : product.rhs,
+                         {},
+                         0,
+                         *j,
+                         0,
+                         {}};
     ScratchBlock scratch;
     OpBuilder builder(op.getContext());
     builder.setInsertionPointToEnd(&scratch.block);
@@ -49,9 +55,9 @@ std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
     if (!scores)
       continue;
     match.scores = *scores;
-    // e is the loop that only v and the result have (one that only the result has
-    // is a batch of size 1). i is a loop that v lacks; of several (v may lack
-    // heads, too) the innermost in p is meant.
+    // e is the loop that only v and the result have (one that only the result
+    // has is a batch of size 1). i is a loop that v lacks; of several (v may
+    // lack heads, too) the innermost in p is meant.
     match.value = traceView(match.value);
     std::optional<unsigned> e, i;
     for (unsigned loop = 0; loop < numLoops; ++loop)
@@ -67,8 +73,8 @@ std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
         if (dim.getPosition() != *j &&
             !match.value.map.isFunctionOfDim(dim.getPosition()))
           i = dim.getPosition();
-    // Sizes of 1 are read at 0: a single value or query is a loop of the result's
-    // alone.
+    // Sizes of 1 are read at 0: a single value or query is a loop of the
+    // result's alone.
     SmallVector<unsigned> alone;
     for (AffineExpr expr : product.result.getResults()) {
       unsigned loop = cast<AffineDimExpr>(expr).getPosition();
@@ -216,8 +222,8 @@ AttentionOp AttentionBuilder::build() {
   ScalarEmitter emitter(&body, [&](OpBuilder &b, unsigned loop) -> Value {
     return IndexOp::create(b, loc, loop);
   });
-  Value score = emitter.emit(
-      builder, {match.scores.tensor, renumber(match.scores.map)});
+  Value score =
+      emitter.emit(builder, {match.scores.tensor, renumber(match.scores.map)});
 
   Access query, key, mask;
   Value scoreArg, maskArg;
@@ -257,7 +263,8 @@ AttentionOp AttentionBuilder::build() {
     maps.push_back(access.map);
   }
   maps.push_back(result);
-  openUnitDims(maps, {query.tensor, key.tensor, match.value.tensor, mask.tensor});
+  openUnitDims(maps,
+               {query.tensor, key.tensor, match.value.tensor, mask.tensor});
   if (StringRef why = findMisplaced(maps); !why.empty())
     return refuse(why);
 

@@ -1,11 +1,11 @@
 //===- RaiseMatmul.cpp - contractions with a sparse operand ---------------===//
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
 #include "passes/Softmax.h"
-#include "mlir/IR/TypeUtilities.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "llvm/ADT/SetVector.h"
 
 namespace gossamer {
@@ -41,8 +41,8 @@ private:
   /// if one of them is used elsewhere.
   bool isClosed(Value last, const SetVector<Value> &derived);
 
-  /// Gives every dimension of the sparse operand that is read at 0 (its size is 1)
-  /// a loop of its own: storage has no constants in it.
+  /// Gives every dimension of the sparse operand that is read at 0 (its size is
+  /// 1) a loop of its own: storage has no constants in it.
   void openUnitDims(Access &sparse, Access &dense);
 
   Contraction contraction;
@@ -91,8 +91,9 @@ Access MatmulRaiser::asSparse(Access access) {
         !isZero(evaluate(value, {{arg, source.fill}})))
       continue;
     auto pattern = cast<RankedTensorType>(source.tensor.getType());
-    auto type = RankedTensorType::get(
-        pattern.getShape(), getElementTypeOrSelf(view.tensor), pattern.getEncoding());
+    auto type = RankedTensorType::get(pattern.getShape(),
+                                      getElementTypeOrSelf(view.tensor),
+                                      pattern.getEncoding());
     builder.setInsertionPoint(op);
     Value sample = SampleOp::create(builder, op.getLoc(), type, view.tensor,
                                     source.tensor);
@@ -124,7 +125,8 @@ Value MatmulRaiser::findEpilogue() {
   auto type = cast<RankedTensorType>(op.getResult(0).getType());
   for (Operation *next = op->getNextNode(); next; next = next->getNextNode()) {
     auto generic = dyn_cast<linalg::GenericOp>(next);
-    if (!generic || generic->getNumResults() != 1 || !isElementwise(generic, 0) ||
+    if (!generic || generic->getNumResults() != 1 ||
+        !isElementwise(generic, 0) ||
         generic.getNumLoops() != static_cast<unsigned>(type.getRank()))
       continue;
     if (llvm::any_of(generic.getDpsInputs(),
@@ -189,10 +191,9 @@ void MatmulRaiser::run() {
   maps.push_back(contraction.result);
   auto end = cast<linalg::GenericOp>(last.getDefiningOp());
   builder.setInsertionPoint(end);
-  auto matmul = MatmulOp::create(builder, loc, last.getType(), lhs.tensor,
-                                 rhs.tensor, extras,
-                                 shapeOnly(end.getDpsInits()[0]),
-                                 builder.getAffineMapArrayAttr(maps));
+  auto matmul = MatmulOp::create(
+      builder, loc, last.getType(), lhs.tensor, rhs.tensor, extras,
+      shapeOnly(end.getDpsInits()[0]), builder.getAffineMapArrayAttr(maps));
   matmul.getBody().takeBody(*holder);
   last.replaceAllUsesWith(matmul.getResult());
 }

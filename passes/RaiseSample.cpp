@@ -1,12 +1,12 @@
 //===- RaiseSample.cpp - computing at stored positions only ---------------===//
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/IR/PatternMatch.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
 #include "passes/Softmax.h"
-#include "mlir/IR/TypeUtilities.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/IR/PatternMatch.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_RAISESAMPLE
@@ -24,8 +24,7 @@ public:
   SampleRaiser(SampleOp op, SmallVectorImpl<SampleOp> &worklist)
       : op(op), worklist(worklist), builder(op),
         rank(cast<ShapedType>(op.getPattern().getType()).getRank()),
-        identity(
-            AffineMap::getMultiDimIdentityMap(rank, op.getContext())) {}
+        identity(AffineMap::getMultiDimIdentityMap(rank, op.getContext())) {}
 
   void run() {
     Value result = raiseSoftmax();
@@ -71,10 +70,12 @@ Value SampleRaiser::raiseSoftmax() {
                     "entries that the pattern does not store are not -inf");
       return {};
     }
-    auto sampled = SampleOp::create(builder, op.getLoc(), op.getResult().getType(),
-                                    scores->tensor, op.getPattern());
+    auto sampled =
+        SampleOp::create(builder, op.getLoc(), op.getResult().getType(),
+                         scores->tensor, op.getPattern());
     worklist.push_back(sampled);
-    return SoftmaxOp::create(builder, op.getLoc(), sampled.getType(), sampled, j);
+    return SoftmaxOp::create(builder, op.getLoc(), sampled.getType(), sampled,
+                             j);
   }
   return {};
 }
@@ -135,9 +136,9 @@ Value SampleRaiser::raiseElementwise() {
                            op.getPattern(), lhs.tensor, rhs.tensor, extras,
                            builder.getAffineMapArrayAttr(all));
   } else {
-    made = MapOp::create(builder, loc, op.getResult().getType(),
-                         op.getPattern(), extras,
-                         builder.getAffineMapArrayAttr(maps));
+    made =
+        MapOp::create(builder, loc, op.getResult().getType(), op.getPattern(),
+                      extras, builder.getAffineMapArrayAttr(maps));
   }
   Block &ordered = made->getRegion(0).emplaceBlock();
   auto take = [&](Value old, Type type) {

@@ -1,10 +1,10 @@
 //===- Registration.cpp - dialects and passes that the library knows ------===//
 //
-// Registering all of MLIR would triple the library; this is what a module holds between import and code generation.
+// Registering all of MLIR would triple the library; this is what a module holds
+// between import and code generation.
 //
 //===----------------------------------------------------------------------===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Transforms/BufferizableOpInterfaceImpl.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -25,8 +25,9 @@
 #include "mlir/Dialect/Tensor/Transforms/BufferizableOpInterfaceImpl.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Dialect/Vector/Transforms/BufferizableOpInterfaceImpl.h"
-#include "mlir/Transforms/Passes.h"
 #include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+#include "passes/Passes.h"
 
 using namespace mlir;
 
@@ -38,7 +39,8 @@ void gossamer::registerDialects(DialectRegistry &registry) {
                   sparse_tensor::SparseTensorDialect, tensor::TensorDialect,
                   vector::VectorDialect>();
   arith::registerBufferizableOpInterfaceExternalModels(registry);
-  bufferization::func_ext::registerBufferizableOpInterfaceExternalModels(registry);
+  bufferization::func_ext::registerBufferizableOpInterfaceExternalModels(
+      registry);
   linalg::registerBufferizableOpInterfaceExternalModels(registry);
   scf::registerBufferizableOpInterfaceExternalModels(registry);
   sparse_tensor::registerBufferizableOpInterfaceExternalModels(registry);
@@ -55,6 +57,7 @@ void gossamer::registerPasses() {
                              "annotated linalg to gossamer operations",
                              buildRaisePipeline);
   PassPipelineRegistration<>(
-      "gossamer-lower-cpu", "gossamer operations to the LLVM dialect, for a CPU",
+      "gossamer-lower-cpu",
+      "gossamer operations to the LLVM dialect, for a CPU",
       [](OpPassManager &pm) { buildLowerToCpuPipeline(pm, CpuOptions()); });
 }

@@ -6,7 +6,8 @@
 
 using namespace mlir;
 
-void gossamer::report(Operation *op, StringRef name, Road road, const Twine &why) {
+void gossamer::report(Operation *op, StringRef name, Road road,
+                      const Twine &why) {
   auto function = op->getParentOfType<func::FuncOp>();
   Builder builder(op->getContext());
   SmallVector<Attribute> lines;
@@ -20,7 +21,8 @@ void gossamer::report(Operation *op, StringRef name, Road road, const Twine &why
   function->setAttr("gossamer.report", builder.getArrayAttr(lines));
 }
 
-void gossamer::reportRefusal(Operation *op, StringRef wanted, const Twine &why) {
+void gossamer::reportRefusal(Operation *op, StringRef wanted,
+                             const Twine &why) {
   op->emitRemark() << "not raised to " << wanted << ": " << why;
   report(op, op->getName().getStringRef(), Road::Dense,
          "no " + wanted + ": " + why);

@@ -7,8 +7,8 @@
 
 namespace gossamer {
 
-/// How an operation is computed: over what is stored, on the general road, or on
-/// all entries. (The fast road's passes will add theirs.)
+/// How an operation is computed: over what is stored, on the general road, or
+/// on all entries. (The fast road's passes will add theirs.)
 enum class Road { General, Dense };
 
 /// Adds a line to the `gossamer.report` of the function that `op` is in, which
@@ -16,7 +16,8 @@ enum class Road { General, Dense };
 void report(mlir::Operation *op, llvm::StringRef name, Road road,
             const llvm::Twine &why);
 
-/// Says, as a remark and in the report, why an operation is not what it could be.
+/// Says, as a remark and in the report, why an operation is not what it could
+/// be.
 void reportRefusal(mlir::Operation *op, llvm::StringRef wanted,
                    const llvm::Twine &why);
 

@@ -1,8 +1,8 @@
 //===- SetFastMath.cpp - what the back end may do with sums ---------------===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_SETFASTMATH
@@ -31,7 +31,8 @@ struct SetFastMath : gossamer::impl::SetFastMathBase<SetFastMath> {
       // A sum over stored entries has no order that anyone could rely on.
       if (auto add = dyn_cast<arith::AddFOp>(op.getOperation()))
         if (isCarriedByLoop(add.getLhs()) || isCarriedByLoop(add.getRhs()))
-          flags = flags | arith::FastMathFlags::reassoc | arith::FastMathFlags::nsz;
+          flags =
+              flags | arith::FastMathFlags::reassoc | arith::FastMathFlags::nsz;
       op->setAttr(op.getFastMathAttrName(),
                   arith::FastMathFlagsAttr::get(op->getContext(), flags));
     });

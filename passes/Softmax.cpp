@@ -21,9 +21,9 @@ std::optional<unsigned> gossamer::onlyReductionLoop(AffineMap result) {
 
 /// The access to what the reduction behind the leaf `value` reduces, over the
 /// root's loops, the reduced one being `j`.
-static std::optional<Access> findReduced(const ScalarEmitter &emitter, Value value,
-                                         ReductionKind kind, unsigned j,
-                                         unsigned numLoops) {
+static std::optional<Access> findReduced(const ScalarEmitter &emitter,
+                                         Value value, ReductionKind kind,
+                                         unsigned j, unsigned numLoops) {
   for (auto &[access, leaf] : emitter.leaves()) {
     if (leaf != value)
       continue;
@@ -49,8 +49,8 @@ static std::optional<Access> findReduced(const ScalarEmitter &emitter, Value val
 
 /// The access to the source of the linalg.softmax over `j` behind the leaf
 /// `value`.
-static std::optional<Access> findNamed(const ScalarEmitter &emitter, Value value,
-                                       unsigned j) {
+static std::optional<Access> findNamed(const ScalarEmitter &emitter,
+                                       Value value, unsigned j) {
   for (auto &[access, leaf] : emitter.leaves()) {
     auto op = access.tensor.getDefiningOp<linalg::SoftmaxOp>();
     if (leaf != value || !op)
@@ -78,8 +78,7 @@ std::optional<Access> gossamer::matchSoftmax(ScalarEmitter &emitter,
       findReduced(emitter, sub.getRhs(), ReductionKind::Max, j, numLoops);
   // The sum must be that of these very exponentials, the maximum that of these
   // very scores: the emitter gives one value for one access.
-  if (!summed || !scores ||
-      emitter.emit(builder, *summed) != exp.getResult() ||
+  if (!summed || !scores || emitter.emit(builder, *summed) != exp.getResult() ||
       emitter.emit(builder, *scores) != sub.getLhs())
     return {};
   return scores;

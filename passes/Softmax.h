@@ -7,7 +7,8 @@
 
 namespace gossamer {
 
-/// A block that belongs to no operation, for scalar code that is only looked at.
+/// A block that belongs to no operation, for scalar code that is only looked
+/// at.
 struct ScratchBlock {
   mlir::Region region;
   mlir::Block &block = region.emplaceBlock();
@@ -16,9 +17,9 @@ struct ScratchBlock {
 /// The one loop that `result` does not know, if there is just one.
 std::optional<unsigned> onlyReductionLoop(mlir::AffineMap result);
 
-/// Matches linalg.softmax, or exp(s - max_j s) / sum_j exp(s - max_j s) spelt out,
-/// which `emitter` emitted as `value` over `numLoops` loops. Returns the access to
-/// s.
+/// Matches linalg.softmax, or exp(s - max_j s) / sum_j exp(s - max_j s) spelt
+/// out, which `emitter` emitted as `value` over `numLoops` loops. Returns the
+/// access to s.
 std::optional<Access> matchSoftmax(ScalarEmitter &emitter,
                                    mlir::OpBuilder &builder, mlir::Value value,
                                    unsigned j, unsigned numLoops);

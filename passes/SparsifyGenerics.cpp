@@ -1,8 +1,5 @@
 //===- SparsifyGenerics.cpp - MLIR's sparsifier ---------------------------===//
 
-#include "passes/Elementwise.h"
-#include "passes/Passes.h"
-#include "passes/Report.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -11,6 +8,9 @@
 #include "mlir/Dialect/SparseTensor/Transforms/Passes.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+#include "passes/Elementwise.h"
+#include "passes/Passes.h"
+#include "passes/Report.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_SPARSIFYGENERICS
@@ -24,15 +24,15 @@ using namespace mlir::sparse_tensor;
 namespace {
 
 /// A generic may read the one sparse operand that it has directly if that skips
-/// nothing but zeros: every use of the element is multiplied, or summed. Upstream
-/// crashes on a constant in a map, and is not relied on for diagonals and windows.
+/// nothing but zeros: every use of the element is multiplied, or summed.
+/// Upstream crashes on a constant in a map, and is not relied on for diagonals
+/// and windows.
 bool mayReadSparse(linalg::GenericOp op, OpOperand &operand) {
   auto source = getSparseSource(operand.get());
   if (!source || !isZero(source.fill) || op->getNumResults() != 1 ||
       !getSparseTensorType(source.tensor).isPermutation() ||
-      !llvm::all_of(op.getIndexingMapsArray(), [](AffineMap map) {
-        return map.isProjectedPermutation();
-      }))
+      !llvm::all_of(op.getIndexingMapsArray(),
+                    [](AffineMap map) { return map.isProjectedPermutation(); }))
     return false;
   return llvm::none_of(op->getOpOperands(), [&](OpOperand &other) {
     return &other != &operand && getSparseTensorEncoding(other.get().getType());
@@ -72,7 +72,8 @@ struct SparsifyGenerics
           return;
         }
     });
-    // Loops are put in storage order first; those of gossamer.matmul are already.
+    // Loops are put in storage order first; those of gossamer.matmul are
+    // already.
     RewritePatternSet schedule(&getContext()), patterns(&getContext());
     populateSparseReinterpretMap(schedule, ReinterpretMapScope::kGenericOnly);
     populateSparsificationPatterns(

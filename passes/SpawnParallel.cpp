@@ -1,7 +1,7 @@
 //===- SpawnParallel.cpp - ranges are handed to threads -------------------===//
 
-#include "passes/Passes.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "passes/Passes.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_SPAWNPARALLEL
@@ -21,10 +21,11 @@ LLVM::LLVMFuncOp declareParallelFor(ModuleOp module) {
   OpBuilder builder = OpBuilder::atBlockBegin(module.getBody());
   auto pointer = LLVM::LLVMPointerType::get(module.getContext());
   Type word = builder.getI64Type();
-  auto type = LLVM::LLVMFunctionType::get(
-      LLVM::LLVMVoidType::get(module.getContext()),
-      {word, word, word, pointer, pointer});
-  return LLVM::LLVMFuncOp::create(builder, module.getLoc(), "gs_parallel_for", type);
+  auto type =
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(module.getContext()),
+                                  {word, word, word, pointer, pointer});
+  return LLVM::LLVMFuncOp::create(builder, module.getLoc(), "gs_parallel_for",
+                                  type);
 }
 
 /// Packs what the body needs into a struct on the stack, and calls the runtime
@@ -42,7 +43,8 @@ void spawn(LLVM::CallOp call, ModuleOp module) {
 
   auto parent = call->getParentOfType<LLVM::LLVMFuncOp>();
   OpBuilder atEntry = OpBuilder::atBlockBegin(&parent.getBody().front());
-  Value one = LLVM::ConstantOp::create(atEntry, loc, word, atEntry.getI64IntegerAttr(1));
+  Value one = LLVM::ConstantOp::create(atEntry, loc, word,
+                                       atEntry.getI64IntegerAttr(1));
   Value memory = LLVM::AllocaOp::create(atEntry, loc, pointer, frame, one);
   for (auto [n, value] : llvm::enumerate(captured)) {
     Value at = LLVM::GEPOp::create(builder, loc, pointer, frame, memory,
@@ -60,17 +62,20 @@ void spawn(LLVM::CallOp call, ModuleOp module) {
   OpBuilder inside = OpBuilder::atBlockBegin(block);
   SmallVector<Value> passed{block->getArgument(1), block->getArgument(2)};
   for (auto [n, type] : llvm::enumerate(captured.getTypes())) {
-    Value at = LLVM::GEPOp::create(inside, loc, pointer, frame, block->getArgument(0),
-                                   ArrayRef<LLVM::GEPArg>{0, int32_t(n)});
+    Value at =
+        LLVM::GEPOp::create(inside, loc, pointer, frame, block->getArgument(0),
+                            ArrayRef<LLVM::GEPArg>{0, int32_t(n)});
     passed.push_back(LLVM::LoadOp::create(inside, loc, type, at));
   }
   LLVM::CallOp::create(inside, loc, TypeRange{}, *call.getCallee(), passed);
   LLVM::ReturnOp::create(inside, loc, ValueRange{});
 
   Value address = LLVM::AddressOfOp::create(builder, loc, unpack);
-  Value grain = LLVM::ConstantOp::create(builder, loc, word, builder.getI64IntegerAttr(1));
-  LLVM::CallOp::create(builder, loc, declareParallelFor(module),
-                       ValueRange{arguments[0], arguments[1], grain, address, memory});
+  Value grain = LLVM::ConstantOp::create(builder, loc, word,
+                                         builder.getI64IntegerAttr(1));
+  LLVM::CallOp::create(
+      builder, loc, declareParallelFor(module),
+      ValueRange{arguments[0], arguments[1], grain, address, memory});
   call.erase();
 }
 

@@ -40,7 +40,8 @@ Value gossamer::loadIndex(OpBuilder &builder, Location loc, Value buffer,
     return value;
   // Positions and coordinates are not negative, so both extensions are right;
   // the unsigned one is free on x86.
-  return arith::IndexCastUIOp::create(builder, loc, builder.getIndexType(), value);
+  return arith::IndexCastUIOp::create(builder, loc, builder.getIndexType(),
+                                      value);
 }
 
 Value gossamer::toBuffer(OpBuilder &builder, Location loc, Value tensor,
@@ -62,8 +63,8 @@ Value gossamer::destination(OpBuilder &builder, Location loc, Value init) {
     if (type.isDynamicDim(dim))
       sizes.push_back(tensor::DimOp::create(builder, loc, init, dim));
   return memref::AllocOp::create(
-      builder, loc, MemRefType::get(type.getShape(), type.getElementType()), sizes,
-      builder.getI64IntegerAttr(64));
+      builder, loc, MemRefType::get(type.getShape(), type.getElementType()),
+      sizes, builder.getI64IntegerAttr(64));
 }
 
 SmallVector<Value> gossamer::applyMap(OpBuilder &builder, Location loc,
@@ -71,7 +72,8 @@ SmallVector<Value> gossamer::applyMap(OpBuilder &builder, Location loc,
   return llvm::map_to_vector(map.getResults(), [&](AffineExpr expr) -> Value {
     if (auto dim = dyn_cast<AffineDimExpr>(expr))
       return loops[dim.getPosition()];
-    return indexConstant(builder, loc, cast<AffineConstantExpr>(expr).getValue());
+    return indexConstant(builder, loc,
+                         cast<AffineConstantExpr>(expr).getValue());
   });
 }
 
@@ -104,8 +106,18 @@ Storage::Storage(OpBuilder &builder, Location loc, Value tensor)
     coordinates.push_back(
         level.isWithCrdLT() ? ToCoordinatesOp::create(builder, loc, tensor, lvl)
                             : Value());
-    sizes.push_back(LvlOp::create(builder, loc, tensor,
-                                  indexConstant(builder, loc, lvl)));
+    // A block's size is in the format: loops over it have a known trip count.
+    AffineExpr expr =
+        type.isIdentity() ? AffineExpr() : type.getDimToLvl().getResult(lvl);
+    sizes.push_back(
+        expr && expr.getKind() == AffineExprKind::Mod
+            ? indexConstant(builder, loc,
+                            cast<AffineConstantExpr>(
+                                cast<AffineBinaryOpExpr>(expr).getRHS())
+                                .getValue())
+            : LvlOp::create(builder, loc, tensor,
+                            indexConstant(builder, loc, lvl))
+                  .getResult());
   }
   values = ToValuesOp::create(builder, loc, tensor);
 }
@@ -120,7 +132,8 @@ std::pair<Value, Value> Storage::segment(OpBuilder &builder, unsigned lvl,
           loadIndex(builder, loc, positions[lvl], upper)};
 }
 
-Value Storage::coordinate(OpBuilder &builder, unsigned lvl, Value position) const {
+Value Storage::coordinate(OpBuilder &builder, unsigned lvl,
+                          Value position) const {
   return loadIndex(builder, loc, coordinates[lvl], position);
 }
 
@@ -144,7 +157,8 @@ SmallVector<Value> Storage::toDims(OpBuilder &builder,
       if (auto constant = dyn_cast<AffineConstantExpr>(e))
         return indexConstant(builder, loc, constant.getValue());
       auto binary = cast<AffineBinaryOpExpr>(e);
-      Value lhs = self(self, binary.getLHS()), rhs = self(self, binary.getRHS());
+      Value lhs = self(self, binary.getLHS()),
+            rhs = self(self, binary.getRHS());
       return e.getKind() == AffineExprKind::Add
                  ? addIndex(builder, loc, lhs, rhs)
                  : mulIndex(builder, loc, lhs, rhs);
@@ -181,7 +195,8 @@ void Storage::visit(OpBuilder &builder, unsigned lvl,
   Value position = loop.getInductionVar();
   // Positions of a level that has no segments are numbered through its parent.
   if (!level.isWithPosLT())
-    position = addIndex(inner, loc, mulIndex(inner, loc, parent, upper), position);
+    position =
+        addIndex(inner, loc, mulIndex(inner, loc, parent, upper), position);
   coords.push_back(stored ? coordinate(inner, lvl, position)
                           : loop.getInductionVar());
   visit(inner, lvl + 1, coords, position, body);
@@ -198,12 +213,13 @@ void Storage::forEach(OpBuilder &builder, bool parallel, Body body) const {
   }
   SmallVector<Value> zeros(leading, root);
   SmallVector<Value> ones(leading, indexConstant(builder, loc, 1));
-  auto loop = scf::ParallelOp::create(builder, loc, zeros,
-                                      ArrayRef(sizes).take_front(leading), ones);
+  auto loop = scf::ParallelOp::create(
+      builder, loc, zeros, ArrayRef(sizes).take_front(leading), ones);
   OpBuilder inner = OpBuilder::atBlockTerminator(loop.getBody());
   Value position = root;
   for (auto [lvl, iv] : llvm::enumerate(loop.getInductionVars())) {
-    position = addIndex(inner, loc, mulIndex(inner, loc, position, sizes[lvl]), iv);
+    position =
+        addIndex(inner, loc, mulIndex(inner, loc, position, sizes[lvl]), iv);
     coords.push_back(iv);
   }
   visit(inner, leading, coords, position, body);

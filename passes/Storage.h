@@ -1,7 +1,8 @@
 //===- Storage.h - loops over what a sparse tensor stores -------*- C++ -*-===//
 //
-// The sparsifier makes the loops of sums with dense results. Results that live on an existing pattern, it gets wrong
-// (docs/upstream.md); those need no more than to visit every stored entry of one tensor once, which is here, for every
+// The sparsifier makes the loops of sums with dense results. Results that live
+// on an existing pattern, it gets wrong (docs/upstream.md); those need no more
+// than to visit every stored entry of one tensor once, which is here, for every
 // level format.
 //
 //===----------------------------------------------------------------------===//
@@ -25,9 +26,8 @@ public:
 
   mlir::Value lvlSize(unsigned lvl) const { return sizes[lvl]; }
   /// The range of positions that `parent` has at a compressed level.
-  std::pair<mlir::Value, mlir::Value> segment(mlir::OpBuilder &builder,
-                                              unsigned lvl,
-                                              mlir::Value parent) const;
+  std::pair<mlir::Value, mlir::Value>
+  segment(mlir::OpBuilder &builder, unsigned lvl, mlir::Value parent) const;
   /// The coordinate at a position of a level that stores them.
   mlir::Value coordinate(mlir::OpBuilder &builder, unsigned lvl,
                          mlir::Value position) const;
@@ -55,10 +55,10 @@ private:
 /// Index arithmetic and loads, with constants folded as they are made.
 mlir::Value indexConstant(mlir::OpBuilder &builder, mlir::Location loc,
                           int64_t value);
-mlir::Value addIndex(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value a,
-                     mlir::Value b);
-mlir::Value mulIndex(mlir::OpBuilder &builder, mlir::Location loc, mlir::Value a,
-                     mlir::Value b);
+mlir::Value addIndex(mlir::OpBuilder &builder, mlir::Location loc,
+                     mlir::Value a, mlir::Value b);
+mlir::Value mulIndex(mlir::OpBuilder &builder, mlir::Location loc,
+                     mlir::Value a, mlir::Value b);
 mlir::Value loadIndex(mlir::OpBuilder &builder, mlir::Location loc,
                       mlir::Value buffer, mlir::Value index);
 

@@ -41,7 +41,8 @@ struct DimOfConvert : OpRewritePattern<tensor::DimOp> {
                                 PatternRewriter &rewriter) const override {
     auto convert = op.getSource().getDefiningOp<ConvertOp>();
     if (!convert)
-      return rewriter.notifyMatchFailure(op, "not the size of a converted tensor");
+      return rewriter.notifyMatchFailure(op,
+                                         "not the size of a converted tensor");
     rewriter.modifyOpInPlace(
         op, [&] { op.getSourceMutable().assign(convert.getSource()); });
     return success();

@@ -8,7 +8,9 @@ using namespace mlir;
 using namespace gossamer;
 using sparse_tensor::getSparseTensorEncoding;
 
-static bool isSparse(Type type) { return getSparseTensorEncoding(type) != nullptr; }
+static bool isSparse(Type type) {
+  return getSparseTensorEncoding(type) != nullptr;
+}
 
 /// Same rank, and same sizes where both are static.
 static bool sameShape(Type a, Type b) {
@@ -55,14 +57,14 @@ static LogicalResult verifyMaps(Operation *op, ArrayRef<AffineMap> maps,
       if (ShapedType::isDynamic(extent))
         extent = size;
       else if (!ShapedType::isDynamic(size) && size != extent)
-        return op->emitOpError() << "loop d" << dim.getPosition() << " has size "
-                                 << extent << " and, in operand " << n << ", "
-                                 << size;
+        return op->emitOpError()
+               << "loop d" << dim.getPosition() << " has size " << extent
+               << " and, in operand " << n << ", " << size;
     }
   }
   if (!seen.all())
-    return op->emitOpError() << "loop d" << seen.find_first_unset()
-                             << " indexes no operand";
+    return op->emitOpError()
+           << "loop d" << seen.find_first_unset() << " indexes no operand";
   return success();
 }
 
@@ -83,7 +85,8 @@ static LogicalResult verifyBody(Operation *op, Block &block,
   return success();
 }
 
-static void appendElementTypes(ValueRange values, SmallVectorImpl<Type> &types) {
+static void appendElementTypes(ValueRange values,
+                               SmallVectorImpl<Type> &types) {
   for (Value value : values)
     types.push_back(cast<ShapedType>(value.getType()).getElementType());
 }
@@ -97,7 +100,8 @@ static LogicalResult verifyDense(Operation *op, ValueRange operands,
   return success();
 }
 
-static LogicalResult verifyResultLike(Operation *op, Type result, Type pattern) {
+static LogicalResult verifyResultLike(Operation *op, Type result,
+                                      Type pattern) {
   if (getSparseTensorEncoding(result) != getSparseTensorEncoding(pattern) ||
       !sameShape(result, pattern))
     return op->emitOpError()
@@ -127,7 +131,8 @@ LogicalResult ConvertOp::verify() {
   auto source = cast<RankedTensorType>(getSource().getType());
   auto result = cast<RankedTensorType>(getResult().getType());
   if (source.getElementType() != result.getElementType())
-    return emitOpError("changes the element type; it may change only the storage");
+    return emitOpError(
+        "changes the element type; it may change only the storage");
   if (!sameShape(source, result))
     return emitOpError("changes the shape; it may change only the storage");
   if (getFill().getType() != source.getElementType())
@@ -196,7 +201,8 @@ LogicalResult MatmulOp::verify() {
   if (!result.isProjectedPermutation())
     return emitOpError("the result's map must be a projected permutation");
   if (!getSparseMap().isProjectedPermutation())
-    return emitOpError("the sparse operand's map must be a projected permutation");
+    return emitOpError(
+        "the sparse operand's map must be a projected permutation");
   if (failed(verifyDense(*this, getExtras(), "epilogue")))
     return failure();
   for (AffineMap map : llvm::ArrayRef(getMaps()).drop_front(2).drop_back())

@@ -1,4 +1,4 @@
-"""Compiled attention against float64: every mask format, ragged sizes, masked rows, GQA, large scores, score changes."""
+"""Compiled attention against float64: mask formats, ragged sizes, masked rows, GQA, large scores, score changes."""
 
 import itertools
 import math
@@ -11,7 +11,14 @@ from torch import Tensor
 
 import gossamer as gs
 
-FORMATS = {"CSR": gs.CSR, "CSC": gs.CSC, "COO": gs.COO, "BSR4": gs.BSR(4), "BSR16": gs.BSR(16), "BSR8x24": gs.BSR((8, 24))}
+FORMATS = {
+    "CSR": gs.CSR,
+    "CSC": gs.CSC,
+    "COO": gs.COO,
+    "BSR4": gs.BSR(4),
+    "BSR16": gs.BSR(16),
+    "BSR8x24": gs.BSR((8, 24)),
+}
 DTYPES = {torch.float32: 3e-6, torch.float64: 1e-13}
 
 
@@ -67,7 +74,12 @@ def check(result: Tensor, expected: Tensor, tolerance: float) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_formats(form: str, dtype: torch.dtype) -> None:
     compiled = gs.sparse_jit(masked_softmax, mask=FORMATS[form])
-    for batch, heads, rows, columns, d in ((2, 3, 48, 48, 16), (1, 2, 48, 96, 7), (3, 1, 96, 48, 64), (1, 1, 48, 48, 1)):
+    for batch, heads, rows, columns, d in (
+        (2, 3, 48, 48, 16),
+        (1, 2, 48, 96, 7),
+        (3, 1, 96, 48, 64),
+        (1, 1, 48, 48, 1),
+    ):
         q, k, v = (torch.randn(batch, heads, n, d, dtype=dtype) for n in (rows, columns, columns))
         mask = random_mask(1, 1, rows, columns)
         check(compiled(q, k, v, mask), reference(q, k, v, mask), DTYPES[dtype])

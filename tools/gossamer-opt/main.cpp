@@ -1,7 +1,7 @@
 //===- main.cpp - the gossamer-opt command --------------------------------===//
 //
-// mlir-opt with Gossamer's dialect, passes and pipelines, and those of MLIR that Gossamer uses. All of it is in the
-// library; this is only the door.
+// mlir-opt with Gossamer's dialect, passes and pipelines, and those of MLIR
+// that Gossamer uses. All of it is in the library; this is only the door.
 //
 //===----------------------------------------------------------------------===//
 

@@ -271,7 +271,9 @@ def _contraction(a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type) 
     is_float = isinstance(accumulator, (ir.F32Type, ir.F64Type))
     zero = mlir.arith.ConstantOp(accumulator, 0.0 if is_float else 0).result
     filled = mlir.linalg.fill(zero, outs=[empty])
-    maps = [_map(a, a_labels, labels), _map(b, b_labels, labels), _map(filled, out, labels)]
+    # A loop must be the index of something: what is summed over one element is read by its loop after all.
+    single = {n for n in labels if n not in out and _label_size(n, (a, a_labels), (b, b_labels)) == 1}
+    maps = [_map(value, names, labels, single) for value, names in ((a, a_labels), (b, b_labels), (filled, out))]
     generic = mlir.linalg.GenericOp(
         [filled.type], [a, b], [filled],
         ir.ArrayAttr.get([ir.AffineMapAttr.get(m) for m in maps]),
@@ -329,14 +331,14 @@ def _label_size(label: str, *operands: tuple[ir.Value, str]) -> Any:
     return static
 
 
-def _map(value: ir.Value, operand: str, labels: str) -> ir.AffineMap:
-    """The indexing map of an operand; a static size of 1 is read at 0, for it may be broadcast."""
+def _map(value: ir.Value, operand: str, labels: str, single: set[str]) -> ir.AffineMap:
+    """The indexing map of an operand; a static size of 1, but for `single` labels, is read at 0 (a broadcast)."""
     mlir = torch_mlir()
     tensor_type = mlir.ir.RankedTensorType(value.type)
     results = []
     for dim, label in enumerate(operand):
         one = not tensor_type.is_dynamic_dim(dim) and tensor_type.get_dim_size(dim) == 1
-        broadcast = one and not _is_output(value)
+        broadcast = one and label not in single and not _is_output(value)
         results.append(
             mlir.ir.AffineConstantExpr.get(0) if broadcast else mlir.ir.AffineDimExpr.get(labels.index(label))
         )
