@@ -184,7 +184,7 @@ def main() -> None:
     tokens, padding = batch["input_ids"], batch["attention_mask"]
     window = window_mask(padding, WINDOW)
     console.print(
-        f"{datetime.date.today()}, {cpu_model()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
+        f"{datetime.date.today()}, {cpu_model()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}\n"
         f"MiniLM-L6, {tokens.shape[0]} texts of up to {tokens.shape[1]} tokens packed from {len(found)} sentences of "
         f"this project's docs;\nwindow of {WINDOW} tokens to either side; "
         f"median of {runs} runs, dense and sparse in turn"
