@@ -214,11 +214,24 @@ class Engine:
 
         program = build(call, described, self.options.backend, self.warn, self.options.fullgraph)
         self._report_fallbacks(program)
+        self._report_gradients(program)
         if not program.fits(shapes):
             # an empty tensor was traced as if it had some length, and the function asks
             program.fits = functools.partial(_same_shapes, tuple(map(tuple, shapes)))
         fitting.append(program)
         return program
+
+    def _report_gradients(self, program: Program) -> None:
+        """Says that a gradient of the user's own making is not what backward will compute."""
+        if not torch.is_grad_enabled():
+            return
+        for name in program.trace.own_gradients:
+            text = f"the backward of {name} is not used: gradients are those of what its forward computes"
+            if self.options.fullgraph:
+                raise UnsupportedError(
+                    f"{text}. Keep {name} out of the compiled function, or compile without fullgraph"
+                )
+            self.warn.once(f"autograd.Function {name}", text)
 
     def _report_fallbacks(self, program: Program) -> None:
         if not program.fallbacks:

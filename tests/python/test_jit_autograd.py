@@ -121,3 +121,26 @@ def test_the_cost_is_said_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         f(q, k, v, mask).sum().backward()
+
+
+class _Doubled(torch.autograd.Function):
+    """The identity, with a gradient of its own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+def test_a_gradient_of_ones_own_is_not_lost_in_silence():
+    a = gs.sparsify(torch.eye(4), gs.CSR)
+    x = torch.randn(4, 4, requires_grad=True)
+    with pytest.warns(gs.FallbackWarning, match="backward of _Doubled is not used"):
+        gs.sparse_jit(lambda a, x: a @ _Doubled.apply(x))(a, x)
+    with pytest.raises(gs.UnsupportedError, match="_Doubled"):
+        gs.sparse_jit(lambda a, x: a @ _Doubled.apply(x), fullgraph=True)(a, x)
+    with torch.no_grad():
+        gs.sparse_jit(lambda a, x: a @ _Doubled.apply(x), fullgraph=True)(a, x)

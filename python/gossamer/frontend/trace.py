@@ -49,6 +49,7 @@ class Trace:
         places: where each symbol is read: (leaf, dim).
         rebuild: makes the function's own result from the graph's flat results.
         held: SparseTensors and options that nodes refer to by number.
+        own_gradients: names of custom autograd functions, of which only the forward is in the graph.
     """
 
     graph: fx.Graph
@@ -57,6 +58,7 @@ class Trace:
     places: dict[sympy.Symbol, tuple[int, int]]
     rebuild: Callable[[Sequence[Any]], Any]
     held: list[Any]
+    own_gradients: tuple[str, ...] = ()
 
     def guard(self) -> Callable[[Shapes], bool]:
         """Whether leaves of other sizes may use this trace, as a function of their shapes."""
@@ -99,7 +101,7 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
         return [values[i] for i in in_graph]
 
     held: list[Any] = []
-    with _lock, _switches(held):
+    with _lock, _switches(held), _custom_functions() as own_gradients:
         try:
             with mode:
                 module = make_fx(flat, tracing_mode="real", pre_dispatch=True)(*fakes)
@@ -119,7 +121,7 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
         return tree_unflatten(merged, spec)
 
     _lift_constants(module)
-    return Trace(module.graph, tuple(leaves), env, places, rebuild, held)
+    return Trace(module.graph, tuple(leaves), env, places, rebuild, held, tuple(own_gradients))
 
 
 def _fake(
@@ -174,6 +176,24 @@ def _switches(held: list[Any]) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         logger.disabled = was_disabled
         TRACING.reset(token)
+
+
+@contextlib.contextmanager
+def _custom_functions() -> Iterator[dict[str, None]]:
+    """Collects the names of the user's autograd.Functions that run: tracing sees through them to what they compute."""
+    seen: dict[str, None] = {}
+    apply = torch.autograd.Function.__dict__["apply"]
+
+    def noted(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if not cls.__module__.startswith("torch."):
+            seen[cls.__qualname__] = None
+        return apply.__func__(cls, *args, **kwargs)
+
+    torch.autograd.Function.apply = classmethod(noted)  # type: ignore[method-assign, assignment]
+    try:
+        yield seen
+    finally:
+        torch.autograd.Function.apply = apply
 
 
 _TORCH = str(Path(torch.__file__).parent)
