@@ -15,6 +15,7 @@ import torch
 
 from gossamer.errors import CompileError, FallbackWarning, UnsupportedError
 from gossamer.pattern import Pattern
+from gossamer.runtime.signature import DTYPES
 from gossamer.tensor import SparseTensor
 
 if TYPE_CHECKING:
@@ -120,6 +121,10 @@ class RegionKernel:
         device = next((i.device for i in inputs if i.device.type != "cpu"), None)
         if device is not None:
             self._refuse(f"its tensors are on {device}, and only the CPU has kernels yet")
+            return None
+        dtype = next((i.dtype for i in inputs if i.dtype not in DTYPES.values()), None)
+        if dtype is not None:
+            self._refuse(f"there are no kernels for {dtype}")
             return None
         encodings: list[str | None] = [None] * len(inputs)
         for number in self._sparse:

@@ -435,3 +435,23 @@ def test_gradient_mode_and_autocast_are_part_of_the_key():
     with torch.autocast("cpu", torch.bfloat16):
         f(x, w)
     assert len(programs(f)) == 3
+
+
+def test_operands_that_do_not_fit_each_other():
+    """Said with the call's own numbers, before anything is compiled."""
+    product = gs.sparse_jit(lambda a, x: a @ x, a=gs.CSR)
+    with pytest.raises(gs.TraceError, match=r"\[4, 5\]"):
+        product(torch.eye(4), torch.randn(5, 2))
+    with pytest.raises(gs.TensorError, match=r"torch.float32 with torch.float64: cast"):
+        product(torch.eye(4), torch.randn(4, 2, dtype=torch.float64))
+    with pytest.raises(gs.TensorError, match="on cpu with one on meta: move"):
+        product(torch.eye(4), torch.randn(4, 2, device="meta"))
+
+
+def test_no_kernel_for_a_dtype():
+    a, x = torch.eye(4, dtype=torch.complex64) * 1j, torch.randn(4, 2, dtype=torch.complex64)
+    with pytest.warns(gs.FallbackWarning, match="no kernels for torch.complex64"):
+        result = gs.sparse_jit(lambda a, x: a @ x, a=gs.CSR)(a, x)
+    torch.testing.assert_close(result, a @ x)
+    with pytest.raises(gs.UnsupportedError, match="complex64"):
+        gs.sparse_jit(lambda a, x: a @ x, a=gs.CSR, fullgraph=True)(a, x)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from gossamer.errors import TensorError
+
 from . import graph as g
 
 aten = torch.ops.aten
@@ -19,13 +21,19 @@ BATCH = "abcdefghij"
 
 
 def contract(a: torch.Tensor, b: torch.Tensor, equation: str) -> torch.Tensor:
-    """The product of ``a`` and ``b`` summed over the labels that the result lacks; ``result_type`` of the two.
+    """The product of ``a`` and ``b``, of one dtype, summed over the labels that the result lacks.
 
     Also works on fake tensors, where it computes the shape only (and so puts no operations on a trace).
+
+    Raises:
+        TensorError: the dtypes or devices differ, which torch's fake tensors let pass and torch itself does not.
     """
+    if a.device != b.device:
+        raise TensorError(f"a product of a tensor on {a.device} with one on {b.device}: move one of them")
+    if a.dtype != b.dtype:
+        raise TensorError(f"a product of {a.dtype} with {b.dtype}: cast one of them to the dtype of the other")
     if isinstance(a, g.FakeTensor):
-        dtype = torch.promote_types(a.dtype, b.dtype)
-        return torch.empty(_result_shape(a, b, equation), dtype=dtype, device=a.device)
+        return torch.empty(_result_shape(a, b, equation), dtype=a.dtype, device=a.device)
     return torch.einsum(equation, a, b)
 
 

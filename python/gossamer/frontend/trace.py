@@ -11,9 +11,10 @@ import contextlib
 import linecache
 import logging
 import math
+import re
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
         except Exception as error:
             if _is_own(error):
                 raise
-            raise _explained(error) from error
+            lengths = {str(symbol): leaves[leaf].shape[dim] for symbol, (leaf, dim) in places.items()}
+            raise _explained(error, lengths) from error
     values, in_graph, spec = result[0]
     constants = [None if i in in_graph else value for i, value in enumerate(values)]
 
@@ -222,15 +224,15 @@ def _is_own(error: Exception) -> bool:
     return bool(own) and innermost is not None and own[-1] == innermost and line.startswith(("raise", "assert"))
 
 
-def _explained(error: Exception) -> TraceError:
-    """What could not be traced, on which line, why, and what to do."""
+def _explained(error: Exception, lengths: Mapping[str, int]) -> TraceError:
+    """What could not be traced, on which line, why, and what to do; with the call's own sizes for their symbols."""
     own = _user_frames(error)
     where = ""
     if own:
         line = (own[-1].line or "").strip()
         where = f" at {own[-1].filename}:{own[-1].lineno}, in {own[-1].name}: `{line}`"
     kind = type(error).__name__
-    text = str(error)
+    text = re.sub(r"\bs\d+\b", lambda match: str(lengths.get(match[0], match[0])), str(error))
     advice = next((advice for name, advice in _ADVICE.items() if name in kind), None)
     if advice is None and "get value out of a tracing tensor" in text:
         advice = _VALUE
