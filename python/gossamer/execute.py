@@ -156,8 +156,10 @@ class RegionKernel:
             self.compile_ms += (time.perf_counter() - start) * 1e3
 
     def _refuse(self, reason: str) -> None:
-        self.refused = reason
         operations = ", ".join(dict.fromkeys(self.region.operations()))
+        if self._fullgraph:
+            raise UnsupportedError(f"fullgraph=True, but a region ({operations}) cannot be compiled: {reason}")
+        self.refused = reason
         self.warn.once(f"region {id(self)}", f"a region ({operations}) runs densely in PyTorch: {reason}")
 
     def _differentiable(self, shapes: list[tuple[int, ...]], inputs: Sequence[Value]) -> tuple[Value, ...]:
