@@ -13,9 +13,9 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/AttentionLoops.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
-#include "passes/Storage.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERATTENTION
@@ -27,74 +27,25 @@ using namespace gossamer;
 
 namespace {
 
-/// Emits the loops of one attention. Loop variables are (batch..., i, j, d, e).
-class AttentionLowering {
+class AttentionLowering : AttentionLoops {
 public:
-  explicit AttentionLowering(AttentionOp op)
-      : op(op), builder(op), loc(op.getLoc()), maps(op.getMaps()),
-        numBatch(op.getNumBatchDims()), mask(builder, loc, op.getMask()),
-        element(cast<FloatType>(getElementTypeOrSelf(op.getQuery()))) {}
+  explicit AttentionLowering(AttentionOp op) : AttentionLoops(op) {}
 
-  void run();
+  void run() {
+    forEachRow(sizeOf(out, maps.back(), numBatch),
+               [&](OpBuilder &b, ValueRange ivs) { emitRow(b, ivs); });
+  }
 
 private:
   using Pair = std::pair<Value, Value>;
-  Value constant(double value) {
-    return arith::ConstantOp::create(builder, loc,
-                                     builder.getFloatAttr(element, value));
-  }
-  Value sizeOf(Value buffer, AffineMap map, unsigned loop) {
-    unsigned dim =
-        *map.getResultPosition(getAffineDimExpr(loop, op.getContext()));
-    return memref::DimOp::create(builder, loc, buffer, dim);
-  }
   void emitRow(OpBuilder &b, ValueRange ivs);
   /// The running maximum and sum after one more stored entry.
   Pair emitEntry(OpBuilder &b, Value j, Value position, Pair state);
   void forEachOut(OpBuilder &b,
                   llvm::function_ref<Value(OpBuilder &, Value)> update);
 
-  AttentionOp op;
-  OpBuilder builder;
-  Location loc;
-  SmallVector<AffineMap> maps;
-  unsigned numBatch;
-  Storage mask;
-  FloatType element;
-  Value query, key, value, out, zeroIndex, oneIndex, sizeD, sizeE, lowest, zero;
-  SmallVector<Value> extras;
   SmallVector<Value> loops;
 };
-
-void AttentionLowering::run() {
-  query = toBuffer(builder, loc, op.getQuery(), true);
-  key = toBuffer(builder, loc, op.getKey(), true);
-  value = toBuffer(builder, loc, op.getValue(), true);
-  for (Value operand : op.getExtras())
-    extras.push_back(toBuffer(builder, loc, operand, true));
-  out = destination(builder, loc, op.getInit());
-  zeroIndex = indexConstant(builder, loc, 0);
-  oneIndex = indexConstant(builder, loc, 1);
-  sizeD = sizeOf(query, maps[0], numBatch + 2);
-  sizeE = sizeOf(value, maps[2], numBatch + 3);
-  lowest = constant(-std::numeric_limits<double>::infinity());
-  zero = constant(0.0);
-
-  SmallVector<Value> lower(numBatch + 1, zeroIndex), upper,
-      step(numBatch + 1, oneIndex);
-  for (unsigned loop = 0; loop <= numBatch; ++loop)
-    upper.push_back(sizeOf(out, maps.back(), loop));
-  auto rows = scf::ParallelOp::create(builder, loc, lower, upper, step);
-  OpBuilder b = OpBuilder::atBlockTerminator(rows.getBody());
-  emitRow(b, rows.getInductionVars());
-
-  builder.setInsertionPoint(op);
-  Value result = bufferization::ToTensorOp::create(
-      builder, loc, op.getResult().getType(), out, /*restrict=*/true,
-      /*writable=*/true);
-  op.getResult().replaceAllUsesWith(result);
-  op.erase();
-}
 
 void AttentionLowering::forEachOut(
     OpBuilder &b, llvm::function_ref<Value(OpBuilder &, Value)> update) {
@@ -168,7 +119,6 @@ void AttentionLowering::emitRow(OpBuilder &b, ValueRange ivs) {
   forEachOut(b, [&](OpBuilder &, Value) { return zero; });
 
   // The row's segment of the compressed level, and its place in a block.
-  unsigned rank = maps[3].getNumResults();
   bool blocked = mask.type.getLvlRank() > rank;
   SmallVector<Value> dims =
       applyMap(b, loc, maps[3].dropResult(rank - 1), loops);
@@ -216,7 +166,6 @@ void AttentionLowering::emitRow(OpBuilder &b, ValueRange ivs) {
   Value sum = entries.getResult(1);
   Value empty =
       arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, sum, zero);
-  Value one = arith::ConstantOp::create(b, loc, b.getFloatAttr(element, 1.0));
   Value inverse = arith::DivFOp::create(b, loc, one, sum);
   inverse = arith::SelectOp::create(b, loc, empty, zero, inverse);
   forEachOut(b, [&](OpBuilder &in, Value old) -> Value {

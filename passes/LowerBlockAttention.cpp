@@ -18,9 +18,9 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/AttentionLoops.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
-#include "passes/Storage.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERBLOCKATTENTION
@@ -44,13 +44,10 @@ bool isVectorizable(Block &body) {
   });
 }
 
-class BlockAttention {
+class BlockAttention : AttentionLoops {
 public:
   BlockAttention(AttentionOp op, unsigned lanes)
-      : op(op), builder(op), loc(op.getLoc()), maps(op.getMaps()),
-        numBatch(op.getNumBatchDims()), mask(builder, loc, op.getMask()),
-        lanes(lanes), rank(maps[3].getNumResults()),
-        element(cast<FloatType>(getElementTypeOrSelf(op.getQuery()))),
+      : AttentionLoops(op), lanes(lanes),
         vector(VectorType::get(lanes, element)) {
     SmallVector<int64_t, 2> shape = blockShape(op);
     blockRows = shape[0];
@@ -59,7 +56,10 @@ public:
 
   /// Rows and columns of the mask's blocks; empty if it has none.
   static SmallVector<int64_t, 2> blockShape(AttentionOp op);
-  void run();
+  void run() {
+    forEachRow(mask.lvlSize(rank - 2),
+               [&](OpBuilder &b, ValueRange ivs) { emitBlockRow(b, ivs); });
+  }
 
 private:
   struct Tile {
@@ -76,15 +76,6 @@ private:
   void store(OpBuilder &b, Value value, Value tile, Value row) {
     vector::StoreOp::create(b, loc, value, tile, ValueRange{row, zeroIndex});
   }
-  Value sizeOf(Value buffer, AffineMap map, unsigned loop) {
-    return memref::DimOp::create(
-        builder, loc, buffer,
-        *map.getResultPosition(getAffineDimExpr(loop, op.getContext())));
-  }
-  Value constant(double value) {
-    return arith::ConstantOp::create(builder, loc,
-                                     builder.getFloatAttr(element, value));
-  }
   void emitBlockRow(OpBuilder &b, ValueRange ivs);
   void emitLaneGroup(OpBuilder &b, const Tile &tile, Value first, Value last);
   Value emitIsFull(OpBuilder &b, Value block);
@@ -96,19 +87,9 @@ private:
                llvm::function_ref<Value(OpBuilder &, Value)> at);
   void emitProduct(OpBuilder &b, const Tile &tile, Value column, Value factor);
 
-  AttentionOp op;
-  OpBuilder builder;
-  Location loc;
-  SmallVector<AffineMap> maps;
-  unsigned numBatch;
-  Storage mask;
-  int64_t lanes, blockRows = 0, blockColumns = 0;
-  unsigned rank;
-  FloatType element;
+  int64_t lanes, blockRows, blockColumns;
   VectorType vector;
-  Value query, key, value, out, zeroIndex, oneIndex, sizeD, sizeE, lowest, zero,
-      one;
-  SmallVector<Value> extras, loops;
+  SmallVector<Value> loops;
 };
 
 SmallVector<int64_t, 2> BlockAttention::blockShape(AttentionOp op) {
@@ -124,37 +105,6 @@ SmallVector<int64_t, 2> BlockAttention::blockShape(AttentionOp op) {
                 .getRHS())
             .getValue());
   return shape;
-}
-
-void BlockAttention::run() {
-  query = toBuffer(builder, loc, op.getQuery(), true);
-  key = toBuffer(builder, loc, op.getKey(), true);
-  value = toBuffer(builder, loc, op.getValue(), true);
-  for (Value operand : op.getExtras())
-    extras.push_back(toBuffer(builder, loc, operand, true));
-  out = destination(builder, loc, op.getInit());
-  zeroIndex = indexConstant(builder, loc, 0);
-  oneIndex = indexConstant(builder, loc, 1);
-  sizeD = sizeOf(query, maps[0], numBatch + 2);
-  sizeE = sizeOf(value, maps[2], numBatch + 3);
-  lowest = constant(-std::numeric_limits<double>::infinity());
-  zero = constant(0.0);
-  one = constant(1.0);
-
-  SmallVector<Value> lower(numBatch + 1, zeroIndex), upper,
-      step(numBatch + 1, oneIndex);
-  for (unsigned loop = 0; loop < numBatch; ++loop)
-    upper.push_back(sizeOf(out, maps.back(), loop));
-  upper.push_back(mask.lvlSize(rank - 2));
-  auto rows = scf::ParallelOp::create(builder, loc, lower, upper, step);
-  OpBuilder b = OpBuilder::atBlockTerminator(rows.getBody());
-  emitBlockRow(b, rows.getInductionVars());
-
-  Value result = bufferization::ToTensorOp::create(
-      builder, loc, op.getResult().getType(), out, /*restrict=*/true,
-      /*writable=*/true);
-  op.getResult().replaceAllUsesWith(result);
-  op.erase();
 }
 
 void BlockAttention::emitBlockRow(OpBuilder &b, ValueRange ivs) {
