@@ -63,7 +63,7 @@ def sparse_jit(
         target: A function, an nn.Module class (changed in place), or an nn.Module (which stays as it is, but for the
             parameters named: the result is a module of the same class that shares all its attributes).
         parameters: For parameters whose full name matches a glob (`*` crosses dots; the first that matches counts): a
-            format, a pair (format, sparsifier) such as
+            format (n:m keeps the n largest of every m, any other drops zeros only), a pair (format, sparsifier) such as
             `(gs.BSR(32), gs.magnitude(0.1))`, or a function from the weight to a SparseTensor. They are stored
             sparsely at once, see `gs.parameters.attach`.
         fullgraph: Whether an operation with a sparse operand that has to run densely in PyTorch is an error.

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from gossamer.errors import AnnotationError, suggest
 from gossamer.formats import Format
 from gossamer.parameters import SparseParametrization, attach
-from gossamer.sparsify import sparsify
+from gossamer.sparsify import magnitude, sparsify
 from gossamer.tensor import SparseTensor
 
 
@@ -50,7 +50,9 @@ def _attach(module: nn.Module, name: str, glob: str, how: Any) -> None:
     owner = module.get_submodule(path)
     weight = getattr(owner, leaf).detach()
     if isinstance(how, Format):
-        stored = sparsify(weight, how)
+        # To ask for n:m of a weight is to ask for the n largest of every m.
+        group = next((level for level in how.levels if level.kind == "structured"), None)
+        stored = sparsify(weight, how, by=magnitude(group.n / group.m) if group else None)
     elif isinstance(how, tuple) and len(how) == 2 and isinstance(how[0], Format):
         stored = sparsify(weight, how[0], by=how[1])
     elif callable(how):

@@ -292,3 +292,14 @@ def test_a_changed_attribute_is_seen():
     module.heads = 2
     torch.testing.assert_close(module(x), two)
     assert len(programs(module)) == 2
+
+
+def test_a_weight_asked_for_as_n_of_m_keeps_the_largest() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(16, 8))
+    groups = module[0].weight.detach().reshape(8, 4, 4)
+    kept = groups * torch.zeros_like(groups).scatter(2, groups.abs().topk(2).indices, 1.0)
+    compiled = gs.sparse_jit(module, {"*.weight": gs.NM(2, 4)})
+    x = torch.randn(5, 16)
+    with torch.no_grad():
+        expected = torch.nn.functional.linear(x, kept.reshape(8, 16), module[0].bias)
+        torch.testing.assert_close(compiled(x), expected)
