@@ -43,15 +43,10 @@ std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
                          *j,
                          0,
                          {}};
-    ScratchBlock scratch;
-    OpBuilder builder(op.getContext());
-    builder.setInsertionPointToEnd(&scratch.block);
-    auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
-      return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
-    };
-    ScalarEmitter emitter(&scratch.block, indexOf);
-    Value p = emitter.emit(builder, match.probabilities);
-    auto scores = matchSoftmax(emitter, builder, p, *j, numLoops);
+    ScratchEmitter scratch(op.getLoc());
+    Value p = scratch.emitter.emit(scratch.builder, match.probabilities);
+    auto scores =
+        matchSoftmax(scratch.emitter, scratch.builder, p, *j, numLoops);
     if (!scores)
       continue;
     match.scores = *scores;

@@ -76,16 +76,10 @@ Access MatmulRaiser::asSparse(Access access) {
     return view;
   // Computed from one sparse tensor, elementwise, and 0 where that is not
   // stored: then it has the same pattern.
-  ScratchBlock scratch;
-  OpBuilder inner(op.getContext());
-  inner.setInsertionPointToEnd(&scratch.block);
-  auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
-    return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
-  };
-  ScalarEmitter emitter(&scratch.block, indexOf);
+  ScratchEmitter scratch(op.getLoc());
   AffineMap identity = identityOf(view.tensor);
-  Value value = emitter.emit(inner, {view.tensor, identity});
-  for (auto &[leaf, arg] : emitter.leaves()) {
+  Value value = scratch.emitter.emit(scratch.builder, {view.tensor, identity});
+  for (auto &[leaf, arg] : scratch.emitter.leaves()) {
     SparseSource source = getSparseSource(leaf.tensor);
     if (!source || leaf.map != identity ||
         !isZero(evaluate(value, {{arg, source.fill}})))

@@ -46,13 +46,9 @@ private:
 };
 
 Value SampleRaiser::raiseSoftmax() {
-  ScratchBlock scratch;
-  OpBuilder inner(op.getContext());
-  inner.setInsertionPointToEnd(&scratch.block);
-  auto indexOf = [&](OpBuilder &b, unsigned loop) -> Value {
-    return arith::ConstantIndexOp::create(b, op.getLoc(), loop);
-  };
-  ScalarEmitter emitter(&scratch.block, indexOf);
+  ScratchEmitter scratch(op.getLoc());
+  OpBuilder &inner = scratch.builder;
+  ScalarEmitter &emitter = scratch.emitter;
   Value value = emitter.emit(inner, {op.getSource(), identity});
   for (unsigned j : llvm::reverse(llvm::seq(rank))) {
     auto scores = matchSoftmax(emitter, inner, value, j, rank);

@@ -7,6 +7,14 @@
 using namespace mlir;
 using namespace gossamer;
 
+ScratchEmitter::ScratchEmitter(Location loc)
+    : builder(loc.getContext()),
+      emitter(&block, [loc](OpBuilder &b, unsigned loop) -> Value {
+        return arith::ConstantIndexOp::create(b, loc, loop);
+      }) {
+  builder.setInsertionPointToEnd(&block);
+}
+
 std::optional<unsigned> gossamer::onlyReductionLoop(AffineMap result) {
   std::optional<unsigned> found;
   for (unsigned loop = 0; loop < result.getNumDims(); ++loop) {

@@ -7,11 +7,16 @@
 
 namespace gossamer {
 
-/// A block that belongs to no operation, for scalar code that is only looked
-/// at.
-struct ScratchBlock {
+/// An emitter into a block that belongs to no operation, for scalar code that
+/// is only looked at.
+struct ScratchEmitter {
+  explicit ScratchEmitter(mlir::Location loc);
+  ScratchEmitter(const ScratchEmitter &) = delete;
+
   mlir::Region region;
   mlir::Block &block = region.emplaceBlock();
+  mlir::OpBuilder builder;
+  ScalarEmitter emitter;
 };
 
 /// The one loop that `result` does not know, if there is just one.

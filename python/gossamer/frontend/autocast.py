@@ -52,6 +52,6 @@ def _plain_dtype(node: fx.Node, mode: object) -> torch.dtype | None:
         return None
     try:
         result = g.run_on_fakes(node.target, node.args, node.kwargs, mode)
-    except Exception:
+    except Exception:  # of whatever type the operation raises: the caller casts its operands instead
         return None
     return result.dtype if isinstance(result, torch.Tensor) else g.value(node).dtype
