@@ -66,14 +66,12 @@ def compare(title: str, cases: Iterable[Case], seconds: float = 1.0) -> int:
 
 
 def _check(case: Case) -> None:
-    results, expected = case.ours(), case.expected()
-    pairs = [(results, expected)] if isinstance(results, Tensor) else list(zip(results, expected, strict=True))
-    for number, (result, right) in enumerate(pairs):
-        assert isinstance(result, Tensor) and isinstance(right, Tensor)
+    results, expected = ([r] if isinstance(r, Tensor) else list(r) for r in (case.ours(), case.expected()))
+    for number, (result, right) in enumerate(zip(results, expected, strict=True)):
         wrong = ((result - right).abs().max() / right.abs().max().clamp(min=1e-30)).item()
         if not wrong <= case.tolerance:
             raise SystemExit(
-                f"{case.name} ({case.shape}): result {number} is wrong by {wrong:.1e} of its largest entry"
+                f"{case.name} ({case.shape}): result {number} is wrong by {wrong:.1e} of the largest entry"
             )
 
 

@@ -34,20 +34,20 @@ def forward(name: str, mask: Tensor, format: gs.Format, heads: int, width: int, 
 
 def backward(name: str, mask: Tensor, format: gs.Format, heads: int, width: int, bar: float) -> Case:
     """Attention and the gradients of q, k and v."""
-    leaves = [torch.randn(1, heads, mask.shape[0], width, requires_grad=True) for _ in range(3)]
+    leaves = q, k, v = [torch.randn(1, heads, mask.shape[0], width, requires_grad=True) for _ in range(3)]
     g = torch.randn(1, heads, mask.shape[0], width)
     t = gs.sparsify(mask, format)
 
     def expected() -> tuple[Tensor, ...]:
-        wide = [leaf.detach().double().requires_grad_() for leaf in leaves]
-        return torch.autograd.grad(_reference(*wide, mask), wide, g.double())
+        wide = q, k, v = [leaf.detach().double().requires_grad_() for leaf in leaves]
+        return torch.autograd.grad(_reference(q, k, v, mask), wide, g.double())
 
     return Case(
         f"attention + gradients, {name}",
         f"1 x {heads} x {mask.shape[0]} x {width}",
         t.density,
-        lambda: torch.autograd.grad(attention(*leaves, t), leaves, g),
-        {"dense": lambda: torch.autograd.grad(F.scaled_dot_product_attention(*leaves, mask), leaves, g)},
+        lambda: torch.autograd.grad(attention(q, k, v, t), leaves, g),
+        {"dense": lambda: torch.autograd.grad(F.scaled_dot_product_attention(q, k, v, mask), leaves, g)},
         expected,
         {"dense": bar} if bar else {},
     )
