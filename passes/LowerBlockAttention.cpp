@@ -20,6 +20,7 @@
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/AttentionLoops.h"
 #include "passes/Passes.h"
+#include "passes/RegisterTile.h"
 #include "passes/Report.h"
 
 namespace gossamer {
@@ -263,26 +264,21 @@ Value BlockAttention::emitScores(OpBuilder &b, const Tile &tile, Value block,
     places.push_back(addIndex(in, loc, inBlock, indexConstant(in, loc, n)));
     at.push_back(addIndex(in, loc, column, places.back()));
   }
-  SmallVector<Value> sums(columns, splat(in, zero));
-  auto dot = scf::ForOp::create(in, loc, zeroIndex, sizeD, oneIndex, sums);
-  {
-    OpBuilder inner = OpBuilder::atBlockEnd(dot.getBody());
-    SmallVector<Value> point(loops);
-    point[numBatch + 2] = dot.getInductionVar();
-    Value q = load(inner, tile.query, dot.getInductionVar());
-    for (int64_t n = 0; n < columns; ++n) {
-      point[numBatch + 1] = at[n];
-      Value k = splat(inner, loadAt(inner, loc, key, maps[1], point));
-      Value product = arith::MulFOp::create(inner, loc, k, q);
-      sums[n] =
-          arith::AddFOp::create(inner, loc, dot.getRegionIterArg(n), product);
-    }
-    scf::YieldOp::create(inner, loc, sums);
-  }
+  RegisterTile product(loc, {columns, 1, lanes}, element);
+  SmallVector<Value> point(loops);
+  SmallVector<Value> dots = product.accumulate(
+      in, zeroIndex, sizeD, product.fill(in, zero),
+      [&](OpBuilder &inner, int64_t n, Value d) {
+        point[numBatch + 1] = at[n];
+        point[numBatch + 2] = d;
+        return loadAt(inner, loc, key, maps[1], point);
+      },
+      [&](OpBuilder &inner, int64_t, Value d) {
+        return load(inner, tile.query, d);
+      });
   Value running = strip.getRegionIterArg(0);
   for (int64_t n = 0; n < columns; ++n) {
-    Value score =
-        emitBody(in, tile, dot.getResult(n), block, at[n], places[n], full);
+    Value score = emitBody(in, tile, dots[n], block, at[n], places[n], full);
     store(in, score, tile.scores, places[n]);
     running = arith::MaximumFOp::create(in, loc, running, score);
   }
@@ -293,40 +289,29 @@ Value BlockAttention::emitScores(OpBuilder &b, const Tile &tile, Value block,
 /// sums = sums * factor + v^T p, over the columns of a block.
 void BlockAttention::emitProduct(OpBuilder &b, const Tile &tile, Value column,
                                  Value factor) {
-  auto emit = [&](Value lower, Value upper, int64_t count) {
-    auto strip =
-        scf::ForOp::create(b, loc, lower, upper, indexConstant(b, loc, count));
-    OpBuilder in = OpBuilder::atBlockTerminator(strip.getBody());
-    SmallVector<Value> at, sums;
-    for (int64_t n = 0; n < count; ++n) {
-      at.push_back(addIndex(in, loc, strip.getInductionVar(),
-                            indexConstant(in, loc, n)));
-      sums.push_back(
-          arith::MulFOp::create(in, loc, load(in, tile.sums, at[n]), factor));
-    }
-    auto loop = scf::ForOp::create(in, loc, zeroIndex,
-                                   indexConstant(in, loc, blockColumns),
-                                   oneIndex, sums);
-    OpBuilder inner = OpBuilder::atBlockEnd(loop.getBody());
-    SmallVector<Value> point(loops);
-    point[numBatch + 1] = addIndex(inner, loc, column, loop.getInductionVar());
-    Value p = load(inner, tile.scores, loop.getInductionVar());
-    for (int64_t n = 0; n < count; ++n) {
-      point[numBatch + 3] = at[n];
-      Value v = splat(inner, loadAt(inner, loc, value, maps[2], point));
-      Value product = arith::MulFOp::create(inner, loc, v, p);
-      sums[n] =
-          arith::AddFOp::create(inner, loc, loop.getRegionIterArg(n), product);
-    }
-    scf::YieldOp::create(inner, loc, sums);
-    for (int64_t n = 0; n < count; ++n)
-      store(in, loop.getResult(n), tile.sums, at[n]);
-  };
-  Value rest =
-      arith::RemUIOp::create(b, loc, sizeE, indexConstant(b, loc, kColumns));
-  Value whole = arith::SubIOp::create(b, loc, sizeE, rest);
-  emit(zeroIndex, whole, kColumns);
-  emit(whole, sizeE, 1);
+  forEachRowStrip(
+      b, loc, sizeE, kColumns, [&](OpBuilder &in, Value first, int64_t count) {
+        RegisterTile product(loc, {count, 1, lanes}, element);
+        SmallVector<Value> at, sums;
+        for (int64_t n = 0; n < count; ++n) {
+          at.push_back(addIndex(in, loc, first, indexConstant(in, loc, n)));
+          sums.push_back(arith::MulFOp::create(
+              in, loc, load(in, tile.sums, at[n]), factor));
+        }
+        SmallVector<Value> point(loops);
+        sums = product.accumulate(
+            in, zeroIndex, indexConstant(in, loc, blockColumns), sums,
+            [&](OpBuilder &inner, int64_t n, Value j) {
+              point[numBatch + 1] = addIndex(inner, loc, column, j);
+              point[numBatch + 3] = at[n];
+              return loadAt(inner, loc, value, maps[2], point);
+            },
+            [&](OpBuilder &inner, int64_t, Value j) {
+              return load(inner, tile.scores, j);
+            });
+        for (int64_t n = 0; n < count; ++n)
+          store(in, sums[n], tile.sums, at[n]);
+      });
 }
 
 void BlockAttention::emitLaneGroup(OpBuilder &b, const Tile &tile, Value first,
