@@ -12,6 +12,7 @@
 #include "passes/Passes.h"
 #include "passes/Report.h"
 #include "passes/Storage.h"
+#include "passes/StoredOps.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERSTORED
@@ -23,71 +24,6 @@ using namespace gossamer;
 using sparse_tensor::getSparseTensorEncoding;
 
 namespace {
-
-/// Where the values of a sparse result go: into the caller's array, if the
-/// result is stored nowhere else, or one of our own.
-Value makeValues(OpBuilder &builder, Location loc, Value result,
-                 Value patternValues) {
-  if (result.hasOneUse())
-    if (auto store = dyn_cast<StoreValuesOp>(*result.user_begin()))
-      return store.getBuffer();
-  Value size = memref::DimOp::create(builder, loc, patternValues, 0);
-  auto type =
-      MemRefType::get({ShapedType::kDynamic}, getElementTypeOrSelf(result));
-  return memref::AllocOp::create(builder, loc, type, size);
-}
-
-void replaceWithValues(OpBuilder &builder, Operation *op, Value pattern,
-                       Value buffer) {
-  Location loc = op->getLoc();
-  auto type = cast<MemRefType>(buffer.getType());
-  Value values = bufferization::ToTensorOp::create(
-      builder, loc,
-      RankedTensorType::get(type.getShape(), type.getElementType()), buffer,
-      /*restrict=*/true, /*writable=*/true);
-  Value result = AssembleOp::create(builder, loc, op->getResult(0).getType(),
-                                    pattern, values);
-  op->getResult(0).replaceAllUsesWith(result);
-  op->erase();
-}
-
-/// Operands of a body at a stored entry: sparse ones have the pattern's
-/// storage.
-struct BodyOperands {
-  SmallVector<Value> buffers;
-  SmallVector<AffineMap> maps;
-  SmallVector<bool> sparse;
-
-  BodyOperands(OpBuilder &builder, Location loc, ValueRange operands,
-               ArrayRef<AffineMap> maps)
-      : maps(maps) {
-    for (Value operand : operands) {
-      sparse.push_back(getSparseTensorEncoding(operand.getType()) != nullptr);
-      buffers.push_back(
-          sparse.back()
-              ? Value(sparse_tensor::ToValuesOp::create(builder, loc, operand))
-              : toBuffer(builder, loc, operand, /*readOnly=*/true));
-    }
-  }
-
-  void load(OpBuilder &builder, Location loc, ValueRange loops, Value position,
-            SmallVectorImpl<Value> &args) const {
-    for (auto [buffer, map, isSparse] : llvm::zip(buffers, maps, sparse))
-      args.push_back(
-          isSparse ? memref::LoadOp::create(builder, loc, buffer, position)
-                         .getResult()
-                   : loadAt(builder, loc, buffer, map, loops));
-  }
-};
-
-/// Loop variables of a structured operation, of which the pattern's map is a
-/// projected permutation: those of the pattern from its dimensions.
-SmallVector<Value> loopsOfDims(AffineMap patternMap, ValueRange dims) {
-  SmallVector<Value> loops(patternMap.getNumDims());
-  for (auto [expr, dim] : llvm::zip(patternMap.getResults(), dims))
-    loops[cast<AffineDimExpr>(expr).getPosition()] = dim;
-  return loops;
-}
 
 void lower(MapOp op) {
   OpBuilder builder(op);

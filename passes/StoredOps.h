@@ -1,0 +1,46 @@
+//===- StoredOps.h - operations that make values on a pattern ---*- C++ -*-===//
+//
+// What the lowerings of operations with a sparse result share: where its values
+// go, and what a body reads at a stored entry.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GOSSAMER_PASSES_STOREDOPS_H
+#define GOSSAMER_PASSES_STOREDOPS_H
+
+#include "passes/Storage.h"
+
+namespace gossamer {
+
+/// Where the values of a sparse result go: into the caller's array, if the
+/// result is stored nowhere else, or one of our own.
+mlir::Value makeValues(mlir::OpBuilder &builder, mlir::Location loc,
+                       mlir::Value result, mlir::Value patternValues);
+
+/// Replaces the only result of `op` by `pattern` with the values in `buffer`.
+void replaceWithValues(mlir::OpBuilder &builder, mlir::Operation *op,
+                       mlir::Value pattern, mlir::Value buffer);
+
+/// Operands of a body at a stored entry: sparse ones have the pattern's
+/// storage.
+struct BodyOperands {
+  llvm::SmallVector<mlir::Value> buffers;
+  llvm::SmallVector<mlir::AffineMap> maps;
+  llvm::SmallVector<bool> sparse;
+
+  BodyOperands(mlir::OpBuilder &builder, mlir::Location loc,
+               mlir::ValueRange operands, llvm::ArrayRef<mlir::AffineMap> maps);
+
+  void load(mlir::OpBuilder &builder, mlir::Location loc,
+            mlir::ValueRange loops, mlir::Value position,
+            llvm::SmallVectorImpl<mlir::Value> &args) const;
+};
+
+/// Loop variables of a structured operation, of which the pattern's map is a
+/// projected permutation: those of the pattern from its dimensions.
+llvm::SmallVector<mlir::Value> loopsOfDims(mlir::AffineMap patternMap,
+                                           mlir::ValueRange dims);
+
+} // namespace gossamer
+
+#endif // GOSSAMER_PASSES_STOREDOPS_H
