@@ -5,6 +5,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/Passes.h"
+#include "passes/SharedPattern.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_BINDRESULTS
@@ -68,26 +69,12 @@ tensor::EmptyOp rootOf(Value value) {
 
 /// The argument whose pattern a sparse value has; -1 if it has none's.
 int64_t patternOf(Value value) {
-  auto encoding = sparse_tensor::getSparseTensorEncoding(value.getType());
-  while (Operation *op = value.getDefiningOp()) {
-    if (auto sddmm = dyn_cast<SDDMMOp>(op))
-      value = sddmm.getPattern();
-    else if (auto map = dyn_cast<MapOp>(op))
-      value = map.getPattern();
-    else if (auto sample = dyn_cast<SampleOp>(op))
-      value = sample.getPattern();
-    else if (auto softmax = dyn_cast<SoftmaxOp>(op))
-      value = softmax.getSource();
-    else if (auto assemble = dyn_cast<AssembleOp>(op))
-      value = assemble.getPattern();
-    else
-      return -1;
-  }
+  BlockArgument argument = patternArgument(value);
   // Another storage is another pattern, also where only a conversion is
   // between.
-  if (sparse_tensor::getSparseTensorEncoding(value.getType()) != encoding)
-    return -1;
-  return cast<BlockArgument>(value).getArgNumber();
+  return argument && samePattern(value, argument)
+             ? int64_t(argument.getArgNumber())
+             : -1;
 }
 
 /// Why the results of `function` cannot be bound; empty if they can.

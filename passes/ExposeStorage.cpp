@@ -15,6 +15,7 @@
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/Passes.h"
+#include "passes/SharedPattern.h"
 #include "passes/Storage.h"
 #include "llvm/Support/JSON.h"
 
@@ -73,7 +74,12 @@ private:
   /// from, but for values that an AssembleOp put in their place.
   FailureOr<Arrays> resolve(Value value, OpBuilder &at);
   LogicalResult rewriteUser(Operation *user, Value value);
-  Arrays addArguments(unsigned &position, RankedTensorType type);
+  /// What was added for an argument in that storage; null if nothing was.
+  const Arrays *findGroup(Value argument, Attribute encoding);
+  /// Of an argument that shares a pattern whose arrays are passed already, in
+  /// `shared`, the values alone are added.
+  Arrays addArguments(unsigned &position, RankedTensorType type,
+                      const Arrays *shared);
   json::Object describe(RankedTensorType type, unsigned input);
 
   func::FuncOp function;
@@ -82,7 +88,8 @@ private:
   llvm::MapVector<std::pair<Value, Type>, Arrays> groups;
 };
 
-Arrays StorageExposer::addArguments(unsigned &position, RankedTensorType type) {
+Arrays StorageExposer::addArguments(unsigned &position, RankedTensorType type,
+                                    const Arrays *shared) {
   Location loc = function.getLoc();
   SparseTensorType sparse(type);
   auto add = [&](Type type) -> Value {
@@ -92,6 +99,11 @@ Arrays StorageExposer::addArguments(unsigned &position, RankedTensorType type) {
   auto array = [&](Type type) {
     return MemRefType::get({ShapedType::kDynamic}, type);
   };
+  if (shared) {
+    Arrays arrays = *shared;
+    arrays.values = add(array(type.getElementType()));
+    return arrays;
+  }
   Arrays arrays;
   for (unsigned lvl = 0; lvl < sparse.getLvlRank(); ++lvl) {
     LevelType level = sparse.getLvlType(lvl);
@@ -146,6 +158,14 @@ FailureOr<Arrays> StorageExposer::resolve(Value value, OpBuilder &at) {
   }
   return op ? op->emitOpError("has a sparse result that nothing lowers")
             : function.emitOpError("has a sparse tensor that is no argument");
+}
+
+const Arrays *StorageExposer::findGroup(Value argument, Attribute encoding) {
+  for (auto &[key, arrays] : groups)
+    if (key.first == argument &&
+        cast<RankedTensorType>(key.second).getEncoding() == encoding)
+      return &arrays;
+  return nullptr;
 }
 
 LogicalResult StorageExposer::rewriteUser(Operation *user, Value value) {
@@ -208,6 +228,12 @@ LogicalResult StorageExposer::run() {
   SmallVector<Value> inputs(function.getArguments().drop_back(results.size()));
   SmallVector<Value> outputs(function.getArguments().take_back(results.size()));
   unsigned position = 0;
+  // Looked up before arguments move as others are added.
+  DenseMap<Value, Value> patternOf;
+  for (Value input : inputs)
+    if (getSparseTensorEncoding(input.getType()))
+      patternOf[input] = patternArgument(input);
+  DenseMap<Value, int64_t> numbers;
   SmallVector<Value> sparse;
   for (auto [n, input] : llvm::enumerate(inputs)) {
     auto type = dyn_cast<RankedTensorType>(input.getType());
@@ -215,6 +241,7 @@ LogicalResult StorageExposer::run() {
       return function.emitOpError() << "takes a " << input.getType()
                                     << "; a region takes ranked tensors only";
     ++position;
+    numbers[input] = n;
     if (!getSparseTensorEncoding(type)) {
       args.push_back(describe(type, n));
       continue;
@@ -231,8 +258,16 @@ LogicalResult StorageExposer::run() {
     }
     for (Type format : wanted) {
       auto sparseType = cast<RankedTensorType>(format);
-      groups[{input, format}] = addArguments(position, sparseType);
-      args.push_back(describe(sparseType, n));
+      json::Object description = describe(sparseType, n);
+      Value source = patternOf.lookup(input);
+      const Arrays *shared = findGroup(source, sparseType.getEncoding());
+      if (shared && source != input)
+        description["pattern_of"] = numbers.lookup(source);
+      else
+        shared = nullptr;
+      Arrays arrays = addArguments(position, sparseType, shared);
+      groups[{input, format}] = arrays;
+      args.push_back(std::move(description));
     }
   }
   for (auto [attr, output] : llvm::zip(results, outputs)) {

@@ -11,6 +11,7 @@
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
+#include "passes/SharedPattern.h"
 #include "passes/Storage.h"
 #include "passes/StoredOps.h"
 
@@ -251,6 +252,17 @@ void lower(StoreValuesOp op) {
   op.erase();
 }
 
+/// Refuses operands whose entries are not those of the pattern one to one.
+LogicalResult verifyShared(Operation *op, Value pattern, ValueRange operands) {
+  for (Value operand : operands)
+    if (getSparseTensorEncoding(operand.getType()) &&
+        !samePattern(operand, pattern))
+      return op->emitOpError(
+          "has a sparse operand on another pattern; an argument says with "
+          "gossamer.pattern whose pattern it shares");
+  return success();
+}
+
 struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
   void runOnOperation() override {
     SmallVector<Operation *> ops;
@@ -263,11 +275,16 @@ struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
       if (isa<MapOp, SDDMMOp, SoftmaxOp>(op))
         report(op, op->getName().getStringRef(), Road::General,
                "loops over stored entries");
-      if (auto map = dyn_cast<MapOp>(op))
+      if (auto map = dyn_cast<MapOp>(op)) {
+        if (failed(verifyShared(op, map.getPattern(), map.getExtras())))
+          return signalPassFailure();
         lower(map);
-      else if (auto sddmm = dyn_cast<SDDMMOp>(op))
+      } else if (auto sddmm = dyn_cast<SDDMMOp>(op)) {
+        if (failed(verifyShared(op, sddmm.getPattern(), sddmm.getExtras())))
+          return signalPassFailure();
         lower(sddmm);
-      else if (auto softmax = dyn_cast<SoftmaxOp>(op))
+      }
+      if (auto softmax = dyn_cast<SoftmaxOp>(op))
         lower(softmax);
       else if (auto store = dyn_cast<StoreValuesOp>(op))
         lower(store);

@@ -6,6 +6,7 @@
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
+#include "passes/SharedPattern.h"
 #include "passes/Softmax.h"
 
 namespace gossamer {
@@ -56,12 +57,13 @@ Value SampleRaiser::raiseSoftmax() {
       continue;
     // The softmax runs over stored entries only if the others are -inf.
     Value score = emitter.emit(inner, *scores);
-    bool masked = false;
+    DenseMap<Value, TypedAttr> fills;
     for (auto &[leaf, arg] : emitter.leaves())
-      if (SparseSource source = getSparseSource(leaf.tensor))
-        masked |= source.tensor == op.getPattern() && leaf.map == identity &&
-                  isMaskedScore(evaluate(score, {{arg, source.fill}}));
-    if (!masked) {
+      if (SparseSource source = getSparseSource(leaf.tensor);
+          source && leaf.map == identity &&
+          samePattern(source.tensor, op.getPattern()))
+        fills[arg] = source.fill;
+    if (!isMaskedScore(evaluate(score, fills))) {
       reportRefusal(op, "gossamer.softmax",
                     "entries that the pattern does not store are not -inf");
       return {};
@@ -92,11 +94,15 @@ Value SampleRaiser::raiseElementwise() {
   unsigned numLoops = rank;
   SmallVector<Value> args, extras;
   SmallVector<AffineMap> maps{identity};
-  for (auto &[access, arg] : emitter.leaves()) {
+  for (auto [access, arg] : emitter.leaves()) {
     SparseSource source = getSparseSource(access.tensor);
-    if (source && source.tensor == op.getPattern() && access.map == identity) {
-      stored = arg;
-      continue;
+    if (source && access.map == identity &&
+        samePattern(source.tensor, op.getPattern())) {
+      if (source.tensor == op.getPattern()) {
+        stored = arg;
+        continue;
+      }
+      access.tensor = source.tensor; // its stored entries are all that is asked
     }
     Contraction contraction = matchContraction(access.tensor);
     if (contraction && !sum && access.map == identity) {

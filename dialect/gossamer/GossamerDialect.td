@@ -22,6 +22,9 @@ def Gossamer_Dialect : Dialect {
     Discardable attributes of functions:
     * `gossamer.fill` on an argument with an encoding: the value of its unstored
       entries.
+    * `gossamer.pattern` on an argument with an encoding: the number of an earlier
+      argument that has the very same pattern, so that entries of the two meet one
+      to one. The caller vouches for it.
   }];
   let dependentDialects = [
     "::mlir::arith::ArithDialect",
@@ -29,6 +32,15 @@ def Gossamer_Dialect : Dialect {
     "::mlir::tensor::TensorDialect"
   ];
   let useDefaultAttributePrinterParser = 0;
+  let hasRegionArgAttrVerify = 1;
+  let extraClassDeclaration = [{
+    static constexpr ::llvm::StringLiteral getFillAttrName() {
+      return "gossamer.fill";
+    }
+    static constexpr ::llvm::StringLiteral getPatternAttrName() {
+      return "gossamer.pattern";
+    }
+  }];
 }
 
 #endif // GOSSAMER_DIALECT

@@ -177,8 +177,8 @@ def Gossamer_SDDMMOp : Gossamer_StructuredOp<"sddmm"> {
   let description = [{
     For every stored entry of `pattern`, the body on its value, the sum of
     lhs * rhs over the dimensions that the pattern does not have, and the further
-    operands. Maps are those of pattern, lhs, rhs, further operands. The result
-    is stored as the pattern is.
+    operands, of which each is dense or has the very pattern. Maps are those of
+    pattern, lhs, rhs, further operands. The result is stored as the pattern is.
 
     ```mlir
     %r = gossamer.sddmm ins(%s, %a, %b : tensor<?x?xf32, #CSR>,
@@ -209,8 +209,24 @@ def Gossamer_MapOp : Gossamer_StructuredOp<"map"> {
   let summary = "an elementwise function, at the stored positions of a pattern";
   let description = [{
     For every stored entry of `pattern`, the body on its value and the operands,
-    of which each is dense or has the very pattern. Maps are those of pattern and
+    of which each is dense or has the very pattern (of an argument that shares
+    it, `gossamer.pattern`, or computed on it). Maps are those of pattern and
     operands. The result is stored as the pattern is.
+
+    ```mlir
+    func.func @sum(%a: tensor<?x?xf32, #CSR>,
+                   %b: tensor<?x?xf32, #CSR> {gossamer.pattern = 0})
+        -> tensor<?x?xf32, #CSR> {
+      %r = gossamer.map ins(%a : tensor<?x?xf32, #CSR>)
+          with(%b : tensor<?x?xf32, #CSR>)
+          maps [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i, j)>] {
+      ^bb0(%x: f32, %y: f32):
+        %0 = arith.addf %x, %y : f32
+        gossamer.yield %0 : f32
+      } -> tensor<?x?xf32, #CSR>
+      return %r : tensor<?x?xf32, #CSR>
+    }
+    ```
   }];
   let arguments = (ins AnySparseTensor:$pattern,
                        Variadic<AnyRankedTensor>:$extras,

@@ -2,6 +2,7 @@
 
 #include "dialect/gossamer/Gossamer.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "llvm/ADT/SmallBitVector.h"
 
 using namespace mlir;
@@ -100,12 +101,61 @@ static LogicalResult verifyDense(Operation *op, ValueRange operands,
   return success();
 }
 
+/// Operands beside a pattern are dense, or have that very pattern: stored and
+/// indexed as it is. (That it is the same one, the lowering checks.)
+static LogicalResult verifyOnPattern(Operation *op, ValueRange operands,
+                                     ArrayRef<AffineMap> maps, Value pattern,
+                                     AffineMap patternMap) {
+  auto encoding = getSparseTensorEncoding(pattern.getType());
+  for (auto [operand, map] : llvm::zip(operands, maps))
+    if (isSparse(operand.getType()) &&
+        (getSparseTensorEncoding(operand.getType()) != encoding ||
+         map != patternMap))
+      return op->emitOpError("a sparse operand must be stored and indexed as "
+                             "the pattern is");
+  return success();
+}
+
 static LogicalResult verifyResultLike(Operation *op, Type result,
                                       Type pattern) {
   if (getSparseTensorEncoding(result) != getSparseTensorEncoding(pattern) ||
       !sameShape(result, pattern))
     return op->emitOpError()
            << "result must be stored and shaped as the pattern is";
+  return success();
+}
+
+/// `gossamer.pattern` names an earlier argument with the storage and shape of
+/// this one, which brings its pattern itself.
+static LogicalResult verifySharedPattern(FunctionOpInterface function,
+                                         unsigned argument, Attribute attr) {
+  StringRef name = GossamerDialect::getPatternAttrName();
+  auto fail = [&]() {
+    return function.emitOpError() << name << " of argument " << argument << " ";
+  };
+  auto number = dyn_cast<IntegerAttr>(attr);
+  if (!number || number.getInt() < 0 || number.getInt() >= argument)
+    return fail() << "must be the number of an earlier argument, is " << attr;
+  unsigned other = number.getInt();
+  Type own = function.getArgumentTypes()[argument];
+  Type shared = function.getArgumentTypes()[other];
+  if (!isSparse(own) || !isSparse(shared))
+    return fail() << "takes two sparse tensors";
+  if (getSparseTensorEncoding(own) != getSparseTensorEncoding(shared) ||
+      !sameShape(own, shared))
+    return fail() << "must name an argument that is stored and shaped alike";
+  if (function.getArgAttr(other, name))
+    return fail() << "must name the argument that brings the pattern, and "
+                  << other << " has it of another";
+  return success();
+}
+
+LogicalResult
+GossamerDialect::verifyRegionArgAttribute(Operation *op, unsigned, unsigned arg,
+                                          NamedAttribute attribute) {
+  auto function = dyn_cast<FunctionOpInterface>(op);
+  if (function && attribute.getName() == getPatternAttrName())
+    return verifySharedPattern(function, arg, attribute.getValue());
   return success();
 }
 
@@ -227,7 +277,9 @@ LogicalResult SDDMMOp::verify() {
     return emitOpError("lhs and rhs must be dense");
   if (getElementTypeOrSelf(getLhs()) != getElementTypeOrSelf(getRhs()))
     return emitOpError("lhs and rhs must have the same element type");
-  if (failed(verifyDense(*this, getExtras(), "further")))
+  if (failed(verifyOnPattern(*this, getExtras(),
+                             llvm::ArrayRef(maps).drop_front(3), getPattern(),
+                             maps[0])))
     return failure();
   SmallVector<Type> body{getElementTypeOrSelf(getPattern()),
                          getElementTypeOrSelf(getLhs())};
@@ -244,14 +296,10 @@ LogicalResult MapOp::verify() {
     return failure();
   if (!maps[0].isPermutation())
     return emitOpError("the pattern's map must be a permutation");
-  for (auto [operand, map] :
-       llvm::zip(getExtras(), llvm::ArrayRef(maps).drop_front()))
-    if (isSparse(operand.getType()) &&
-        (getSparseTensorEncoding(operand.getType()) !=
-             getSparseTensorEncoding(getPattern().getType()) ||
-         map != maps[0]))
-      return emitOpError("a sparse operand must be stored and indexed as the "
-                         "pattern is");
+  if (failed(verifyOnPattern(*this, getExtras(),
+                             llvm::ArrayRef(maps).drop_front(), getPattern(),
+                             maps[0])))
+    return failure();
   SmallVector<Type> body{getElementTypeOrSelf(getPattern())};
   appendElementTypes(getExtras(), body);
   return verifyBody(*this, getBlock(), body, getElementTypeOrSelf(getResult()));

@@ -232,14 +232,16 @@ class Pattern:
     def view(self, shape: Sequence[int]) -> "Pattern":
         """Returns the same storage under a shape whose leading dimensions are split, merged, added or removed.
 
-        Only leading dimensions that are dense or batch levels of their own can change.
+        Only leading dimensions that are dense or batch levels of their own can change. The pattern keeps the view:
+        views of the same shape are one pattern.
 
         Raises:
             TensorError: The shape has another number of entries, or changes a dimension that is stored sparsely.
         """
         from gossamer.views import view
 
-        return view(self, shape)
+        shape = tuple(shape)
+        return self if shape == tuple(self.shape) else self.derived(("view", shape), lambda: view(self, shape))
 
     def view_leading(self, leading: Sequence[int]) -> "Pattern":
         """Returns the same storage with the dimensions before the last two reshaped to `leading`."""
@@ -251,10 +253,14 @@ class Pattern:
         return self.view((*self.shape[:dim], 1, *self.shape[dim:]))
 
     def permute(self, dims: Sequence[int]) -> "Pattern":
-        """Returns the same storage as the pattern of the permuted tensor (a CSR pattern transposed is a CSC one)."""
+        """Returns the same storage as the pattern of the permuted tensor (a CSR pattern transposed is a CSC one).
+
+        The pattern keeps it: asking again gives the same one.
+        """
         from gossamer.views import permute
 
-        return permute(self, dims)
+        dims = tuple(dims)
+        return self.derived(("permute", dims), lambda: permute(self, dims))
 
 
 def _unpickle(

@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArgumentEncoding:
-    """How an argument is stored: the ``#sparse_tensor.encoding<...>`` text and the value that is not stored."""
+    """How an argument is stored.
+
+    Attributes:
+        encoding: the ``#sparse_tensor.encoding<...>`` text.
+        fill: the value that is not stored.
+        shares: the number of the earlier argument whose very pattern this one has; None if it brings its own.
+    """
 
     encoding: str
     fill: float | int | bool
+    shares: int | None = None
 
 
 def annotate(module: ir.Module, arguments: Sequence[ArgumentEncoding | None], results: Sequence[int | None]) -> str:
@@ -51,24 +58,28 @@ def annotate(module: ir.Module, arguments: Sequence[ArgumentEncoding | None], re
             mlir.ir.FunctionType.get(inputs, [value.type for value in returned])
         )
         function.attributes["arg_attrs"] = mlir.ir.ArrayAttr.get(
-            [mlir.ir.DictAttr.get({"gossamer.fill": fill} if fill is not None else {}) for fill in converted]
+            [mlir.ir.DictAttr.get(attributes) for attributes in converted]
         )
     module.operation.verify()
     return str(module).replace(f"x{_BOOL_STAND_IN}, #", "xi1, #")
 
 
-def _convert_arguments(block: ir.Block, encodings: Sequence[ArgumentEncoding | None]) -> list[ir.Attribute | None]:
-    """Type the arguments and put a conversion at the top for each sparse one; returns the fills as attributes."""
+def _convert_arguments(block: ir.Block, encodings: Sequence[ArgumentEncoding | None]) -> list[dict[str, ir.Attribute]]:
+    """Type the arguments and put a conversion at the top for each sparse one; returns the arguments' attributes."""
     mlir = torch_mlir()
-    fills: list[ir.Attribute | None] = []
+    attributes: list[dict[str, ir.Attribute]] = []
     insertion = mlir.ir.InsertionPoint.at_block_begin(block)
     for argument, encoding in zip(block.arguments, encodings, strict=True):
+        attributes.append({})
         if encoding is None:
-            fills.append(None)
             continue
         dense = mlir.ir.RankedTensorType(argument.type)
         fill = _fill_attribute(dense.element_type, encoding.fill)
-        fills.append(fill)
+        attributes[-1]["gossamer.fill"] = fill
+        if encoding.shares is not None:
+            attributes[-1]["gossamer.pattern"] = mlir.ir.IntegerAttr.get(
+                mlir.ir.IntegerType.get_signless(64), encoding.shares
+            )
         attribute = mlir.ir.Attribute.parse(encoding.encoding)
         with insertion:
             convert = mlir.ir.Operation.create(
@@ -76,7 +87,7 @@ def _convert_arguments(block: ir.Block, encodings: Sequence[ArgumentEncoding | N
             )
         argument.replace_all_uses_except(convert.results[0], convert)
         argument.set_type(_encoded(dense.shape, dense.element_type, attribute))
-    return fills
+    return attributes
 
 
 def _sample_results(block: ir.Block, terminator: ir.Operation, results: Sequence[int | None]) -> list[ir.Value]:

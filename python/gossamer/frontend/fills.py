@@ -46,6 +46,11 @@ class Sparse:
     dims: tuple[int | None, ...]
     fill: Fill
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether each dim runs along the source's dim of the same number, or is of size 1."""
+        return all(dim is None or dim == number for number, dim in enumerate(self.dims))
+
 
 @dataclass
 class Analysis:
@@ -57,6 +62,8 @@ class Analysis:
         sparse: every sparse value, the sources included.
         touched: operations that belong in a region: they compute on sparse operands.
         fallbacks: operations that have to run in PyTorch on dense tensors though an operand is sparse, and why.
+        views: the first view of each pattern by what it does.
+        captured: the first tensor of the enclosing scope on each pattern.
     """
 
     held: Sequence[Any] = ()
@@ -64,6 +71,8 @@ class Analysis:
     sparse: dict[fx.Node, Sparse] = field(default_factory=dict)
     touched: set[fx.Node] = field(default_factory=set)
     fallbacks: dict[fx.Node, str] = field(default_factory=dict)
+    views: dict[Any, fx.Node] = field(default_factory=dict)
+    captured: dict[int, fx.Node] = field(default_factory=dict)
 
 
 def analyze(trace: Trace) -> Analysis:
@@ -97,7 +106,8 @@ def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
         return _visit_annotate(graph, node, found)
     if node.target is CAPTURED:
         tensor = found.held[node.args[0]]
-        add_source(found, node, Stored(tensor.format, tensor.fill, tensor.pattern.pos_width, tensor.pattern.crd_width))
+        stored = Stored(tensor.format, tensor.fill, tensor.pattern.pos_width, tensor.pattern.crd_width)
+        add_source(found, node, stored, found.captured.setdefault(id(tensor.pattern), node))
         return node.next
     if not any(arg in found.sparse for arg in node.all_input_nodes):
         return node.next
@@ -145,7 +155,7 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
         source = found.sources[node.args[0]]
         stored = _leading_view(node, source) or _permuted(node, source)
         if stored is not None:
-            add_source(found, node, stored)
+            add_source(found, node, stored, _pattern_of_view(node, found))
             return
     if not g.is_tensor(node):
         raise Refused("it does not give one tensor")
@@ -321,6 +331,16 @@ def is_identity(node: fx.Node) -> bool:
         return False
     before, after = g.value(node.args[0]), g.value(node)
     return (before.dtype, before.device) == (after.dtype, after.device) and g.same_shape(before, after)
+
+
+def _pattern_of_view(node: fx.Node, found: Analysis) -> fx.Node:
+    """The first view that was taken of the operand's pattern in the same way: the two views share theirs."""
+    pattern = found.sparse[node.args[0]].source
+    if node.target is aten.detach.default:
+        return pattern
+    order = permutation(node) if node.target in (aten.transpose.int, aten.permute.default) else None
+    shape = g.expressions(g.value(node), g.value(node).fake_mode.shape_env)
+    return found.views.setdefault((pattern, str(order), shape), node)
 
 
 def _leading_view(node: fx.Node, stored: Stored) -> Stored | None:

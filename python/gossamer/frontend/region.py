@@ -19,10 +19,15 @@ from .leaf import Stored
 
 @dataclass(frozen=True)
 class RegionInput:
-    """An argument of a region: a dense tensor, or (``stored`` not None) a sparse one."""
+    """An argument of a region: a dense tensor, or (``stored`` not None) a sparse one.
+
+    Attributes:
+        shares: the number of an earlier argument whose very pattern a sparse one has; None if it brings its own.
+    """
 
     name: str
     stored: Stored | None
+    shares: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Region:
             numbers[node] = f"%{len(numbers)}"
             args = fx.map_arg((node.args, node.kwargs), lambda arg: _Name(numbers[arg]))
             lines.append(f"{numbers[node]}: {_typed(node, env, symbols)} = {node.op} {_target(node)} {args!r}")
-        lines += [f"fill {i.stored.fill}" if i.stored else "dense" for i in self.inputs]
+        lines += [f"fill {i.stored.fill} on {i.shares}" if i.stored else "dense" for i in self.inputs]
         lines += [f"on {output.pattern_of} fill {output.fill}" for output in self.outputs]
         return "\n".join(lines)
 
@@ -79,7 +84,7 @@ class Region:
 
         encodings = self.encodings if encodings is None else encodings
         arguments = [
-            None if i.stored is None else ArgumentEncoding(str(encoding), i.stored.fill)
+            None if i.stored is None else ArgumentEncoding(str(encoding), i.stored.fill, i.shares)
             for i, encoding in zip(self.inputs, encodings, strict=True)
         ]
         return annotate(self._module(), arguments, [output.pattern_of for output in self.outputs])

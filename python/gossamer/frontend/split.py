@@ -160,19 +160,36 @@ class _Splitter:
         sparse = self.found.sparse.get(node)
         if sparse is None or not _can_be_stored(sparse.fill, g.value(node).dtype):
             return None
-        source = g.value(sparse.source)
-        same = g.same_shape(g.value(node), source)
-        in_order = all(dim is None or dim == number for number, dim in enumerate(sparse.dims))
-        return sparse.source if same and in_order else None
+        return self._lies_on(node)
+
+    def _lies_on(self, node: fx.Node) -> fx.Node | None:
+        """The source whose pattern a value that is a SparseTensor at run time has, dim by dim."""
+        sparse = self.found.sparse[node]
+        same = g.same_shape(g.value(node), g.value(sparse.source))
+        return sparse.source if same and sparse.is_in_order else None
+
+    def _shared(self, inputs: Sequence[fx.Node]) -> list[int | None]:
+        """For each input of a region the first one with the same pattern, where there is an earlier one."""
+        first: dict[fx.Node, int] = {}
+        shared: list[int | None] = []
+        for number, node in enumerate(inputs):
+            source = self._lies_on(node) if node in self.stored else None
+            earlier = number if source is None else first.setdefault(source, number)
+            shared.append(None if earlier == number else earlier)
+        return shared
 
     def _add_region(self, group: Group, outputs: list[fx.Node]) -> None:
         inputs = self._inputs(group)
         patterns: list[int | None] = []
         for node in outputs:
             source = self._pattern_source(node)
-            if source is not None and source not in inputs:
-                inputs.append(source)
-            patterns.append(None if source is None else inputs.index(source))
+            if source is None:
+                patterns.append(None)
+                continue
+            carrier = next((i for i in inputs if i in self.stored and self._lies_on(i) is source), source)
+            if carrier not in inputs:
+                inputs.append(carrier)
+            patterns.append(inputs.index(carrier))
         region = self._region(group, inputs, outputs, patterns)
         shapes = [output.shape for output in region.outputs]
         call = self.make_call(region, _shapes_function(self.trace, shapes))
@@ -209,7 +226,10 @@ class _Splitter:
             described.append(RegionOutput(g.expressions(value, self.trace.env), value.dtype, pattern, fill))
         return Region(
             graph,
-            tuple(RegionInput(self.names.get(node, node.name), self.stored.get(node)) for node in inputs),
+            tuple(
+                RegionInput(self.names.get(node, node.name), self.stored.get(node), shares)
+                for node, shares in zip(inputs, self._shared(inputs), strict=True)
+            ),
             tuple(described),
         )
 

@@ -92,7 +92,13 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
     env = ShapeEnv(duck_shape=False)
     mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)
     places: dict[sympy.Symbol, tuple[int, int]] = {}
-    fakes = [_fake(leaf, number, env, mode, places) for number, leaf in enumerate(leaves)]
+    fakes: list[torch.Tensor] = []
+    on_pattern: dict[int, torch.Tensor] = {}
+    for number, leaf in enumerate(leaves):
+        shared = None if leaf.pattern is None else on_pattern.get(leaf.pattern)
+        fakes.append(_fake(leaf, number, env, mode, places) if shared is None else _fake_like(leaf, shared, mode))
+        if leaf.pattern is not None:
+            on_pattern.setdefault(leaf.pattern, fakes[-1])
     result: list[tuple[list[Any], list[int], TreeSpec]] = []
 
     def flat(*tensors: torch.Tensor) -> list[Any]:
@@ -143,6 +149,12 @@ def _fake(
         sizes.append(env.create_symintnode(symbol, hint=hint, source=source))
     with mode:
         return torch.empty(sizes, dtype=leaf.dtype, device=leaf.device)
+
+
+def _fake_like(leaf: Leaf, shared: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
+    """A stand-in with the very sizes of another leaf's, which is on the same pattern."""
+    with mode:
+        return torch.empty(shared.shape, dtype=leaf.dtype, device=leaf.device)
 
 
 _LENGTH_OF_EMPTY = 5040

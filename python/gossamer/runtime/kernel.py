@@ -3,7 +3,8 @@
 The kernel takes one array of 64-bit words, arguments first, then results:
 
     dense            pointer, size of each dim
-    sparse           for each level [positions, length] [coordinates, length], then values, length, size of each level
+    sparse           for each level [positions, length] [coordinates, length], then values, length, size of each level;
+                     values, length alone if its pattern is that of another argument
     sparse result    values, length
 
 All memory is torch's. A call shares nothing with another, so threads may call at once.
@@ -63,6 +64,11 @@ class CompiledRegion:
         self.costs = Costs()
         self._kernel = kernel
         self._packers = [(spec.input, _packer(self, spec)) for spec in signature.args]
+        self._shared = dict.fromkeys(
+            (spec.input, spec.pattern_of)
+            for spec in signature.args
+            if isinstance(spec, SparseSpec) and spec.pattern_of is not None
+        )
         self._inputs = 1 + max((spec.input for spec in signature.args), default=-1)
 
     def __call__(self, inputs: Sequence[Value], result_shapes: Sequence[Sequence[int] | None]) -> list[Value]:
@@ -86,6 +92,8 @@ class CompiledRegion:
         packed: list[int] = []
         # What a packer made must live until the kernel is done.
         keep = [pack(inputs[number], packed) for number, pack in self._packers]
+        for number, other in self._shared:
+            _check_shared(number, inputs[number], other, inputs[other])
         results: list[Value] = []
         for spec, shape in zip(self.signature.results, result_shapes, strict=True):
             if isinstance(spec, DenseSpec):
@@ -137,6 +145,9 @@ def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value,
             if len(pattern.shape) != spec.format.dim_rank:
                 raise _refusal(spec, value)
             pattern, values = _convert(region, spec, value)
+        if spec.pattern_of is not None:
+            packed += (values.data_ptr(), values.numel())
+            return pattern, values
         head, sizes = pattern.derived(("packed", spec.levels, spec.widths), lambda: _pack_pattern(pattern, spec))
         packed.extend(head)
         packed.append(values.data_ptr())
@@ -145,6 +156,17 @@ def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value,
         return pattern, values
 
     return pack
+
+
+def _check_shared(number: int, value: Value, other: int, shared: Value) -> None:
+    """Raises TensorError unless both inputs are on one pattern."""
+    assert isinstance(value, SparseTensor)
+    assert isinstance(shared, SparseTensor)
+    if value.pattern is not shared.pattern and value.pattern != shared.pattern:
+        raise TensorError(
+            f"input {number} of a compiled region must have the very pattern of input {other}; it has another, with "
+            f"{value.pattern.nnz} stored entries beside {shared.pattern.nnz}"
+        )
 
 
 def _refusal(spec: DenseSpec | SparseSpec, value: object) -> TensorError:

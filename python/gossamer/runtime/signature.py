@@ -47,12 +47,15 @@ class SparseSpec:
         input: Which of the region's inputs it is; a kernel may want the same one in several formats.
         encoding: As MLIR prints it, in the form that the kernel reads; the caller's tensor may have another.
         levels: For each level whether its positions and its coordinates are passed.
+        pattern_of: The input whose pattern it shares, and which is passed before it in the same format; of this one
+            the values alone are passed. None if it brings its own pattern.
     """
 
     input: int
     encoding: str
     dtype: torch.dtype
     levels: tuple[tuple[bool, bool], ...]
+    pattern_of: int | None = None
 
     @cached_property
     def format(self) -> Format:
@@ -119,7 +122,7 @@ def _argument(number: int, entry: dict[str, Any]) -> DenseSpec | SparseSpec:
     if entry["kind"] == "dense":
         return DenseSpec(entry["rank"], dtype, number)
     levels = tuple((level["positions"], level["coordinates"]) for level in entry["levels"])
-    return SparseSpec(number, entry["encoding"], dtype, levels)
+    return SparseSpec(number, entry["encoding"], dtype, levels, entry.get("pattern_of"))
 
 
 def _result(entry: dict[str, Any]) -> DenseSpec | SparseResultSpec:

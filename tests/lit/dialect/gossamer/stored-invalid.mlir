@@ -67,14 +67,14 @@ func.func @sddmm_types(%s: tensor<4x4xf32, #CSR>, %d: tensor<4x4xf32>, %e: tenso
 
 #CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed) }>
 func.func @sddmm_sparse_operand(%s: tensor<4x4xf32, #CSR>, %d: tensor<4x4xf32>) {
-  // expected-error @+1 {{further operands must be dense}}
+  // expected-error @+1 {{a sparse operand must be stored and indexed as the pattern is}}
   %0 = gossamer.sddmm ins(%s, %d, %d : tensor<4x4xf32, #CSR>,
           tensor<4x4xf32>, tensor<4x4xf32>)
       with(%s : tensor<4x4xf32, #CSR>)
       maps [affine_map<(i, j, k) -> (i, j)>,
             affine_map<(i, j, k) -> (i, k)>,
             affine_map<(i, j, k) -> (k, j)>,
-            affine_map<(i, j, k) -> (i, j)>] {
+            affine_map<(i, j, k) -> (j, i)>] {
   ^bb0(%v: f32, %sum: f32, %w: f32):
     gossamer.yield %v : f32
   } -> tensor<4x4xf32, #CSR>
