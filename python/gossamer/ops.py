@@ -3,6 +3,7 @@
 Operations that keep the pattern are done on the values; all others on dense tensors, with one warning each.
 """
 
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from gossamer.derive import elementwise, parts, wholes
 from gossamer.errors import FallbackWarning, TensorError
 from gossamer.frontend.leaf import is_tracing
 from gossamer.tensor import SparseTensor, converted_fill
@@ -27,6 +29,24 @@ _WITH_SCALAR = """
     rsub rtruediv sub subtract true_divide truediv xor
 """
 _ELEMENTWISE = frozenset(_UNARY.split()) | frozenset(_WITH_SCALAR.split())
+# what more there is of several tensors
+_OF_SEVERAL = _ELEMENTWISE | frozenset(
+    [
+        "addcdiv",
+        "addcmul",
+        "atan2",
+        "copysign",
+        "fmax",
+        "fmin",
+        "heaviside",
+        "hypot",
+        "lerp",
+        "maximum",
+        "minimum",
+        "where",
+        "xlogy",
+    ]
+)
 _DTYPES = {
     "float": torch.float32,
     "double": torch.float64,
@@ -56,14 +76,29 @@ def dispatch(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
             try:
                 return _STRUCTURAL[name](first, *args[1:], **kwargs)
             except TensorError:
-                pass  # a view that the pattern does not have: a dense one has it
+                pass  # a view or a part that is no sparse tensor: a dense one has it
         elif name in _DTYPES and len(args) == 1:
             return first.to(_DTYPES[name])
         elif name in _ELEMENTWISE and _is_plain(args[1:], kwargs):
             return _elementwise(func, first, args[1:], kwargs)
+    elif name in _JOINING and isinstance(first, tuple | list) and all(isinstance(t, SparseTensor) for t in first):
+        return _JOINING[name](first, *args[1:], **kwargs)
     elif len(args) == 2 and isinstance(args[1], SparseTensor) and name in _ELEMENTWISE and _is_plain(args[:1], kwargs):
         return _elementwise(lambda value, other: func(other, value), args[1], args[:1], kwargs)
+    if name in _OF_SEVERAL:
+        result = _of_several(func, args, kwargs)
+        if result is not None:
+            return result
     return _densely(func, name, args, kwargs)
+
+
+def _of_several(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> SparseTensor | None:
+    """An elementwise function of sparse tensors and numbers, if its result is sparse."""
+    found = elementwise.split_operands(args, kwargs)
+    if found is None:
+        return None
+    operands, fill_in = found
+    return elementwise.apply(lambda *tensors: fill_in(func, tensors), operands)
 
 
 def _is_plain(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -102,7 +137,7 @@ def _shape(sizes: Sequence[Any]) -> tuple[int, ...]:
 def _view(tensor: SparseTensor, *sizes: Any, **kwargs: Any) -> SparseTensor:
     if len(sizes) == 1 and isinstance(sizes[0], torch.dtype):
         raise TensorError("a view in another dtype")
-    return _on(tensor, tensor.pattern.view(_shape(sizes or tuple(kwargs.values()))))
+    return wholes.reshape(tensor, _shape(sizes or tuple(kwargs.values())))
 
 
 def _on(tensor: SparseTensor, pattern: Any) -> SparseTensor:
@@ -110,46 +145,104 @@ def _on(tensor: SparseTensor, pattern: Any) -> SparseTensor:
 
 
 def _unsqueeze(tensor: SparseTensor, dim: int) -> SparseTensor:
-    return _on(tensor, tensor.pattern.unsqueeze(dim))
+    try:
+        return _on(tensor, tensor.pattern.unsqueeze(dim))
+    except TensorError:  # behind dimensions that are stored sparsely
+        return parts.insert(tensor, dim % (tensor.ndim + 1))
 
 
 def _squeeze(tensor: SparseTensor, dim: int | tuple[int, ...] | None = None) -> SparseTensor:
     chosen = range(tensor.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
     gone = {d % tensor.ndim for d in chosen if tensor.shape[d] == 1}
-    return _on(tensor, tensor.pattern.view([size for d, size in enumerate(tensor.shape) if d not in gone]))
+    try:
+        return _on(tensor, tensor.pattern.view([size for d, size in enumerate(tensor.shape) if d not in gone]))
+    except TensorError:
+        pass
+    for d in sorted(gone, reverse=True):
+        if tensor.ndim == 1:
+            raise TensorError("a number is no sparse tensor")
+        tensor = parts.drop(tensor, d)
+    return tensor
 
 
 def _flatten(tensor: SparseTensor, start_dim: int = 0, end_dim: int = -1) -> SparseTensor:
     start, end = start_dim % tensor.ndim, end_dim % tensor.ndim
-    return _on(tensor, tensor.pattern.view((*tensor.shape[:start], -1, *tensor.shape[end + 1 :])))
+    return wholes.reshape(tensor, (*tensor.shape[:start], -1, *tensor.shape[end + 1 :]))
+
+
+def _unflatten(tensor: SparseTensor, dim: int, sizes: Sequence[int]) -> SparseTensor:
+    dim %= tensor.ndim
+    return wholes.reshape(tensor, (*tensor.shape[:dim], *sizes, *tensor.shape[dim + 1 :]))
 
 
 def _permute(tensor: SparseTensor, *dims: Any, **kwargs: Any) -> SparseTensor:
-    return _on(tensor, tensor.pattern.permute(_shape(dims or tuple(kwargs.values()))))
+    return wholes.permute(tensor, _shape(dims or tuple(kwargs.values())))
 
 
 def _transpose(tensor: SparseTensor, dim0: int = 0, dim1: int = 1) -> SparseTensor:
     order = list(range(tensor.ndim))
     order[dim0], order[dim1] = order[dim1], order[dim0]
-    return _on(tensor, tensor.pattern.permute(order))
+    return wholes.permute(tensor, order)
 
 
-def _getitem(tensor: SparseTensor, index: Any) -> SparseTensor:
-    """New leading dimensions: mask[None], mask[None, :, None]."""
-    index = index if isinstance(index, tuple) else (index,)
-    if any(
-        not (part is None or part is Ellipsis or (isinstance(part, slice) and part == slice(None))) for part in index
-    ):
-        raise TensorError("an index that selects")
-    named = sum(isinstance(part, slice) for part in index)
-    shape: list[int] = []
-    sizes = iter(tensor.shape)
+def _getitem(tensor: SparseTensor, index: Any) -> Any:
+    """Slices, numbers, new dimensions, an ellipsis, and vectors of numbers, of which torch takes one at a time here."""
+    index = list(index) if isinstance(index, tuple) else [index]
+    if sum(isinstance(part, torch.Tensor | list | SparseTensor) for part in index) > 1:
+        raise TensorError("several index tensors select points, of which there is no pattern")
+    named = sum(part is not None and part is not Ellipsis for part in index)
+    if any(part is Ellipsis for part in index):
+        at = next(n for n, part in enumerate(index) if part is Ellipsis)
+        index[at : at + 1] = [slice(None)] * (tensor.ndim - named)
+    if named > tensor.ndim:
+        raise IndexError(f"too many indices, {named}, for a tensor of {tensor.ndim} dimensions")
+    dim = 0
     for part in index:
-        count = tensor.ndim - named if part is Ellipsis else int(part is not None)
-        shape += [1] if part is None else [next(sizes) for _ in range(count)]
-    return _on(tensor, tensor.pattern.view([*shape, *sizes]))
+        if isinstance(tensor, torch.Tensor):  # a single number
+            return tensor[part]
+        if part is None:
+            tensor = _unsqueeze(tensor, dim)
+        elif isinstance(part, int) and not isinstance(part, bool):
+            tensor = parts.select(tensor, dim, part)
+            continue
+        elif isinstance(part, slice):
+            tensor = parts.slice_(tensor, dim, part.start, part.stop, 1 if part.step is None else part.step)
+        elif isinstance(part, torch.Tensor | list):
+            tensor = parts.index_select(tensor, dim, torch.as_tensor(part))
+        else:
+            raise TensorError(f"an index of type {type(part).__name__}")
+        dim += 1
+    return tensor
 
 
+def _narrow(tensor: SparseTensor, dim: int, start: Any, length: int) -> SparseTensor:
+    start = int(start)
+    return parts.slice_(tensor, dim, start, None if start + length == 0 else start + length)
+
+
+def _split(tensor: SparseTensor, size: int | Sequence[int], dim: int = 0) -> tuple[SparseTensor, ...]:
+    total = tensor.shape[dim]
+    sizes = [size] * -(-total // size) if isinstance(size, int) else list(size)
+    ends = list(itertools.accumulate(sizes)) or [0]
+    if not isinstance(size, int) and ends[-1] != total:
+        raise TensorError(f"split into {sizes} of a dimension of size {total}: they do not add up")
+    return tuple(parts.slice_(tensor, dim, begin, end) for begin, end in zip([0, *ends], ends, strict=False))
+
+
+def _chunk(tensor: SparseTensor, chunks: int, dim: int = 0) -> tuple[SparseTensor, ...]:
+    return _split(tensor, max(1, -(-tensor.shape[dim] // chunks)), dim)
+
+
+def _unbind(tensor: SparseTensor, dim: int = 0) -> tuple[Any, ...]:
+    return tuple(parts.select(tensor, dim, n) for n in range(tensor.shape[dim]))
+
+
+_JOINING: dict[str, Callable[..., SparseTensor]] = {
+    "cat": wholes.cat,
+    "concat": wholes.cat,
+    "concatenate": wholes.cat,
+    "stack": wholes.stack,
+}
 _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "view": _view,
     "reshape": _view,
@@ -161,6 +254,18 @@ _STRUCTURAL: dict[str, Callable[..., Any]] = {
     "swapaxes": _transpose,
     "t": _transpose,
     "getitem": _getitem,
+    "unflatten": _unflatten,
+    "select": parts.select,
+    "narrow": _narrow,
+    "index_select": parts.index_select,
+    "diagonal": parts.diagonal,
+    "split": _split,
+    "split_with_sizes": _split,
+    "chunk": _chunk,
+    "unbind": _unbind,
+    "expand": lambda tensor, *sizes: wholes.expand(tensor, _shape(sizes)),
+    "broadcast_to": lambda tensor, size: wholes.expand(tensor, size),
+    "expand_as": lambda tensor, other: wholes.expand(tensor, other.shape),
     "detach": lambda tensor: tensor.detach(),
     "clone": lambda tensor, **_: tensor.clone(),
     "contiguous": lambda tensor, **_: tensor,
