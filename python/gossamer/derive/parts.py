@@ -91,7 +91,7 @@ def index_select(tensor: SparseTensor, dim: int, index: Tensor) -> SparseTensor:
 
 
 def diagonal(tensor: SparseTensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> SparseTensor:
-    """Returns the entries whose coordinate along `dim2` is that along `dim1` plus `offset`; they are the last dimension.
+    """Returns the entries whose coordinate along `dim2` is that along `dim1` plus `offset`, as the last dimension.
 
     Raises:
         TensorError: The dimensions are the same.
@@ -131,7 +131,8 @@ def _rows(pattern: Pattern, dim: int, first: int, last: int) -> Derived | None:
     (l,) = sparse
     positions, coordinates = list(pattern._positions), list(pattern._coordinates)
     old, nodes = positions[l], coordinates[l]
-    assert old is not None and nodes is not None
+    assert old is not None
+    assert nodes is not None
     block = levels[0].expr.block
     rows = 1
     for size in pattern.level_sizes[1:l]:
