@@ -19,6 +19,7 @@ from gossamer.runtime.signature import DTYPES
 from gossamer.tensor import SparseTensor
 
 if TYPE_CHECKING:
+    from gossamer.autograd import Gradients
     from gossamer.frontend.region import Region
 
 # kernels that some region of this process has
@@ -63,7 +64,7 @@ class RegionKernel:
         self.compiled: dict[tuple[str | None, ...], Any] = {}
         self._shapes = shapes
         self.warn = warn
-        self._fullgraph = fullgraph
+        self.fullgraph = fullgraph
         self._sparse = [number for number, i in enumerate(region.inputs) if i.stored is not None]
 
     def __call__(self, leaves: Shapes, *inputs: Value) -> tuple[Value, ...]:
@@ -78,7 +79,9 @@ class RegionKernel:
         """
         shapes = self._shapes(leaves)
         if torch.is_grad_enabled() and any(i.requires_grad for i in inputs):
-            return self._differentiable(shapes, inputs)
+            from gossamer.autograd import differentiable
+
+            return differentiable(self, shapes, inputs)
         return self.run(shapes, inputs)
 
     def run(self, shapes: list[tuple[int, ...]], inputs: Sequence[Value]) -> tuple[Value, ...]:
@@ -102,6 +105,13 @@ class RegionKernel:
             result if output.pattern_of is None else sample(result, inputs[output.pattern_of].pattern, output.fill)
             for result, output in zip(results, self.region.outputs, strict=True)
         )
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """Its backward."""
+        from gossamer.autograd import Gradients
+
+        return Gradients(self)
 
     @cached_property
     def _dense(self) -> Callable[..., tuple[torch.Tensor, ...]]:
@@ -149,7 +159,7 @@ class RegionKernel:
             _known.add(compiled)
             self.compiled[encodings] = compiled
         except (CompileError, UnsupportedError) as error:
-            if self._fullgraph or "crashed" in str(error):
+            if self.fullgraph or "crashed" in str(error):
                 raise
             self._refuse(str(error))
         finally:
@@ -157,77 +167,10 @@ class RegionKernel:
 
     def _refuse(self, reason: str) -> None:
         operations = ", ".join(dict.fromkeys(self.region.operations()))
-        if self._fullgraph:
+        if self.fullgraph:
             raise UnsupportedError(f"fullgraph=True, but a region ({operations}) cannot be compiled: {reason}")
         self.refused = reason
         self.warn.once(f"region {id(self)}", f"a region ({operations}) runs densely in PyTorch: {reason}")
-
-    def _differentiable(self, shapes: list[tuple[int, ...]], inputs: Sequence[Value]) -> tuple[Value, ...]:
-        tensors = [i.values if isinstance(i, SparseTensor) else i for i in inputs]
-        frames = [_Frame(i.pattern, i.fill) if isinstance(i, SparseTensor) else None for i in inputs]
-        results = _RegionFunction.apply(self, shapes, frames, *tensors)
-        return tuple(
-            result if o.pattern_of is None else SparseTensor(inputs[o.pattern_of].pattern, result, o.fill)
-            for result, o in zip(results, self.region.outputs, strict=True)
-        )
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """All of a SparseTensor but its values."""
-
-    pattern: Pattern
-    fill: float | int | bool
-
-
-def _framed(frames: Sequence[_Frame | None], tensors: Sequence[torch.Tensor]) -> list[Value]:
-    return [
-        tensor if frame is None else SparseTensor(frame.pattern, tensor, frame.fill)
-        for frame, tensor in zip(frames, tensors, strict=True)
-    ]
-
-
-def _flat(results: Sequence[Value]) -> tuple[torch.Tensor, ...]:
-    return tuple(result.values if isinstance(result, SparseTensor) else result for result in results)
-
-
-class _RegionFunction(torch.autograd.Function):
-    """The kernel forwards; backwards a dense run of the region under autograd, to any order."""
-
-    @staticmethod
-    def forward(ctx: Any, kernel: RegionKernel, shapes: Any, frames: Any, *tensors: torch.Tensor) -> Any:
-        ctx.kernel, ctx.frames = kernel, frames
-        ctx.save_for_backward(*tensors)
-        results = _flat(kernel.run(shapes, _framed(frames, [tensor.detach() for tensor in tensors])))
-        ctx.mark_non_differentiable(*(result for result in results if not result.is_floating_point()))
-        return results
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        ctx.kernel.warn.once(
-            "backward",
-            "gradients of compiled regions are computed in PyTorch on dense tensors, from a second forward run: there "
-            "are no compiled backward kernels yet",
-        )
-        again = torch.is_grad_enabled()  # somebody wants the gradient of the gradient
-        tensors = ctx.saved_tensors
-        wanted = [number for number, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
-        with torch.enable_grad():
-            if not again:
-                tensors = [tensor.detach() for tensor in tensors]
-                for number in wanted:
-                    tensors[number].requires_grad_()
-            results = _flat(ctx.kernel.run_densely(_framed(ctx.frames, tensors)))
-            pairs = [(r, d) for r, d in zip(results, gradients, strict=True) if r.requires_grad and d is not None]
-            found = torch.autograd.grad(
-                [r for r, _ in pairs],
-                [tensors[number] for number in wanted],
-                [d for _, d in pairs],
-                create_graph=again,
-                allow_unused=True,
-            )
-        by_input = dict(zip(wanted, found, strict=True))
-        return None, None, None, *(by_input.get(number) for number in range(len(tensors)))
 
 
 def encoding_of(pattern: Pattern) -> str:

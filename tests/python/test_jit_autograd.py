@@ -110,17 +110,21 @@ def test_without_gradients_nothing_is_kept():
 
 
 @pytest.mark.filterwarnings("default::gossamer.FallbackWarning")
-def test_the_cost_is_said_once():
+def test_a_gradient_of_a_gradient_is_dense_and_says_so_once():
     q, k, v = (t.requires_grad_() for t in qkv())
-    f, mask = reference(masked_softmax, mask=gs.CSR), allowed(S, T)
+    f, mask = gs.sparse_jit(masked_softmax, mask=gs.CSR), allowed(S, T)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        y = f(q, k, v, mask)
-    with pytest.warns(gs.FallbackWarning, match="no compiled backward kernels yet"):
-        y.sum().backward()
+        torch.autograd.grad(f(q, k, v, mask).sum(), q)
+    with pytest.warns(gs.FallbackWarning, match="create_graph=True"):
+        first = torch.autograd.grad(f(q, k, v, mask).square().sum(), q, create_graph=True)[0]
+    found = torch.autograd.grad(first.square().sum(), (q, k, v))
+    first = torch.autograd.grad(masked_softmax(q, k, v, mask).square().sum(), q, create_graph=True)[0]
+    for mine, theirs in zip(found, torch.autograd.grad(first.square().sum(), (q, k, v)), strict=True):
+        torch.testing.assert_close(mine, theirs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        f(q, k, v, mask).sum().backward()
+        torch.autograd.grad(f(q, k, v, mask).square().sum(), q, create_graph=True)
 
 
 class _Doubled(torch.autograd.Function):

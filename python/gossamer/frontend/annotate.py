@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .importer import main_function, torch_mlir
+from .importer import STORED_ON, main_function, torch_mlir
 
 # torch-mlir's LLVM 24 refuses encodings on i1, MLIR 22 takes them: until they are text, bools are ui8, which no
 # other tensor is (linalg's integers are signless)
@@ -52,6 +52,7 @@ def annotate(module: ir.Module, arguments: Sequence[ArgumentEncoding | None], re
     terminator = list(block.operations)[-1].operation
     with module.context, mlir.ir.Location.unknown():
         converted = _convert_arguments(block, arguments)
+        _store_on_patterns(block)
         returned = _sample_results(block, terminator, results)
         inputs = [argument.type for argument in block.arguments]
         function.attributes["function_type"] = mlir.ir.TypeAttr.get(
@@ -88,6 +89,24 @@ def _convert_arguments(block: ir.Block, encodings: Sequence[ArgumentEncoding | N
         argument.replace_all_uses_except(convert.results[0], convert)
         argument.set_type(_encoded(dense.shape, dense.element_type, attribute))
     return attributes
+
+
+def _store_on_patterns(block: ir.Block) -> None:
+    """Store what is asked for on the pattern of an argument, and see it densely from there on."""
+    mlir = torch_mlir()
+    for op in [op.operation for op in block.operations if op.operation.name == STORED_ON]:
+        dense, on = op.operands
+        pattern = on.owner.operands[0]  # the argument, behind its conversion
+        shape, plain = mlir.ir.RankedTensorType(pattern.type), mlir.ir.RankedTensorType(dense.type)
+        sparse = _encoded(shape.shape, plain.element_type, shape.encoding)
+        with mlir.ir.InsertionPoint(op):
+            sample = mlir.ir.Operation.create("gossamer.sample", results=[sparse], operands=[dense, pattern])
+            convert = mlir.ir.Operation.create(
+                "gossamer.convert", results=[plain], operands=[sample.results[0]],
+                attributes={"fill": op.attributes["fill"]},
+            )  # fmt: skip
+        op.results[0].replace_all_uses_with(convert.results[0])
+        op.erase()
 
 
 def _sample_results(block: ir.Block, terminator: ir.Operation, results: Sequence[int | None]) -> list[ir.Value]:

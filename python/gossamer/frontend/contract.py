@@ -9,12 +9,15 @@ A dim of size 1 whose label has another size elsewhere is broadcast, as in ``tor
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import fx
 
 from gossamer.errors import TensorError
 
 from . import graph as g
+from .marker import library
 
 aten = torch.ops.aten
 BATCH = "abcdefghij"
@@ -63,6 +66,50 @@ def _result_shape(a: torch.Tensor, b: torch.Tensor, equation: str) -> list[int |
             elif label not in sizes or g.is_one(sizes[label]):
                 sizes[label] = dim
     return [sizes[label] for label in out]
+
+
+library.define("contract(Tensor a, Tensor b, str equation) -> Tensor")
+library.impl("contract", lambda a, b, equation: torch.einsum(equation, a, b), "CompositeExplicitAutograd")
+library.impl("contract", lambda a, b, equation: a.new_empty(_result_shape(a, b, equation)), "Meta")
+# `contract` as an operation that autograd differentiates, and whose gradients are contractions again
+CONTRACT = torch.ops.gossamer.contract.default
+
+
+def _save_operands(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor, str], output: torch.Tensor) -> None:
+    a, b, ctx.equation = inputs
+    ctx.save_for_backward(a, b)
+
+
+def _gradients(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    a, b = ctx.saved_tensors
+    a_labels, b_labels, out = parse(ctx.equation)
+    return (
+        _gradient(gradient, out, b, b_labels, a, a_labels) if ctx.needs_input_grad[0] else None,
+        _gradient(gradient, out, a, a_labels, b, b_labels) if ctx.needs_input_grad[1] else None,
+        None,
+    )
+
+
+def _gradient(
+    gradient: torch.Tensor, out: str, other: torch.Tensor, other_labels: str, own: torch.Tensor, own_labels: str
+) -> torch.Tensor:
+    """The gradient of one operand: the product of that of the result with the other operand."""
+    sizes = [*zip(out, gradient.shape, strict=True), *zip(other_labels, other.shape, strict=True)]
+    long = {label for label, size in sizes if not g.is_one(size)}
+    # a dim of size 1 that was broadcast is summed; one that only this operand has is the same all along
+    kept = [
+        label
+        for label, size in zip(own_labels, own.shape, strict=True)
+        if (label in out or label in other_labels) and not (g.is_one(size) and label in long)
+    ]
+    result = CONTRACT(gradient, other, f"{out},{other_labels}->{''.join(kept)}")
+    for dim, label in enumerate(own_labels):
+        if label not in kept:
+            result = result.unsqueeze(dim)
+    return result.expand(own.shape) if len(kept) < len(own_labels) or result.shape != own.shape else result
+
+
+torch.library.register_autograd("gossamer::contract", _gradients, setup_context=_save_operands, lib=library)
 
 
 def fold_views(graph: fx.Graph) -> None:

@@ -24,10 +24,11 @@ from .contract import contract
 from .decompose import PRODUCTS, Refused, decompose
 from .fills import Analysis
 from .graph import aten
+from .marker import STORED
 from .pointwise import is_pointwise
 from .reach import Reach
 
-_FEEDING_VIEWS = {aten.transpose.int, aten.permute.default, aten.unsqueeze.default}
+FEEDING_VIEWS = {aten.transpose.int, aten.permute.default, aten.unsqueeze.default}
 
 
 @dataclass(eq=False)
@@ -84,7 +85,7 @@ class _Grouping:
             sparse = self.found.sparse.get(node)
             if node not in self.found.touched or sparse is None:
                 continue
-            cheap = is_pointwise(node) or node.target in _FEEDING_VIEWS
+            cheap = is_pointwise(node) or node.target in FEEDING_VIEWS
             if cheap and all(self._is_small(arg, node, prologue) for arg in g.tensor_args(node)):
                 prologue.add(node)
         return prologue
@@ -176,7 +177,7 @@ class _Grouping:
         """Own, or copy, what makes the dense values that sparse ones keep only some entries of."""
         pending = []
         for node in group.owned:
-            if node in self.found.sparse and is_pointwise(node):
+            if node in self.found.sparse and (is_pointwise(node) or node.target is STORED):
                 dense = [arg for arg in g.tensor_args(node) if arg not in self.found.sparse]
                 pending += [arg for arg in dense if self._is_full(arg, node)]
         seen: set[fx.Node] = set()
@@ -264,6 +265,6 @@ class _Grouping:
         feeding = [arg for node in group.owned if node.target is contract for arg in node.args[:2]]
         while feeding:
             node = feeding.pop()
-            if node.target in _FEEDING_VIEWS and node not in group.members and node not in self.found.sources:
+            if node.target in FEEDING_VIEWS and node not in group.members and node not in self.found.sources:
                 group.copied.add(node)
                 feeding.append(node.args[0])

@@ -25,7 +25,7 @@ from .contract import contract
 from .decompose import PRODUCTS, Refused, decompose, has_decomposition
 from .graph import aten
 from .leaf import MASKING, Stored
-from .marker import ANNOTATE, CAPTURED
+from .marker import ANNOTATE, CAPTURED, STORED
 from .pointwise import is_pointwise
 from .trace import Constant, Trace
 
@@ -163,12 +163,14 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
         raise Refused("one of its arguments is a size that may change from call to call")
     if node.target in _STRUCTURE:
         found.sparse[node] = _structure(node, found.sparse[node.args[0]])
+    elif node.target is STORED:
+        found.sparse[node] = _stored(node, found)
     elif node.target is contract:
         _require_zero(operands, "a product")
-    elif node.target in _SOFTMAX:
+    elif node.target in SOFTMAX:
         found.sparse[node] = _softmax(node, operands[0])
-    elif node.target in _REDUCTIONS:
-        _require_fill(operands, _REDUCTIONS[node.target])
+    elif node.target in REDUCTIONS:
+        _require_fill(operands, REDUCTIONS[node.target])
     elif is_pointwise(node):
         found.sparse[node] = _pointwise(node, found)
         if counts_as_masked(found.sparse[node].fill, g.value(node).dtype):
@@ -181,10 +183,16 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
     found.touched.add(node)
 
 
-_SOFTMAX = {aten.softmax.int: 0.0, aten.log_softmax.int: -math.inf}
-_REDUCTIONS = {
+SOFTMAX = {aten.softmax.int: 0.0, aten.log_softmax.int: -math.inf}
+REDUCTIONS = {
     aten.sum.default: 0, aten.sum.dim_IntList: 0, aten.mean.default: 0, aten.mean.dim: 0, aten.amax.default: -math.inf,
 }  # fmt: skip
+
+
+def _stored(node: fx.Node, found: Analysis) -> Sparse:
+    """On the pattern that it asks for; what is not stored there is known if the value is sparse on it already."""
+    value, on = found.sparse.get(node.args[0]), found.sparse[node.args[1]]
+    return replace(on, fill=value.fill if value is not None and value.source is on.source else 0)
 
 
 def _require_zero(operands: Sequence[Sparse], what: str) -> None:
@@ -203,7 +211,7 @@ def _softmax(node: fx.Node, operand: Sparse) -> Sparse:
         raise Refused(
             f"what is not stored counts as {operand.fill} here and would take part; mask the scores with -inf instead"
         )
-    return replace(operand, fill=_SOFTMAX[node.target])
+    return replace(operand, fill=SOFTMAX[node.target])
 
 
 # --- pointwise ---------------------------------------------------------------------------------------------------

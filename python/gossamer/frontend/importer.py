@@ -12,7 +12,7 @@ torch-mlir is imported on first use only: a warm process, with its regions in th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from gossamer.errors import UnsupportedError
 from . import graph as g
 from .contract import contract, parse
 from .graph import aten
+from .marker import stored_on
 from .pointwise import spell_out
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _LOWER = (
     "torchdynamo-export-to-torch-backend-pipeline{extra-library=})",
     "builtin.module(torch-backend-to-linalg-on-tensors-backend-pipeline)",
 )
+# stands in the module for a value that is stored on the pattern of an argument
+STORED_ON = "gossamer.stored_on"
 _CLEAN = "builtin.module(canonicalize,cse,resolve-ranked-shaped-type-result-dims,canonicalize,cse)"
 
 
@@ -43,11 +46,12 @@ _CLEAN = "builtin.module(canonicalize,cse,resolve-ranked-shaped-type-result-dims
 class _Gap:
     """An operation that was opened: where its operands are found, and which argument stands for its result.
 
-    ``attribute`` is the equation of a contraction, or the dim of a softmax.
+    ``attribute`` is the equation of a contraction, the dim of a softmax, the fill of what is stored.
     """
 
+    build: Callable[..., ir.Value]
     operands: tuple[tuple[str, int], ...]
-    attribute: str | int
+    attribute: Any
     result: int
 
 
@@ -131,7 +135,8 @@ def _open_gaps(region: fx.Graph) -> tuple[fx.Graph, list[_Gap], int, int]:
             results = [argument if old is node else old for old in results]
             arguments.append(argument)
             places = tuple(_place(operand, arguments, results) for operand in operands)
-            gaps.append(_Gap(places, node.args[len(operands)], len(arguments) - 1))
+            build = {contract: _contraction, stored_on: _stored}.get(node.target, _softmax)
+            gaps.append(_Gap(build, places, node.args[len(operands)], len(arguments) - 1))
             graph.erase_node(node)
     graph.output(tuple(results))
     spell_out(graph)
@@ -142,7 +147,7 @@ def _open_gaps(region: fx.Graph) -> tuple[fx.Graph, list[_Gap], int, int]:
 
 def _gap_operands(node: fx.Node) -> tuple[fx.Node, ...]:
     """The operands of an operation that torch-mlir shall not see; none for all others."""
-    if node.target is contract:
+    if node.target in (contract, stored_on):
         return node.args[:2]
     if node.target is aten.softmax.int and g.value(node).dtype == g.value(node.args[0]).dtype:
         return node.args[:1]
@@ -208,9 +213,8 @@ def _close_gaps(module: ir.Module, gaps: Sequence[_Gap], n_inputs: int, n_result
     found = {"argument": arguments, "result": returned}
     for gap in gaps:
         operands = [found[kind][number] for kind, number in gap.operands]
-        build = _contraction if len(operands) == 2 else _softmax
         with mlir.ir.InsertionPoint(terminator):
-            result = build(*operands, gap.attribute, arguments[gap.result].type)
+            result = gap.build(*operands, gap.attribute, arguments[gap.result].type)
         arguments[gap.result].replace_all_uses_with(result)
         # later gaps and results may have been that argument itself
         arguments[gap.result] = result
@@ -297,6 +301,14 @@ def _softmax(x: ir.Value, dim: int, result_type: ir.Type) -> ir.Value:
     empty = mlir.tensor.EmptyOp(_sizes(x), tensor_type.element_type).result
     softmax = mlir.linalg.SoftmaxOp([tensor_type], x, empty, dim % tensor_type.rank)
     return _cast(softmax.results[0], result_type)
+
+
+def _stored(x: ir.Value, on: ir.Value, fill: float | int | bool, result_type: ir.Type) -> ir.Value:
+    """An operation that `annotate` replaces, as soon as ``on`` is sparse."""
+    mlir = torch_mlir()
+    attribute = mlir.ir.FloatAttr.get(mlir.ir.RankedTensorType(x.type).element_type, float(fill))
+    stored = mlir.ir.Operation.create(STORED_ON, results=[x.type], operands=[x, on], attributes={"fill": attribute})
+    return _cast(stored.results[0], result_type)
 
 
 def _sizes(value: ir.Value) -> list[Any]:

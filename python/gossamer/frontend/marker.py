@@ -10,18 +10,29 @@ from gossamer.formats import Format
 
 from .leaf import TRACING
 
-_library = torch.library.Library("gossamer", "DEF")
-_library.define("annotate(Tensor x, str format, int options) -> Tensor")
-_library.impl("annotate", lambda x, format, options: x.clone(), "CompositeExplicitAutograd")
-_library.impl("annotate", lambda x, format, options: torch.empty_like(x), "Meta")
-_library.define("captured(int number, int[] size, *, ScalarType dtype, Device device) -> Tensor")
-_library.impl("captured", lambda number, size, *, dtype, device: torch.empty(size, dtype=dtype, device=device),
+library = torch.library.Library("gossamer", "DEF")
+library.define("annotate(Tensor x, str format, int options) -> Tensor")
+library.impl("annotate", lambda x, format, options: x.clone(), "CompositeExplicitAutograd")
+library.impl("annotate", lambda x, format, options: torch.empty_like(x), "Meta")
+library.define("captured(int number, int[] size, *, ScalarType dtype, Device device) -> Tensor")
+library.impl("captured", lambda number, size, *, dtype, device: torch.empty(size, dtype=dtype, device=device),
               "CompositeExplicitAutograd")  # fmt: skip
+
+library.define("stored(Tensor x, Tensor on) -> Tensor")
+library.impl("stored", lambda x, on: x.expand(on.shape).clone(), "CompositeExplicitAutograd")
+library.impl("stored", lambda x, on: x.new_empty(on.shape), "Meta")
 
 # a tensor is stored in a format here; `options` numbers further arguments of sparsify among what the trace holds
 ANNOTATE = torch.ops.gossamer.annotate.default
 # a SparseTensor of the enclosing scope, numbered likewise
 CAPTURED = torch.ops.gossamer.captured.default
+# a tensor of which only the entries of the sparse tensor `on` are needed is stored on its pattern here
+STORED = torch.ops.gossamer.stored.default
+
+
+def stored_on(x: torch.Tensor, on: torch.Tensor, fill: float | int | bool) -> torch.Tensor:
+    """``STORED`` in a region, where it is known what is not stored; on dense tensors there is nothing to do."""
+    return x
 
 
 def mark(x: torch.Tensor, format: Format, **options: Any) -> torch.Tensor:

@@ -10,15 +10,20 @@ from typing import Any
 import torch
 from torch import fx
 
+from gossamer.errors import UnsupportedError
 from gossamer.execute import RegionKernel, Warnings
 
 from . import autocast
 from .cut import find_groups
-from .fills import analyze
+from .fills import Analysis, analyze
+from .gradient import broadcast_leaf, broadcast_patterns, sample_needed, store_shared, trace_gradient
 from .leaf import Leaf
 from .normalize import normalize
-from .split import Split, split
+from .region import Region
+from .split import split
 from .trace import Shapes, Trace, trace
+
+Sizes = Callable[[Shapes], tuple[int, ...]]
 
 
 @dataclass(eq=False)
@@ -68,19 +73,86 @@ def build(
     traced = trace(call, leaves)
     autocasts = autocast.is_active()
     with autocast.switched_off():
-        parts, kernels = _cut(traced, autocasts, backend, warn, fullgraph)
-    module = fx.GraphModule(torch.nn.Module(), parts.graph)
-    elapsed = (time.perf_counter() - start) * 1e3
-    return Program(traced, traced.guard(), module, kernels, parts.fallbacks, elapsed, autocasts)
+        if autocasts:
+            autocast.spell_out(traced.graph)
+        shapes = normalize(traced)
+        found = analyze(traced)
+        return assemble(traced, shapes, found, backend, warn, fullgraph, start, autocasts)
 
 
-def _cut(
-    traced: Trace, autocasts: bool, backend: str, warn: Warnings, fullgraph: bool
-) -> tuple[Split, list[RegionKernel]]:
-    if autocasts:
-        autocast.spell_out(traced.graph)
+def build_gradient(
+    region: Region,
+    leaves: Sequence[Leaf],
+    wanted: Sequence[int],
+    given: Sequence[int],
+    saved: Sequence[int],
+    warn: Warnings,
+    fullgraph: bool,
+) -> tuple[Program, dict[int, Sizes], Callable[[Shapes], bool]]:
+    """The backward of a region, for leaves as `trace_gradient` describes them.
+
+    Returns:
+        The program, for leaves of which some have their pattern broadcast; the shapes of those, as functions of the
+        shapes of all leaves; whether it is for leaves of these shapes, before that.
+
+    Raises:
+        TraceError: it cannot be traced.
+        UnsupportedError: an operation cannot be compiled, and `fullgraph` is set.
+    """
+    start = time.perf_counter()
+    expanded: dict[int, Sizes] = {}
+    with autocast.switched_off():
+        traced, shapes, found = _analyzed_gradient(region, leaves, wanted, given, saved)
+        fits = traced.guard()
+        broadcast = broadcast_patterns(traced, found)
+        if broadcast:
+            wide = list(leaves)
+            for number, shape in broadcast.items():
+                sizes = expanded[number] = traced.sizes(shape)
+                wide[number] = broadcast_leaf(leaves[number], sizes([leaf.shape for leaf in leaves]), -1 - number)
+            traced, shapes, found = _analyzed_gradient(region, wide, wanted, given, saved)
+        found = store_shared(traced, sample_needed(traced, found))
+        program = assemble(traced, shapes, found, "compiled", warn, fullgraph, start)
+    for operation, reason in program.fallbacks.items():
+        if fullgraph:
+            raise UnsupportedError(f"fullgraph=True, but {operation} in the backward cannot be compiled: {reason}")
+        warn.once(f"backward {operation}", f"{operation}, in the backward, runs in PyTorch on dense tensors: {reason}")
+    return program, expanded, _both(fits, program.fits, expanded) if expanded else fits
+
+
+def _analyzed_gradient(
+    region: Region, leaves: Sequence[Leaf], wanted: Sequence[int], given: Sequence[int], saved: Sequence[int]
+) -> tuple[Trace, fx.Node, Analysis]:
+    traced = trace_gradient(region, leaves, wanted, given, saved)
     shapes = normalize(traced)
-    found = analyze(traced)
+    return traced, shapes, analyze(traced)
+
+
+def _both(
+    before: Callable[[Shapes], bool], after: Callable[[Shapes], bool], expanded: dict[int, Sizes]
+) -> Callable[[Shapes], bool]:
+    def fits(shapes: Shapes) -> bool:
+        if not before(shapes):
+            return False
+        wide = list(shapes)
+        for number, sizes in expanded.items():
+            wide[number] = sizes(shapes)
+        return after(wide)
+
+    return fits
+
+
+def assemble(
+    traced: Trace,
+    shapes: fx.Node,
+    found: Analysis,
+    backend: str,
+    warn: Warnings,
+    fullgraph: bool,
+    start: float,
+    autocasts: bool = False,
+) -> Program:
+    """Cut regions out of a trace that is normalized (which gave `shapes`) and analyzed; `start` is when it began."""
     groups = find_groups(traced.graph, found)
     kernels: list[RegionKernel] = []
 
@@ -88,4 +160,7 @@ def _cut(
         kernels.append(RegionKernel(region, sizes, backend, warn, fullgraph))
         return kernels[-1]
 
-    return split(traced, shapes, found, groups, make_call), kernels
+    parts = split(traced, shapes, found, groups, make_call)
+    module = fx.GraphModule(torch.nn.Module(), parts.graph)
+    elapsed = (time.perf_counter() - start) * 1e3
+    return Program(traced, traced.guard(), module, kernels, parts.fallbacks, elapsed, autocasts)

@@ -25,7 +25,7 @@ from .cut import Group
 from .fills import Analysis, options_of, permutation
 from .graph import aten
 from .leaf import Stored
-from .marker import ANNOTATE, CAPTURED
+from .marker import ANNOTATE, CAPTURED, STORED, stored_on
 from .reach import ordered
 from .region import Region, RegionInput, RegionOutput
 from .trace import Constant, Shapes, Trace
@@ -214,7 +214,11 @@ class _Splitter:
             copies[node] = graph.placeholder(f"input{number}")
             copies[node].meta = {"val": g.value(node)}
         for node in sorted(group.members, key=self.order.__getitem__):
-            copies[node] = graph.node_copy(node, copies.__getitem__)
+            if node.target is STORED:
+                x, on = (copies[arg] for arg in node.args)
+                copies[node] = graph.call_function(stored_on, (x, on, self.found.sparse[node].fill or 0.0))
+            else:
+                copies[node] = graph.node_copy(node, copies.__getitem__)
             copies[node].meta = {"val": g.value(node)}
         graph.output(tuple(copies[node] for node in outputs))
         fold_views(graph)

@@ -79,12 +79,18 @@ class Trace:
         return eval(f"lambda L: {text}", {"math": math, "torch": torch})
 
 
-def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> Trace:
+def trace(
+    call: Callable[[list[torch.Tensor]], Any],
+    leaves: Sequence[Leaf],
+    below_autograd: Mapping[Any, Callable[..., Any]] | None = None,
+) -> Trace:
     """Capture ``call``.
 
     Args:
         call: takes one tensor for each leaf and returns any pytree.
         leaves: their descriptions.
+        below_autograd: None captures what the function calls; decompositions (which may be none) capture what reaches
+            the backends when it has run, gradients that it asks for included, decomposed so.
 
     Raises:
         TraceError: the function looks at values, or does what cannot be captured; says where.
@@ -111,7 +117,12 @@ def trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> 
     with _lock, _switches(held), _custom_functions() as own_gradients:
         try:
             with mode:
-                module = make_fx(flat, tracing_mode="real", pre_dispatch=True)(*fakes)
+                module = make_fx(
+                    flat,
+                    dict(below_autograd or {}),
+                    tracing_mode="real",
+                    pre_dispatch=below_autograd is None,
+                )(*fakes)
         except GossamerError:
             raise
         except Exception as error:
