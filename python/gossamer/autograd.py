@@ -165,7 +165,7 @@ class Gradients:
         if self._refused or self._kernel.backend == "reference" or self._kernel.refused is not None:
             return None
         outputs = self._kernel.region.outputs
-        given = [number for number, gradient in enumerate(gradients) if gradient is not None]
+        given = {number: gradient for number, gradient in enumerate(gradients) if gradient is not None}
 
         def on_pattern(number: int, tensor: Tensor, fill: Any) -> Value:
             of = outputs[number].pattern_of
@@ -174,7 +174,7 @@ class Gradients:
         leaves = [
             *inputs,
             *(on_pattern(n, tensor, outputs[n].fill) for n, tensor in zip(self.saved, saved, strict=True)),
-            *(on_pattern(n, gradients[n], 0) for n in given),
+            *(on_pattern(n, gradient, 0) for n, gradient in given.items()),
         ]
         shapes = [leaf.shape for leaf in leaves]
         patterns = _numbered_patterns(leaves)
@@ -182,7 +182,7 @@ class Gradients:
         fitting = self._made.setdefault(key, [])
         backward = next((made for made in fitting if made.fits(shapes)), None)
         if backward is None:
-            backward = self._make(leaves, patterns, wanted, given)
+            backward = self._make(leaves, patterns, wanted, list(given))
             if backward is None:
                 return None
             fitting.append(backward)

@@ -145,8 +145,8 @@ _SOFTMAX_BELOW = {aten._softmax.default: aten.softmax.int, aten._log_softmax.def
 
 
 def sample_needed(traced: Trace, found: Analysis) -> Analysis:
-    """Where a dense and a sparse value meet (gradients that are summed) and only the entries of the sparse one's pattern
-    are needed of the result, take only those of the dense one.
+    """Take only the needed entries of a dense value that meets a sparse one (gradients that are summed), where those of
+    the sparse one's pattern are all that is needed of the result.
     """
     graph, mode = traced.graph, None
     for node in reversed(list(graph.nodes)):
@@ -189,8 +189,7 @@ def _can_be_stored(node: fx.Node, sparse: Sparse) -> bool:
     value = g.value(node)
     if node.target is STORED or not value.is_floating_point() or sparse.fill not in (0, -math.inf):
         return False
-    in_order = all(dim is None or dim == number for number, dim in enumerate(sparse.dims))
-    return in_order and g.same_shape(value, g.value(sparse.source))
+    return sparse.is_in_order and g.same_shape(value, g.value(sparse.source))
 
 
 def _is_needed(node: fx.Node) -> bool:
