@@ -22,7 +22,7 @@ from typing import Any
 import sympy
 import torch
 from torch import fx
-from torch._guards import GuardSource, Source
+from torch._guards import GuardSource, SLoc, Source
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
@@ -32,6 +32,7 @@ from torch.utils._sympy.printers import PythonPrinter
 from gossamer.errors import GossamerError, TraceError
 
 from .leaf import TRACING, Leaf
+from .lean import load_torch_compile, without_torch_compile
 
 Shapes = Sequence[Sequence[int]]
 
@@ -95,7 +96,18 @@ def trace(
     Raises:
         TraceError: the function looks at values, or does what cannot be captured; says where.
     """
-    env = ShapeEnv(duck_shape=False)
+    with _lock, without_torch_compile() as lean:
+        try:
+            return _trace(call, leaves)
+        except TraceError:
+            if not lean:
+                raise
+            load_torch_compile()  # for the rare operation whose tracing needs all of torch
+        return _trace(call, leaves)
+
+
+def _trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> Trace:
+    env = _Env(duck_shape=False)
     mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)
     places: dict[sympy.Symbol, tuple[int, int]] = {}
     fakes: list[torch.Tensor] = []
@@ -114,7 +126,7 @@ def trace(
         return [values[i] for i in in_graph]
 
     held: list[Any] = []
-    with _lock, _switches(held), _custom_functions() as own_gradients:
+    with _switches(held), _custom_functions() as own_gradients:
         try:
             with mode:
                 module = make_fx(
@@ -141,6 +153,13 @@ def trace(
 
     _lift_constants(module)
     return Trace(module.graph, tuple(leaves), env, places, rebuild, held, tuple(own_gradients))
+
+
+class _Env(ShapeEnv):
+    """Without the search for the user's line at every size, which nobody prints."""
+
+    def _get_stack_summary(self, *_: Any, **__: Any) -> tuple[SLoc, str]:
+        return SLoc(None, None), ""
 
 
 def _fake(
