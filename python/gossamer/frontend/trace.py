@@ -98,15 +98,19 @@ def trace(
     """
     with _lock, without_torch_compile() as lean:
         try:
-            return _trace(call, leaves)
+            return _trace(call, leaves, below_autograd)
         except TraceError:
             if not lean:
                 raise
             load_torch_compile()  # for the rare operation whose tracing needs all of torch
-        return _trace(call, leaves)
+        return _trace(call, leaves, below_autograd)
 
 
-def _trace(call: Callable[[list[torch.Tensor]], Any], leaves: Sequence[Leaf]) -> Trace:
+def _trace(
+    call: Callable[[list[torch.Tensor]], Any],
+    leaves: Sequence[Leaf],
+    below_autograd: Mapping[Any, Callable[..., Any]] | None,
+) -> Trace:
     env = _Env(duck_shape=False)
     mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)
     places: dict[sympy.Symbol, tuple[int, int]] = {}
