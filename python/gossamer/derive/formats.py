@@ -124,7 +124,7 @@ def common(*formats: Format) -> Format:
         FormatError: They have blocks of different sizes; says what to convert to.
     """
     first = formats[0].without_batch()
-    blocks = [_blocks(format) for format in formats]
+    blocks = [blocks_of(format) for format in formats]
     sizes = {size for size in blocks if size}
     if len(sizes) > 1:
         other = next(format for format, size in zip(formats, blocks, strict=True) if size and size != blocks[0])
@@ -139,7 +139,8 @@ def _bounded(format: Format) -> bool:
     return any(level.kind == "structured" for level in format.levels)
 
 
-def _blocks(format: Format) -> tuple[int, ...]:
+def blocks_of(format: Format) -> tuple[int, ...]:
+    """The block size of every dimension; () where none is blocked, and for n:m, whose groups are no blocks."""
     sizes = tuple(block_of(format, dim) for dim in range(format.dim_rank))
     return sizes if max(sizes) > 1 and not _bounded(format) else ()
 

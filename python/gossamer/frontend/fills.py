@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,58 +21,15 @@ from torch import fx
 from gossamer.formats import Format
 
 from . import graph as g
+from .analysis import Analysis, Fill, Sparse, add_source
+from .constants import fill_of
 from .contract import contract
 from .decompose import PRODUCTS, Refused, decompose, has_decomposition
 from .graph import aten
 from .leaf import MASKING, Stored
 from .marker import ANNOTATE, CAPTURED, STORED
 from .pointwise import is_pointwise
-from .trace import Constant, Trace
-
-Fill = float | int | bool
-
-
-@dataclass(frozen=True)
-class Sparse:
-    """A sparse value.
-
-    Attributes:
-        source: the node that brings the pattern.
-        dims: for each dim of the value the source's dim that it runs along, None where the pattern is broadcast.
-        fill: what is not stored.
-    """
-
-    source: fx.Node
-    dims: tuple[int | None, ...]
-    fill: Fill
-
-    @property
-    def is_in_order(self) -> bool:
-        """Whether each dim runs along the source's dim of the same number, or is of size 1."""
-        return all(dim is None or dim == number for number, dim in enumerate(self.dims))
-
-
-@dataclass
-class Analysis:
-    """What ``analyze`` found.
-
-    Attributes:
-        held: what nodes of the trace refer to by number.
-        sources: the nodes that hold a SparseTensor at run time, and how it is stored.
-        sparse: every sparse value, the sources included.
-        touched: operations that belong in a region: they compute on sparse operands.
-        fallbacks: operations that have to run in PyTorch on dense tensors though an operand is sparse, and why.
-        views: the first view of each pattern by what it does.
-        captured: the first tensor of the enclosing scope on each pattern.
-    """
-
-    held: Sequence[Any] = ()
-    sources: dict[fx.Node, Stored] = field(default_factory=dict)
-    sparse: dict[fx.Node, Sparse] = field(default_factory=dict)
-    touched: set[fx.Node] = field(default_factory=set)
-    fallbacks: dict[fx.Node, str] = field(default_factory=dict)
-    views: dict[Any, fx.Node] = field(default_factory=dict)
-    captured: dict[int, fx.Node] = field(default_factory=dict)
+from .trace import Trace
 
 
 def analyze(trace: Trace) -> Analysis:
@@ -89,13 +46,6 @@ def analyze(trace: Trace) -> Analysis:
     while node.op != "root":
         node = _visit(graph, node, found)
     return found
-
-
-def add_source(found: Analysis, node: fx.Node, stored: Stored, pattern: fx.Node | None = None) -> None:
-    """Note that ``node`` is a SparseTensor at run time, on its own pattern or on that of another source."""
-    found.sources[node] = stored
-    dims = tuple(None if g.is_one(size) else dim for dim, size in enumerate(g.value(node).shape))
-    found.sparse[node] = Sparse(pattern or node, dims, stored.fill)
 
 
 def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
@@ -216,12 +166,6 @@ def _softmax(node: fx.Node, operand: Sparse) -> Sparse:
 
 # --- pointwise ---------------------------------------------------------------------------------------------------
 
-_PROBES = {
-    "bool": [False, True],
-    "int": [-3, -1, 1, 2, 5],
-    "float": [-3.1, -1.0, -0.5, 0.25, 1.0, 2.7],
-}
-
 
 def _pointwise(node: fx.Node, found: Analysis) -> Sparse:
     """The result is sparse on the first source outside of whose pattern it is constant, whatever the rest holds."""
@@ -229,7 +173,7 @@ def _pointwise(node: fx.Node, found: Analysis) -> Sparse:
     operands = {arg: _aligned(found.sparse[arg], rank) for arg in node.all_input_nodes if arg in found.sparse}
     for chosen in dict.fromkeys((operand.source, operand.dims) for operand in operands.values()):
         at_fill = {arg: op.fill for arg, op in operands.items() if (op.source, op.dims) == chosen}
-        fill = _fill_of(node, at_fill)
+        fill = fill_of(node, at_fill)
         if fill is not None:
             return Sparse(*chosen, fill)
     if len({(operand.source, operand.dims) for operand in operands.values()}) > 1:
@@ -240,31 +184,6 @@ def _pointwise(node: fx.Node, found: Analysis) -> Sparse:
 
 def _aligned(operand: Sparse, rank: int) -> Sparse:
     return replace(operand, dims=(None,) * (rank - len(operand.dims)) + operand.dims)
-
-
-def _fill_of(node: fx.Node, at_fill: dict[fx.Node, Fill]) -> Fill | None:
-    """The result where the given operands are at their fill; None if it depends on the other operands."""
-    others = [arg for arg in g.tensor_args(node) if arg not in at_fill]
-    samples: dict[fx.Node, torch.Tensor] = {}
-    for axis, arg in enumerate(others):
-        dtype = g.value(arg).dtype
-        kind = "bool" if dtype == torch.bool else "float" if dtype.is_floating_point else "int"
-        probes = torch.tensor(_PROBES[kind], dtype=dtype)
-        samples[arg] = probes.reshape([-1 if i == axis else 1 for i in range(len(others))])
-    for arg in others:
-        if (constant := constant_of(arg)) is not None:
-            samples[arg] = torch.full([1] * len(others), constant, dtype=g.value(arg).dtype)
-    for arg, fill in at_fill.items():
-        samples[arg] = torch.full([1] * len(others), fill, dtype=g.value(arg).dtype)
-    try:
-        args, kwargs = fx.map_arg((node.args, node.kwargs), samples.__getitem__)
-        kwargs = {key: torch.device("cpu") if key == "device" else value for key, value in kwargs.items()}
-        results = node.target(*args, **kwargs).flatten()
-    except Exception as error:
-        raise Refused(f"it cannot be evaluated on single entries ({type(error).__name__}: {error})") from error
-    if results.isnan().any() or not (results == results[0]).all():
-        return None
-    return results[0].item()
 
 
 def counts_as_masked(fill: Fill, dtype: torch.dtype) -> bool:
@@ -290,30 +209,6 @@ def _mask_with_infinity(graph: fx.Graph, node: fx.Node, found: Analysis) -> None
         masked = g.emit(graph, aten.masked_fill.Scalar, node, low, -math.inf, mode=mode)
     for user in users:
         user.replace_input_with(node, masked)
-
-
-def constant_of(node: fx.Node) -> Fill | None:
-    """The number that all entries of a dense node are, if the graph says it."""
-    if isinstance(node.target, Constant):
-        return node.target.tensor.flatten()[0].item() if node.target.tensor.numel() == 1 else None
-    if node.target in _UNIFORM:
-        number = _UNIFORM[node.target]
-        value = node.args[number] if isinstance(number, int) and number >= 0 else number == "one"
-        return value if isinstance(value, float | int | bool) else None
-    if node.target in _SAME_NUMBER:
-        return constant_of(node.args[0])
-    return None
-
-
-_UNIFORM = {
-    aten.full.default: 1, aten.full_like.default: 1, aten.new_full.default: 2, aten.scalar_tensor.default: 0,
-    aten.zeros.default: "zero", aten.zeros_like.default: "zero", aten.new_zeros.default: "zero",
-    aten.ones.default: "one", aten.ones_like.default: "one", aten.new_ones.default: "one",
-}  # fmt: skip
-_SAME_NUMBER = {
-    aten.lift_fresh_copy.default, aten.lift_fresh.default, aten.to.dtype, aten.detach.default, aten.expand.default,
-    aten.alias.default, aten.clone.default,
-}  # fmt: skip
 
 
 # --- views ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ other operation outside of a region gets it dense.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +19,10 @@ from gossamer.sparsify import sparsify
 from gossamer.tensor import SparseTensor
 
 from . import graph as g
+from .analysis import Analysis, can_be_stored, lies_on
 from .contract import fold_views
 from .cut import Group
-from .fills import Analysis, options_of, permutation
+from .fills import options_of, permutation
 from .graph import aten
 from .leaf import Stored
 from .marker import ANNOTATE, CAPTURED, STORED, stored_on
@@ -158,22 +158,16 @@ class _Splitter:
     def _pattern_source(self, node: fx.Node) -> fx.Node | None:
         """The source on whose pattern a region's output can be stored as it is."""
         sparse = self.found.sparse.get(node)
-        if sparse is None or not _can_be_stored(sparse.fill, g.value(node).dtype):
+        if sparse is None or not can_be_stored(sparse.fill, g.value(node).dtype):
             return None
-        return self._lies_on(node)
-
-    def _lies_on(self, node: fx.Node) -> fx.Node | None:
-        """The source whose pattern a value that is a SparseTensor at run time has, dim by dim."""
-        sparse = self.found.sparse[node]
-        same = g.same_shape(g.value(node), g.value(sparse.source))
-        return sparse.source if same and sparse.is_in_order else None
+        return lies_on(self.found, node)
 
     def _shared(self, inputs: Sequence[fx.Node]) -> list[int | None]:
         """For each input of a region the first one with the same pattern, where there is an earlier one."""
         first: dict[fx.Node, int] = {}
         shared: list[int | None] = []
         for number, node in enumerate(inputs):
-            source = self._lies_on(node) if node in self.stored else None
+            source = lies_on(self.found, node) if node in self.stored else None
             earlier = number if source is None else first.setdefault(source, number)
             shared.append(None if earlier == number else earlier)
         return shared
@@ -186,7 +180,7 @@ class _Splitter:
             if source is None:
                 patterns.append(None)
                 continue
-            carrier = next((i for i in inputs if i in self.stored and self._lies_on(i) is source), source)
+            carrier = next((i for i in inputs if i in self.stored and lies_on(self.found, i) is source), source)
             if carrier not in inputs:
                 inputs.append(carrier)
             patterns.append(inputs.index(carrier))
@@ -278,12 +272,6 @@ class _Splitter:
     def _note_fallback(self, node: fx.Node) -> None:
         reason = self.found.fallbacks.get(node, "its sparse operand could not be joined with the region that makes it")
         self.split.fallbacks.setdefault(node.meta.get("made_of") or str(node.target), reason)
-
-
-def _can_be_stored(fill: float | int | bool, dtype: torch.dtype) -> bool:
-    if dtype == torch.bool:
-        return fill is False
-    return fill == 0 or (fill == -math.inf and dtype.is_floating_point)
 
 
 def _shapes_function(
