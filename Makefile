@@ -1,4 +1,4 @@
-# make demo | test | wheel | lint | format | bench | build | clean
+# make demo | test | fuzz | wheel | lint | format | bench | build | clean
 #
 # Each sets up what it needs on a fresh Debian 12 machine (system packages, .venv, the library), and nothing twice.
 
@@ -8,7 +8,7 @@ CXX := clang++-22
 BUILD := build
 PY := .venv/bin/python
 
-.PHONY: demo test wheel lint format bench build clean lit pytest clang-format system-packages
+.PHONY: demo test fuzz wheel lint format bench build clean lit pytest clang-format system-packages
 
 test: lit pytest
 
@@ -17,6 +17,13 @@ lit: build .venv/.ready
 
 pytest: build .venv/.ready
 	$(PY) -m pytest
+
+# CASES=1000 MINUTES=10 SEED=1: how many, for how long, which ones; a run goes on where the last one with its seed stopped.
+CASES ?= 100000
+MINUTES ?= 0
+SEED ?= 0
+fuzz: build .venv/.ready
+	nice $(PY) -m tests.fuzz --cases $(CASES) --minutes $(MINUTES) --seed $(SEED)
 
 demo: build .venv/.ready
 	$(PY) examples/sentence_encoder.py

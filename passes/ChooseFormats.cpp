@@ -52,10 +52,12 @@ SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
       types.append(2, dense);
     }
   }
+  // What the runtime converts has one width: the larger one (0 is 64).
+  unsigned pos = encoding.getPosWidth(), crd = encoding.getCrdWidth();
+  unsigned width = pos && crd ? std::max(pos, crd) : 0;
   AffineMap dimToLvl = AffineMap::get(rank, 0, exprs, context);
   return SparseTensorEncodingAttr::get(
-      context, types, dimToLvl, inferLvlToDim(dimToLvl, context),
-      encoding.getPosWidth(), encoding.getCrdWidth());
+      context, types, dimToLvl, inferLvlToDim(dimToLvl, context), width, width);
 }
 
 /// `value` stored as `wanted`: an argument converted (by the runtime, in time),

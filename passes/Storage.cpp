@@ -148,22 +148,21 @@ SmallVector<Value> Storage::toDims(OpBuilder &builder,
                                    ValueRange lvlCoords) const {
   if (type.isIdentity())
     return llvm::to_vector(lvlCoords);
-  SmallVector<Value> dims;
-  for (AffineExpr expr : type.getLvlToDim().getResults()) {
-    // d = level, or d = level * block + level.
-    auto emit = [&](auto &&self, AffineExpr e) -> Value {
-      if (auto dim = dyn_cast<AffineDimExpr>(e))
-        return lvlCoords[dim.getPosition()];
-      if (auto constant = dyn_cast<AffineConstantExpr>(e))
-        return indexConstant(builder, loc, constant.getValue());
-      auto binary = cast<AffineBinaryOpExpr>(e);
-      Value lhs = self(self, binary.getLHS()),
-            rhs = self(self, binary.getRHS());
-      return e.getKind() == AffineExprKind::Add
-                 ? addIndex(builder, loc, lhs, rhs)
-                 : mulIndex(builder, loc, lhs, rhs);
-    };
-    dims.push_back(emit(emit, expr));
+  // From the levels of each dimension, not with the encoding's lvlToDim: that
+  // is in the order of the levels where one dimension alone is blocked.
+  SmallVector<Value> dims(type.getDimRank());
+  for (auto [expr, coordinate] :
+       llvm::zip(type.getDimToLvl().getResults(), lvlCoords)) {
+    auto binary = dyn_cast<AffineBinaryOpExpr>(expr);
+    Value &dim = dims[cast<AffineDimExpr>(binary ? binary.getLHS() : expr)
+                          .getPosition()];
+    Value part = coordinate;
+    if (expr.getKind() == AffineExprKind::FloorDiv)
+      part = mulIndex(
+          builder, loc, coordinate,
+          indexConstant(builder, loc,
+                        cast<AffineConstantExpr>(binary.getRHS()).getValue()));
+    dim = dim ? addIndex(builder, loc, dim, part) : part;
   }
   return dims;
 }

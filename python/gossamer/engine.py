@@ -367,6 +367,11 @@ def _shared_patterns(leaves: Sequence[Any]) -> tuple[int, ...]:
 
 def _leaf(name: str, value: Any, static: bool, pattern: int | None) -> Leaf:
     stored = None
+    if value.dtype.is_complex and isinstance(value, SparseTensor | _MetaSparse):
+        raise UnsupportedError(
+            f"{name} is sparse and {value.dtype}: compiled functions take real numbers; compute with the real and the "
+            "imaginary part, s.with_values(s.values.real), or give it as a dense tensor"
+        )
     if isinstance(value, SparseTensor):
         stored = Stored(value.format, value.fill, value.pattern.pos_width, value.pattern.crd_width)
     elif isinstance(value, _MetaSparse):

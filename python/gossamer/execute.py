@@ -176,9 +176,10 @@ class RegionKernel:
 def encoding_of(pattern: Pattern) -> str:
     """The encoding of a pattern as kernels see it, index widths included.
 
-    A pattern without positions (n:m) has some once it is converted, as wide as its coordinates.
+    A pattern without positions (n:m) has some once it is converted, as wide as its coordinates; one without any
+    indices gets them in 32 bits.
     """
-    widths = pattern.pos_width or pattern.crd_width, pattern.crd_width or pattern.pos_width
+    widths = pattern.pos_width or pattern.crd_width or 32, pattern.crd_width or pattern.pos_width or 32
     return pattern.derived("kernel encoding", lambda: pattern.kernel_format.encoding(*widths))
 
 

@@ -1,10 +1,14 @@
-"""Every ready-made format through the compiler, in each operation that a sparse operand can be part of."""
+"""Every format through the compiler, in each operation that a sparse operand can be part of."""
+
+import itertools
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 import gossamer as gs
+from tests.fuzz.cases import cases, signatures
+from tests.fuzz.check import Compiled, Failure
 
 FORMATS = {
     "CSR": gs.CSR,
@@ -61,3 +65,20 @@ def test_attention(format):
     mask = matrix(24, 32) != 0
     got = gs.sparse_jit(attention, mask=format)(q, k, v, mask)
     torch.testing.assert_close(got, attention(q, k, v, mask).nan_to_num(0.0))  # rows with nothing allowed give 0
+
+
+SIGNATURES, EACH = 90, 4  # `make fuzz` draws from the same ones, a hundred thousand cases
+
+
+@pytest.mark.parametrize("number", range(0, SIGNATURES, 10))
+def test_sampled(number: int) -> None:
+    """Operations x formats x dtypes x index widths x sizes x patterns x values, against dense float64."""
+    wrong = []
+    for signature in itertools.islice(signatures(seed=0), number, number + 10):
+        compiled = Compiled(signature)
+        for case in itertools.islice(cases(signature, "0"), EACH):
+            try:
+                compiled.check(case)
+            except Failure as failure:
+                wrong.append(f"{failure}\n  python -m tests.fuzz --case '{case.dumps()}'")
+    assert not wrong, "\n".join(wrong)

@@ -287,11 +287,19 @@ def _contraction(a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type) 
     body = generic.regions[0].blocks.append(*elements)
     with ir.InsertionPoint(body):
         left, right = (_widened(value, accumulator) for value in body.arguments[:2])
-        multiply, add = (mlir.arith.MulFOp, mlir.arith.AddFOp) if is_float else (mlir.arith.MulIOp, mlir.arith.AddIOp)
+        multiply, add = _arithmetic(is_float, accumulator)
         product = multiply(left, right).result
         mlir.linalg.YieldOp([add(product, body.arguments[2]).result])
     result = generic.results[0]
     return _narrowed(result, result_type) if narrow else _cast(result, result_type)
+
+
+def _arithmetic(is_float: bool, element: ir.Type) -> tuple[Any, Any]:
+    """What multiplies and what adds: bools are or-ed."""
+    arith = torch_mlir().arith
+    if is_float:
+        return arith.MulFOp, arith.AddFOp
+    return (arith.AndIOp, arith.OrIOp) if str(element) == "i1" else (arith.MulIOp, arith.AddIOp)
 
 
 def _softmax(x: ir.Value, dim: int, result_type: ir.Type) -> ir.Value:

@@ -39,10 +39,73 @@ def is_pointwise(node: fx.Node) -> bool:
 
 
 def spell_out(graph: fx.Graph) -> None:
-    """Replace what torch-mlir imports wrongly: gelu by tanh, for whose constant it has 0.797724."""
+    """Replace what torch-mlir imports wrongly: gelu by tanh, for whose constant it has 0.797724; narrow integers.
+
+    On int8 and int16 it crashes over Python's numbers and over mixed dtypes: operands are made tensors of the result's
+    dtype. It sums half precision in half precision.
+    """
     for node in list(graph.nodes):
         if node.target is aten.gelu.default and node.kwargs.get("approximate", "none") == "tanh":
             _spell_out_gelu(graph, node)
+        elif node.target in _SUMS and g.value(node).dtype in _HALF:
+            _spell_out_sum(graph, node)
+        elif g.is_tensor(node) and g.value(node).dtype in _NARROW and _is_of_two(node):
+            _spell_out_narrow(graph, node)
+
+
+_HALF = (torch.float16, torch.bfloat16)
+_SUMS = {
+    getattr(packet, overload)
+    for packet in (aten.sum, aten.mean)
+    for overload in ("default", "dim", "dim_IntList")
+    if hasattr(packet, overload)
+}
+
+
+def _spell_out_sum(graph: fx.Graph, node: fx.Node) -> None:
+    mode, dtype = g.fake_mode(graph), g.value(node).dtype
+    kwargs = {key: value for key, value in node.kwargs.items() if key != "dtype"}
+    with graph.inserting_before(node):
+        wide = g.emit(graph, aten.to.dtype, node.args[0], torch.float32, mode=mode)
+        total = g.emit(graph, node.target, wide, *node.args[1:], **kwargs, mode=mode)
+        result = g.emit(graph, aten.to.dtype, total, dtype, mode=mode)
+    node.replace_all_uses_with(result)
+    graph.erase_node(node)
+
+
+_NARROW = (torch.int8, torch.int16, torch.uint8)
+_OF_TWO = {
+    getattr(getattr(aten, name), overload): aten.sub if name == "rsub" else getattr(aten, name)
+    for name in ("add", "sub", "rsub", "mul", "remainder", "div", "divide", "multiply", "subtract", "true_divide")
+    for overload in ("Scalar", "Tensor", "Scalar_mode", "Tensor_mode")
+    if hasattr(getattr(aten, name), overload)
+}
+
+
+def _is_of_two(node: fx.Node) -> bool:
+    return node.target in _OF_TWO and len(node.args) == 2 and node.kwargs.get("alpha", 1) == 1
+
+
+def _spell_out_narrow(graph: fx.Graph, node: fx.Node) -> None:
+    """Both operands as tensors of the dtype of the result."""
+    dtype, mode = g.value(node).dtype, g.fake_mode(graph)
+    kwargs = {key: value for key, value in node.kwargs.items() if key != "alpha"}
+    if all(g.is_tensor(arg) and g.value(arg).dtype == dtype for arg in node.args):
+        return
+    with graph.inserting_before(node):
+        operands = [
+            g.emit(graph, aten.to.dtype, arg, dtype, mode=mode)
+            if g.is_tensor(arg)
+            else g.emit(graph, aten.full.default, [], int(arg), dtype=dtype, mode=mode)
+            for arg in node.args
+        ]
+        if node.target in (aten.rsub.Scalar, aten.rsub.Tensor):
+            operands.reverse()
+        packet = _OF_TWO[node.target]
+        overload = packet.Tensor_mode if "rounding_mode" in kwargs else packet.Tensor
+        result = g.emit(graph, overload, *operands, **kwargs, mode=mode)
+    node.replace_all_uses_with(result)
+    graph.erase_node(node)
 
 
 def _spell_out_gelu(graph: fx.Graph, node: fx.Node) -> None:

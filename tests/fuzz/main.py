@@ -1,0 +1,167 @@
+"""`python -m tests.fuzz`: many cases, in a child process that may crash, from where the last run stopped."""
+
+import argparse
+import datetime
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PER_CHILD = 150  # signatures: a process keeps every function it traced
+
+
+def main() -> int:
+    """The command; returns how many signatures failed, at most 1."""
+    options = _options()
+    if options.case:
+        return _replay(options.case)
+    if options.child is not None:
+        return _child(options)
+    log = Path(options.log or ROOT / "build" / f"fuzz-{options.seed}.jsonl")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if options.fresh:
+        log.unlink(missing_ok=True)
+    _run(options, log)
+    text, failed = _summary(options, log)
+    print(text)
+    if options.summary:
+        Path(options.summary).write_text(text)
+    return int(failed > 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, default=100_000, help="how many (100000)")
+    parser.add_argument("--each", type=int, default=50, help="cases of one signature, which compiles once (50)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other cases (0)")
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so long; a later run goes on (0: never)")
+    parser.add_argument("--fresh", action="store_true", help="not from where the last run with this seed stopped")
+    parser.add_argument("--log", help="what was done, a line a signature (build/fuzz-SEED.jsonl)")
+    parser.add_argument("--summary", help="file to write the summary to")
+    parser.add_argument("--only", default="", help="only signatures whose text has this in it")
+    parser.add_argument("--case", help="run this one case, as a failure printed it")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _replay(text: str) -> int:
+    from .cases import Case
+    from .check import Compiled
+
+    case = Case.loads(text)
+    Compiled(case.signature).check(case)
+    print("right")
+    return 0
+
+
+# --- the child: signatures from number `child` on, a line of JSON each
+
+
+def _child(options: argparse.Namespace) -> int:
+    from .cases import signatures
+
+    numbered = enumerate(signatures(options.seed))
+    start = time.monotonic()
+    for number, signature in itertools.islice(numbered, options.child, options.child + PER_CHILD):
+        if options.only not in str(signature):
+            print(json.dumps({"number": number, "cases": 0}), flush=True)
+            continue
+        if (options.minutes and time.monotonic() - start > options.minutes * 60) or os.getppid() == 1:
+            break
+        print(json.dumps(_checked(options, number, signature)), flush=True)
+    return 0
+
+
+def _checked(options: argparse.Namespace, number: int, signature: Any) -> dict[str, Any]:
+    from .cases import cases
+    from .check import Compiled, Failure
+
+    start = time.perf_counter()
+    done: dict[str, Any] = {"number": number, "operation": signature.operation, "dtype": signature.dtype, "cases": 0}
+    compiled = Compiled(signature)
+    for case in itertools.islice(cases(signature, str(options.seed)), options.each):
+        Path(os.environ["GOSSAMER_FUZZ_CURRENT"]).write_text(case.dumps())
+        try:
+            compiled.check(case)
+        except Failure as failure:
+            done["failure"], done["case"] = str(failure), case.dumps()
+            break
+        done["cases"] += 1
+    done["seconds"] = round(time.perf_counter() - start, 3)
+    return done
+
+
+# --- the parent: starts children, and writes down what they say, and where they die
+
+
+def _read(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _run(options: argparse.Namespace, log: Path) -> None:
+    done = _read(log)
+    total, number = sum(entry["cases"] for entry in done), len(done)
+    deadline = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
+    with tempfile.TemporaryDirectory() as folder, log.open("a") as lines:
+        current = Path(folder, "case")
+        environment = {"OMP_WAIT_POLICY": "passive", "GOSSAMER_CACHE_DIR": str(Path(folder, "cache")), **os.environ}
+        environment["GOSSAMER_FUZZ_CURRENT"] = str(current)
+        while total < options.cases and time.monotonic() < deadline:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "tests.fuzz", *sys.argv[1:], "--child", str(number)],
+                stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT,
+            )  # fmt: skip
+            assert child.stdout is not None
+            for line in child.stdout:
+                number, total = number + 1, total + _note(lines, json.loads(line))
+                if total >= options.cases or time.monotonic() > deadline:
+                    child.terminate()
+                    break
+            if child.wait() > 0 or (child.returncode < 0 and total < options.cases and time.monotonic() < deadline):
+                crash = f"the process ended with {child.returncode}"
+                case = json.loads(current.read_text())
+                entry = {"operation": case["signature"]["operation"], "dtype": case["signature"]["dtype"]}
+                _note(lines, {"number": number, "cases": 0, **entry, "failure": crash, "case": json.dumps(case)})
+                number += 1
+
+
+def _note(lines: Any, entry: dict[str, Any]) -> int:
+    lines.write(json.dumps(entry) + "\n")
+    lines.flush()
+    if "failure" in entry:
+        print(f"signature {entry['number']}: {entry['failure']}\n  python -m tests.fuzz --case '{entry['case']}'")
+        sys.stdout.flush()
+    return entry["cases"]
+
+
+def _summary(options: argparse.Namespace, log: Path) -> tuple[str, int]:
+    done = [entry for entry in _read(log) if "operation" in entry]
+    cases: Counter[str] = Counter()
+    dtypes: Counter[str] = Counter()
+    for entry in done:
+        cases[entry["operation"]] += entry["cases"]
+        dtypes[entry["dtype"]] += entry["cases"]
+    failures = [entry for entry in done if "failure" in entry]
+    seconds = sum(entry.get("seconds", 0.0) for entry in done)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    lines = [
+        f"fuzz: {sum(cases.values())} cases of {len(done)} signatures, {len(failures)} of which failed",
+        f"{datetime.date.today()}, commit {commit.stdout.strip()}, seed {options.seed}, {seconds:.0f} s, "
+        f"Python {platform.python_version()}, {platform.machine()}",
+        "a case: operation x storage format x dtype x index widths x sizes x pattern x values, against dense float64",
+        "",
+        *(f"{count:8} {name}" for name, count in sorted(cases.items(), key=lambda pair: pair[0].lower())),
+        "",
+        *(f"{count:8} {name}" for name, count in sorted(dtypes.items())),
+        "",
+        *(f"FAILED {entry['failure']}\n  python -m tests.fuzz --case '{entry['case']}'" for entry in failures),
+    ]
+    return "\n".join(lines).rstrip() + "\n", len(failures)

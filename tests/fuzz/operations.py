@@ -1,0 +1,227 @@
+"""What the cases compute: operations with a sparse operand, spelt as a user of PyTorch would."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FLOATS = ("float64", "float32", "bfloat16", "float16")
+INTEGERS = ("int8", "int32", "int64")
+NUMBERS = FLOATS + INTEGERS
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of one sparse operand and some dense ones.
+
+    Attributes:
+        name: What it is called.
+        sparse: The letters of the sparse operand's dimensions; equal letters are equal sizes.
+        dense: Name -> letters of the dense operands, in the order in which the function takes them.
+        function: Of the sparse operand and the dense ones.
+        sums: The letters that are summed over, which the error grows with.
+        reference: Of (which entries are stored, the operands as dense tensors), where it is not `function`.
+        dtypes: Of the operands, and of the result.
+        stores: The dtype of the sparse operand, where it is another.
+        slack: How many roundings of the result's dtype an entry goes through.
+        special: Whether NaN and infinities among the stored values have the meaning that dense ones have.
+        compiled: Whether it runs under sparse_jit.
+        backward: Whether gradients are taken too.
+        ones: Whether sizes of 1 are tried.
+        fill: What entries that are not stored are.
+    """
+
+    name: str
+    sparse: str
+    dense: Mapping[str, str]
+    function: Callable[..., Any]
+    sums: str = ""
+    reference: Callable[..., Any] | None = None
+    dtypes: tuple[str, ...] = FLOATS
+    stores: str = ""
+    slack: int = 2
+    special: bool = False
+    compiled: bool = True
+    backward: bool = False
+    ones: bool = True
+    fill: float = 0
+
+    @property
+    def letters(self) -> str:
+        """All letters, each once."""
+        return "".join(dict.fromkeys(self.sparse + "".join(self.dense.values())))
+
+
+def softmax_where(keep: Tensor, scores: Tensor) -> Tensor:
+    """Softmax over what is kept; a row of nothing is 0."""
+    if not scores.shape[-1]:
+        return torch.zeros_like(scores)
+    weights = torch.softmax(scores.masked_fill(~keep, -math.inf), -1)
+    return weights.masked_fill(~keep.any(-1, keepdim=True), 0.0)
+
+
+def _attention(mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.mT * 0.25
+    return torch.softmax(scores.masked_fill(~mask, -math.inf), -1) @ v
+
+
+def _attention_reference(keep: Tensor, mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    allowed = keep & mask.bool()
+    return softmax_where(allowed.broadcast_to(*q.shape[:-1], k.shape[-2]), q @ k.mT * 0.25) @ v
+
+
+def _additive(mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.softmax(q @ k.mT * 0.25 + mask, -1) @ v
+
+
+def _additive_reference(keep: Tensor, mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return softmax_where(keep.broadcast_to(*q.shape[:-1], k.shape[-2]), q @ k.mT * 0.25 + mask) @ v
+
+
+def _sdpa(mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.25)
+
+
+def _graph_attention(a: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Scores on the edges of a graph, their softmax, and what follows on the same pattern."""
+    return torch.softmax(torch.where(a, x @ y.mT, -math.inf), -1) * 0.5
+
+
+def _graph_attention_reference(keep: Tensor, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return softmax_where(keep & a.bool(), x @ y.mT) * 0.5
+
+
+def _products() -> list[Operation]:
+    matrix: dict[str, Any] = {"sparse": "ij", "special": True}
+    return [
+        Operation("a @ v", **matrix, dense={"v": "j"}, sums="j", function=lambda a, v: a @ v, dtypes=NUMBERS),
+        Operation("v @ a", **matrix, dense={"v": "i"}, sums="i", function=lambda a, v: v @ a, dtypes=NUMBERS),
+        Operation("a @ x", **matrix, dense={"x": "jk"}, sums="j", function=lambda a, x: a @ x, dtypes=NUMBERS),
+        Operation("x @ a", **matrix, dense={"x": "ki"}, sums="i", function=lambda a, x: x @ a, dtypes=NUMBERS),
+        Operation("a.T @ x", **matrix, dense={"x": "ik"}, sums="i", function=lambda a, x: a.mT @ x, dtypes=NUMBERS),
+        Operation("x @ a.T", **matrix, dense={"x": "kj"}, sums="j", function=lambda a, x: x @ a.mT, dtypes=NUMBERS),
+        Operation("a @ x.T", **matrix, dense={"x": "kj"}, sums="j", function=lambda a, x: a @ x.mT),
+        Operation("x.T @ a", **matrix, dense={"x": "ik"}, sums="i", function=lambda a, x: x.mT @ a),
+        Operation("linear", **matrix, dense={"x": "kj"}, sums="j", function=lambda a, x: F.linear(x, a)),
+        Operation("linear 3-D", **matrix, dense={"x": "lkj"}, sums="j", function=lambda a, x: F.linear(x, a)),
+        Operation(
+            "einsum ij,lkj->ilk",
+            **matrix, dense={"x": "lkj"}, sums="j",
+            function=lambda a, x: torch.einsum("ij,lkj->ilk", a, x),
+        ),
+        Operation(
+            "linear, bias",
+            **matrix, dense={"x": "kj", "b": "i"}, sums="j",
+            function=lambda a, x, b: F.linear(x, a, b),
+        ),
+        Operation(
+            "linear, bias, relu",
+            **matrix, dense={"x": "kj", "b": "i"}, sums="j",
+            function=lambda a, x, b: F.relu(F.linear(x, a, b)),
+        ),
+        Operation(
+            "linear, bias, gelu",
+            "ij", {"x": "kj", "b": "i"}, lambda a, x, b: F.gelu(F.linear(x, a, b)), sums="j", slack=4,
+        ),
+        Operation(
+            "linear, bias, silu, residual",
+            "ij", {"x": "kj", "b": "i", "r": "ki"}, lambda a, x, b, r: F.silu(F.linear(x, a, b)) * 0.5 + r,
+            sums="j", slack=6,
+        ),
+        Operation(
+            "tanh(a @ x + b)",
+            "ij", {"x": "jk", "b": "k"}, lambda a, x, b: torch.tanh(a @ x + b), sums="j", slack=4,
+        ),
+        Operation(
+            "addmm",
+            "ij", {"c": "ik", "x": "jk"}, lambda a, c, x: torch.addmm(c, a, x, beta=0.5, alpha=2.0), sums="j", slack=4,
+        ),
+        Operation("batched a @ x", "hij", {"x": "hjk"}, lambda a, x: a @ x, sums="j", special=True),
+        Operation("batched x @ a.T", "hij", {"x": "hkj"}, lambda a, x: x @ a.mT, sums="j", special=True),
+        Operation("a @ batched x", "ij", {"x": "hjk"}, lambda a, x: a @ x, sums="j", special=True),
+    ]  # fmt: skip
+
+
+def _stored() -> list[Operation]:
+    return [
+        Operation("a * 2", "ij", {}, lambda a: a * 2, dtypes=NUMBERS, special=True),
+        Operation("relu(a)", "ij", {}, lambda a: F.relu(a), dtypes=NUMBERS, special=True),
+        Operation("abs(a)", "ij", {}, lambda a: a.abs(), dtypes=NUMBERS, special=True),
+        Operation("-a", "ij", {}, lambda a: -a, dtypes=NUMBERS, special=True),
+        Operation("sin(a) * a", "ij", {}, lambda a: a.sin() * a, slack=4),
+        Operation("tanh(a)", "ij", {}, lambda a: a.tanh(), special=True),
+        Operation("a * x", "ij", {"x": "ij"}, lambda a, x: a * x, dtypes=NUMBERS, special=True),
+        Operation("a * row", "ij", {"x": "j"}, lambda a, x: a * x, dtypes=NUMBERS, special=True),
+        Operation("a * column", "ij", {"x": "i"}, lambda a, x: x[:, None] * a, dtypes=NUMBERS, special=True),
+        Operation("a / x", "ij", {"x": "ij"}, lambda a, x: a / (x * x + 1), slack=4),
+        Operation("3-D a * 2", "hij", {}, lambda a: a * 2, dtypes=NUMBERS, special=True),
+        Operation("3-D a * x", "hij", {"x": "hij"}, lambda a, x: a * x, dtypes=NUMBERS, special=True),
+        Operation("3-D a * row", "hij", {"x": "j"}, lambda a, x: a * x, special=True),
+        Operation(
+            "sampled product",
+            "ij", {"x": "ik", "y": "jk"}, lambda a, x, y: (x @ y.mT) * a, sums="k", slack=3, dtypes=NUMBERS,
+        ),
+        Operation(
+            "sampled product, scaled",
+            "ij", {"x": "ik", "y": "kj"}, lambda a, x, y: (x @ y * 0.5 + 1) * a, sums="k", slack=5,
+        ),
+        Operation(
+            "batched sampled product",
+            "hij", {"x": "hik", "y": "hjk"}, lambda a, x, y: (x @ y.mT) * a, sums="k", slack=3,
+        ),
+        Operation(
+            "graph attention scores",
+            "ij", {"x": "ik", "y": "jk"}, _graph_attention, reference=_graph_attention_reference,
+            stores="bool", sums="k", slack=12, ones=False,
+        ),
+        Operation("logical", "ij", {"x": "ij"}, lambda a, x: a & x, dtypes=("bool",)),
+        Operation("bool * x", "ij", {"x": "ij"}, lambda a, x: a * x, stores="bool", dtypes=NUMBERS),
+    ]  # fmt: skip
+
+
+def _sums() -> list[Operation]:
+    return [
+        Operation("sum", "ij", {}, lambda a: a.sum(), sums="ij", special=True, dtypes=NUMBERS),
+        Operation("sum over rows", "ij", {}, lambda a: a.sum(0), sums="i", special=True, dtypes=NUMBERS),
+        Operation("sum over columns", "ij", {}, lambda a: a.sum(1), sums="j", special=True, dtypes=NUMBERS),
+        Operation("mean", "ij", {}, lambda a: a.mean(-1), sums="j", special=True),
+        Operation("3-D sum", "hij", {}, lambda a: a.sum((0, 2)), sums="hj", special=True, dtypes=NUMBERS),
+        Operation("3-D sum over the last", "hij", {}, lambda a: a.sum(-1), sums="j", special=True),
+    ]
+
+
+def _attentions() -> list[Operation]:
+    heads = {"q": "bhid", "k": "bhjd", "v": "bhje"}
+    common: dict[str, Any] = {"sums": "d", "slack": 16, "ones": False}
+    boolean: dict[str, Any] = {**common, "stores": "bool", "reference": _attention_reference}
+    return [
+        Operation("attention", "ij", heads, _attention, **boolean),
+        Operation("attention, a mask a head", "hij", heads, _attention, **boolean),
+        Operation("attention without heads", "ij", {"q": "id", "k": "jd", "v": "je"}, _attention, **boolean),
+        Operation("scaled_dot_product_attention", "ij", heads, _sdpa, **boolean),
+        Operation(
+            "additive attention", "ij", heads, _additive, reference=_additive_reference, fill=-math.inf, **common
+        ),
+    ]
+
+
+def _conversions() -> list[Operation]:
+    """Of the formats' own conversions, outside of compiled functions; `to` is drawn for each case."""
+    every: dict[str, Any] = {"dtypes": (*NUMBERS, "bool"), "compiled": False, "special": True, "slack": 0}
+    return [
+        Operation("to_dense", "ij", {}, lambda a, to: a.to_dense(), reference=lambda keep, a: a, **every),
+        Operation("to another format", "ij", {}, lambda a, to: a.to(to), reference=lambda keep, a: a, **every),
+        Operation("to another format, 3-D", "hij", {}, lambda a, to: a.to(to), reference=lambda keep, a: a, **every),
+        Operation("back from another format", "ij", {}, lambda a, to: a.to(to).to(a.format),
+                  reference=lambda keep, a: a, **every),
+        Operation("transposed", "ij", {}, lambda a, to: a.T.to(to), reference=lambda keep, a: a.T, **every),
+    ]  # fmt: skip
+
+
+OPERATIONS = {
+    operation.name: operation for operation in _products() + _stored() + _sums() + _attentions() + _conversions()
+}
