@@ -3,6 +3,7 @@
 #CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed), posWidth = 32, crdWidth = 32 }>
 #COO = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : compressed(nonunique), d1 : singleton(soa)), posWidth = 32, crdWidth = 32 }>
 #BSC = #sparse_tensor.encoding<{ map = (d0, d1) -> (d1 floordiv 4 : dense, d0 floordiv 2 : compressed, d0 mod 2 : dense, d1 mod 4 : dense) }>
+#MIXED = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed), posWidth = 64, crdWidth = 32 }>
 #STRIPE = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 floordiv 8 : compressed, d1 mod 8 : dense) }>
 #CSR3 = #sparse_tensor.encoding<{ map = (d0, d1, d2) -> (d0 : dense, d1 : dense, d2 : compressed) }>
 
@@ -10,6 +11,7 @@
 // CHECK-DAG: #[[CSC:.*]] = #sparse_tensor.encoding<{ map = (d0, d1) -> (d1 : dense, d0 : compressed), posWidth = 32, crdWidth = 32 }>
 // CHECK-DAG: #[[BSR:.*]] = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 floordiv 2 : dense, d1 floordiv 4 : compressed, d0 mod 2 : dense, d1 mod 4 : dense) }>
 // CHECK-DAG: #[[PLAIN:.*]] = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed) }>
+// CHECK-DAG: #[[WIDE:.*]] = #sparse_tensor.encoding<{ map = (d0, d1) -> (d1 : dense, d0 : compressed), posWidth = 64, crdWidth = 64 }>
 
 // Rows of the result first: stored so already.
 // CHECK-LABEL: func @rows
@@ -97,4 +99,24 @@ func.func @computed(%s: tensor<8x8xf32, #CSR>, %x: tensor<8x8xf32>) -> tensor<8x
     gossamer.yield %v : f32
   } -> tensor<8x8xf32>
   return %1 : tensor<8x8xf32>
+}
+
+// What the runtime converts has indices of one width; what stays keeps its own.
+// CHECK-LABEL: func @widths
+// CHECK-SAME: %[[W:[^:]*]]: tensor
+func.func @widths(%w: tensor<8x8xf32, #MIXED>, %x: tensor<8x8xf32>) -> (tensor<8x8xf32>, tensor<8x8xf32>) {
+  // CHECK: %[[C:.*]] = gossamer.convert %[[W]] {{.*}} to tensor<8x8xf32, #[[WIDE]]>
+  // CHECK: gossamer.matmul ins(%[[W]], %{{.*}} :
+  // CHECK: gossamer.matmul ins(%[[C]], %{{.*}} :
+  %0 = gossamer.matmul ins(%w, %x : tensor<8x8xf32, #MIXED>, tensor<8x8xf32>) outs(%x : tensor<8x8xf32>)
+      maps [affine_map<(i, k, j) -> (i, j)>, affine_map<(i, k, j) -> (j, k)>, affine_map<(i, k, j) -> (i, k)>] {
+  ^bb0(%s: f32):
+    gossamer.yield %s : f32
+  } -> tensor<8x8xf32>
+  %1 = gossamer.matmul ins(%w, %x : tensor<8x8xf32, #MIXED>, tensor<8x8xf32>) outs(%x : tensor<8x8xf32>)
+      maps [affine_map<(i, k, j) -> (j, i)>, affine_map<(i, k, j) -> (j, k)>, affine_map<(i, k, j) -> (i, k)>] {
+  ^bb0(%s: f32):
+    gossamer.yield %s : f32
+  } -> tensor<8x8xf32>
+  return %0, %1 : tensor<8x8xf32>, tensor<8x8xf32>
 }

@@ -5,6 +5,7 @@
 #COO = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : compressed(nonunique), d1 : singleton(soa)) }>
 #DCSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : compressed, d1 : compressed) }>
 #BSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 floordiv 2 : dense, d1 floordiv 4 : compressed, d0 mod 2 : dense, d1 mod 4 : dense) }>
+#COLUMNS = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 floordiv 8 : dense, d1 : compressed, d0 mod 8 : dense) }>
 #PAIRS = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : loose_compressed) }>
 #NM = #sparse_tensor.encoding<{ map = (i, j) -> (i : dense, j floordiv 4 : dense, j mod 4 : structured[2, 4]) }>
 #id = affine_map<(i, j) -> (i, j)>
@@ -129,4 +130,18 @@ func.func @levels(%a: tensor<?x?xf32, #DCSR>, %b: tensor<8x8xf32, #BSR>, %c: ten
   } -> tensor<8x8xf32, #NM>
   gossamer.store_values %4, %od : tensor<8x8xf32, #NM>, memref<?xf32>
   return
+}
+
+// One dimension in blocks, and the other between: rows are rows still (MLIR's lvlToDim has them second).
+// CHECK-LABEL: func @stripes
+func.func @stripes(%s: tensor<16x16xf32, #COLUMNS>) -> tensor<16x16xf32> {
+  // CHECK: scf.parallel (%[[I:.*]]) =
+  // CHECK: scf.for
+  // CHECK: %[[J:.*]] = memref.load %{{.*}} : memref<?xindex>
+  // CHECK: scf.for %[[II:.*]] = %c0 to %c8
+  // CHECK: %[[FIRST:.*]] = arith.muli %[[I]], %c8
+  // CHECK: %[[ROW:.*]] = arith.addi %[[FIRST]], %[[II]]
+  // CHECK: memref.store %{{.*}}, %{{.*}}[%[[ROW]], %[[J]]]
+  %0 = gossamer.convert %s {fill = 0.0 : f32} : tensor<16x16xf32, #COLUMNS> to tensor<16x16xf32>
+  return %0 : tensor<16x16xf32>
 }
