@@ -3,6 +3,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/Passes.h"
+#include "passes/SharedPattern.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_CHOOSEFORMATS
@@ -44,7 +45,8 @@ SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
   if (rank >= 2) {
     int64_t rows = blockSize(encoding, order[rank - 2]);
     int64_t columns = blockSize(encoding, order[rank - 1]);
-    if (rows > 1 && columns > 1) {
+    bool isBlocked = blockLevels(encoding).size() == 2;
+    if (rows > 1 && columns > 1 && isBlocked) {
       AffineExpr row = exprs[rank - 2], column = exprs[rank - 1];
       exprs[rank - 2] = row.floorDiv(rows);
       exprs[rank - 1] = column.floorDiv(columns);
@@ -60,62 +62,81 @@ SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
       context, types, dimToLvl, inferLvlToDim(dimToLvl, context), width, width);
 }
 
-/// `value` stored as `wanted`: an argument converted (by the runtime, in time),
-/// or the operation that computes it done again on a pattern so stored.
-FailureOr<Value> inFormat(Operation *user, Value value,
-                          SparseTensorEncodingAttr wanted) {
-  auto type = cast<RankedTensorType>(value.getType());
-  if (type.getEncoding() == wanted)
-    return value;
-  auto stored =
-      RankedTensorType::get(type.getShape(), type.getElementType(), wanted);
-  if (auto argument = dyn_cast<BlockArgument>(value)) {
-    auto function = cast<func::FuncOp>(argument.getOwner()->getParentOp());
-    OpBuilder builder = OpBuilder::atBlockBegin(argument.getOwner());
-    auto fill = function.getArgAttrOfType<TypedAttr>(argument.getArgNumber(),
-                                                     "gossamer.fill");
-    if (!fill)
-      fill = builder.getZeroAttr(type.getElementType());
-    return gossamer::ConvertOp::create(builder, user->getLoc(), stored, value,
-                                       fill)
-        .getResult();
-  }
-  Operation *op = value.getDefiningOp();
-  if (!isa<MapOp, SDDMMOp, SoftmaxOp>(op))
-    return user->emitOpError()
-           << "needs an operand stored as " << wanted << ", but "
-           << op->getName() << " makes it stored as " << type.getEncoding()
-           << "; annotate the tensor that its pattern comes from with that "
-              "format";
-  OpBuilder builder(op);
-  Operation *again = builder.clone(*op);
-  for (OpOperand &operand : again->getOpOperands()) {
-    if (!getSparseTensorEncoding(operand.get().getType()))
-      continue;
-    FailureOr<Value> converted = inFormat(user, operand.get(), wanted);
-    if (failed(converted))
-      return failure();
-    operand.set(*converted);
-  }
-  again->getResult(0).setType(stored);
-  return again->getResult(0);
+/// Asks for operands in the storage that operations want.
+class FormatChooser {
+public:
+  LogicalResult visit(MatmulOp op);
+  LogicalResult visit(AttentionOp op);
+
+private:
+  LogicalResult require(Operation *op, OpOperand &operand,
+                        ArrayRef<unsigned> order);
+  Value convertArgument(Location loc, BlockArgument argument, Type stored);
+  Value gather(Value value, BlockArgument argument, RankedTensorType stored);
+
+  /// By value and storage: what several operations want is gathered once.
+  DenseMap<std::pair<Value, Type>, Value> gathered;
+};
+
+/// The argument stored so, which the runtime does in time.
+Value FormatChooser::convertArgument(Location loc, BlockArgument argument,
+                                     Type stored) {
+  auto function = cast<func::FuncOp>(argument.getOwner()->getParentOp());
+  OpBuilder builder = OpBuilder::atBlockBegin(argument.getOwner());
+  auto fill = function.getArgAttrOfType<TypedAttr>(
+      argument.getArgNumber(), GossamerDialect::getFillAttrName());
+  if (!fill)
+    fill = builder.getZeroAttr(getElementTypeOrSelf(stored));
+  return gossamer::ConvertOp::create(builder, loc, stored, argument, fill);
+}
+
+/// The values of `value`, which has the pattern of `argument`, stored so.
+Value FormatChooser::gather(Value value, BlockArgument argument,
+                            RankedTensorType stored) {
+  Value &result = gathered[{value, stored}];
+  if (result)
+    return result;
+  auto encoding = cast<SparseTensorEncodingAttr>(stored.getEncoding());
+  unsigned width = encoding.getPosWidth() ? encoding.getPosWidth() : 64;
+  OpBuilder builder(value.getContext());
+  builder.setInsertionPointAfterValue(value);
+  Value index = StorageIndexOp::create(
+      builder, value.getLoc(),
+      RankedTensorType::get(stored.getShape(), builder.getIntegerType(width),
+                            encoding),
+      argument);
+  return result =
+             GatherOp::create(builder, value.getLoc(), stored, value, index);
 }
 
 /// Makes `operand` arrive in storage that is row-major in `order`.
-LogicalResult require(Operation *op, OpOperand &operand,
-                      ArrayRef<unsigned> order) {
-  auto type = cast<RankedTensorType>(operand.get().getType());
+LogicalResult FormatChooser::require(Operation *op, OpOperand &operand,
+                                     ArrayRef<unsigned> order) {
+  Value value = operand.get();
+  auto type = cast<RankedTensorType>(value.getType());
   auto encoding = cast<SparseTensorEncodingAttr>(type.getEncoding());
   auto wanted = rowMajor(encoding, order);
   if (wanted.withoutBitWidths() == encoding.withoutBitWidths())
     return success();
-  FailureOr<Value> converted = inFormat(op, operand.get(), wanted);
-  if (succeeded(converted))
-    operand.set(*converted);
-  return converted;
+  auto stored =
+      RankedTensorType::get(type.getShape(), type.getElementType(), wanted);
+  if (auto argument = dyn_cast<BlockArgument>(value)) {
+    operand.set(convertArgument(op->getLoc(), argument, stored));
+    return success();
+  }
+  BlockArgument argument = patternArgument(value);
+  if (!argument || !samePattern(value, argument))
+    return op->emitOpError()
+           << "needs an operand stored as " << wanted << ", but "
+           << value.getDefiningOp()->getName() << " makes it stored as "
+           << type.getEncoding()
+           << "; annotate the tensor that its pattern comes from with that "
+              "format";
+  operand.set(gather(value, argument, stored));
+  return success();
 }
 
-LogicalResult visit(MatmulOp op) {
+LogicalResult FormatChooser::visit(MatmulOp op) {
   AffineMap map = op.getSparseMap(), result = op.getResultMap();
   ArrayRef<int64_t> shape =
       cast<ShapedType>(op.getSparse().getType()).getShape();
@@ -133,7 +154,7 @@ LogicalResult visit(MatmulOp op) {
   return require(op, op->getOpOperand(op.isSparseLhs() ? 0 : 1), order);
 }
 
-LogicalResult visit(AttentionOp op) {
+LogicalResult FormatChooser::visit(AttentionOp op) {
   unsigned rank = cast<ShapedType>(op.getMask().getType()).getRank();
   SmallVector<unsigned> order = llvm::to_vector(llvm::seq(rank));
   return require(op, op.getMaskMutable(), order);
@@ -141,12 +162,13 @@ LogicalResult visit(AttentionOp op) {
 
 struct ChooseFormats : gossamer::impl::ChooseFormatsBase<ChooseFormats> {
   void runOnOperation() override {
-    WalkResult result = getOperation().walk([](Operation *op) {
+    FormatChooser chooser;
+    WalkResult result = getOperation().walk([&](Operation *op) {
       LogicalResult done = success();
       if (auto matmul = dyn_cast<MatmulOp>(op))
-        done = visit(matmul);
+        done = chooser.visit(matmul);
       else if (auto attention = dyn_cast<AttentionOp>(op))
-        done = visit(attention);
+        done = chooser.visit(attention);
       return failed(done) ? WalkResult::interrupt() : WalkResult::advance();
     });
     if (result.wasInterrupted())

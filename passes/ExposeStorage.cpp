@@ -86,6 +86,8 @@ private:
   OpBuilder builder;
   /// By argument and type: the same one may be wanted in several formats.
   llvm::MapVector<std::pair<Value, Type>, Arrays> groups;
+  /// Likewise with places (gossamer.storage_index) for values.
+  llvm::MapVector<std::pair<Value, Type>, Arrays> indices;
 };
 
 Arrays StorageExposer::addArguments(unsigned &position, RankedTensorType type,
@@ -145,6 +147,11 @@ FailureOr<Arrays> StorageExposer::resolve(Value value, OpBuilder &at) {
   Operation *op = value.getDefiningOp();
   if (auto reinterpret = dyn_cast_or_null<ReinterpretMapOp>(op))
     return resolve(reinterpret.getSource(), at);
+  if (auto index = dyn_cast_or_null<StorageIndexOp>(op)) {
+    auto it = indices.find({index.getSource(), value.getType()});
+    if (it != indices.end())
+      return it->second;
+  }
   if (auto convert = dyn_cast_or_null<gossamer::ConvertOp>(op)) {
     auto it = groups.find({convert.getSource(), value.getType()});
     if (it != groups.end())
@@ -161,7 +168,8 @@ FailureOr<Arrays> StorageExposer::resolve(Value value, OpBuilder &at) {
 }
 
 const Arrays *StorageExposer::findGroup(Value argument, Attribute encoding) {
-  for (auto &[key, arrays] : groups)
+  for (auto &[key, arrays] :
+       llvm::concat<std::pair<std::pair<Value, Type>, Arrays>>(groups, indices))
     if (key.first == argument &&
         cast<RankedTensorType>(key.second).getEncoding() == encoding)
       return &arrays;
@@ -170,7 +178,8 @@ const Arrays *StorageExposer::findGroup(Value argument, Attribute encoding) {
 
 LogicalResult StorageExposer::rewriteUser(Operation *user, Value value) {
   // These pass storage on; their users are visited in turn.
-  if (isa<ReinterpretMapOp, gossamer::ConvertOp, gossamer::AssembleOp>(user) &&
+  if (isa<ReinterpretMapOp, gossamer::ConvertOp, gossamer::AssembleOp,
+          StorageIndexOp>(user) &&
       getSparseTensorEncoding(user->getResult(0).getType()))
     return success();
   OpBuilder at(user);
@@ -248,15 +257,18 @@ LogicalResult StorageExposer::run() {
     }
     sparse.push_back(input);
     // The formats in which it is wanted.
-    llvm::SetVector<Type> wanted;
+    llvm::SetVector<std::pair<Type, unsigned>> wanted; // 1: places
     for (Operation *user : input.getUsers()) {
       auto convert = dyn_cast<gossamer::ConvertOp>(user);
-      if (convert && getSparseTensorEncoding(convert.getResult().getType()))
-        wanted.insert(convert.getResult().getType());
+      if (auto index = dyn_cast<StorageIndexOp>(user))
+        wanted.insert({index.getResult().getType(), 1});
+      else if (convert &&
+               getSparseTensorEncoding(convert.getResult().getType()))
+        wanted.insert({convert.getResult().getType(), 0});
       else
-        wanted.insert(type);
+        wanted.insert({type, 0});
     }
-    for (Type format : wanted) {
+    for (auto [format, isIndex] : wanted) {
       auto sparseType = cast<RankedTensorType>(format);
       json::Object description = describe(sparseType, n);
       Value source = patternOf.lookup(input);
@@ -266,7 +278,13 @@ LogicalResult StorageExposer::run() {
       else
         shared = nullptr;
       Arrays arrays = addArguments(position, sparseType, shared);
-      groups[{input, format}] = arrays;
+      (isIndex ? indices : groups)[{input, format}] = arrays;
+      if (isIndex)
+        description["places"] = blockLevels(cast<SparseTensorEncodingAttr>(
+                                                sparseType.getEncoding()))
+                                        .empty()
+                                    ? "entries"
+                                    : "blocks";
       args.push_back(std::move(description));
     }
   }
@@ -293,7 +311,8 @@ LogicalResult StorageExposer::run() {
   // What only passed storage on is dead now, users first.
   SmallVector<Operation *> dead;
   function.walk([&](Operation *op) {
-    if (isa<ReinterpretMapOp, gossamer::ConvertOp, gossamer::AssembleOp>(op) &&
+    if (isa<ReinterpretMapOp, gossamer::ConvertOp, gossamer::AssembleOp,
+            StorageIndexOp>(op) &&
         getSparseTensorEncoding(op->getResult(0).getType()))
       dead.push_back(op);
   });

@@ -50,7 +50,8 @@ def ChooseFormats : Pass<"gossamer-choose-formats", "::mlir::func::FuncOp"> {
     storage: rows of the result outermost and the summed (or masked) dimension
     compressed, so that rows can run in parallel and a row's sum stays in place.
     Blocks are kept. The runtime converts a pattern once and keeps the result. An
-    operand that is computed here is computed on the converted pattern.
+    operand that is computed here, on the pattern of an argument, is moved by
+    places that the runtime makes of that (gossamer.gather), also once.
 
     Refused, with an error: an operand of which the pattern is made here.
   }];

@@ -19,6 +19,10 @@ static Value patternOperand(Operation *op) {
     return softmax.getSource();
   if (auto assemble = dyn_cast<AssembleOp>(op))
     return assemble.getPattern();
+  if (auto index = dyn_cast<StorageIndexOp>(op))
+    return index.getSource();
+  if (auto gather = dyn_cast<GatherOp>(op))
+    return gather.getIndex();
   if (auto convert = dyn_cast<ConvertOp>(op))
     return getSparseTensorEncoding(convert.getSource().getType())
                ? convert.getSource()

@@ -11,10 +11,15 @@ using sparse_tensor::getSparseTensorEncoding;
 
 Value gossamer::makeValues(OpBuilder &builder, Location loc, Value result,
                            Value patternValues) {
+  Value size = memref::DimOp::create(builder, loc, patternValues, 0);
+  return makeValuesOfSize(builder, loc, result, size);
+}
+
+Value gossamer::makeValuesOfSize(OpBuilder &builder, Location loc, Value result,
+                                 Value size) {
   if (result.hasOneUse())
     if (auto store = dyn_cast<StoreValuesOp>(*result.user_begin()))
       return store.getBuffer();
-  Value size = memref::DimOp::create(builder, loc, patternValues, 0);
   auto type =
       MemRefType::get({ShapedType::kDynamic}, getElementTypeOrSelf(result));
   return memref::AllocOp::create(builder, loc, type, size);

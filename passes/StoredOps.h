@@ -17,6 +17,12 @@ namespace gossamer {
 mlir::Value makeValues(mlir::OpBuilder &builder, mlir::Location loc,
                        mlir::Value result, mlir::Value patternValues);
 
+mlir::Value makeValuesOfSize(mlir::OpBuilder &builder, mlir::Location loc,
+                             mlir::Value result, mlir::Value size);
+
+/// Lowers to a copy of values, block by block or entry by entry.
+llvm::LogicalResult lowerGather(GatherOp op);
+
 /// Replaces the only result of `op` by `pattern` with the values in `buffer`.
 void replaceWithValues(mlir::OpBuilder &builder, mlir::Operation *op,
                        mlir::Value pattern, mlir::Value buffer);

@@ -18,4 +18,17 @@
 #define GET_OP_CLASSES
 #include "dialect/gossamer/GossamerOps.h.inc"
 
+namespace gossamer {
+
+/// The dense levels after the last sparse one, as functions of the dimensions:
+/// entries that are stored together, block by block.
+llvm::SmallVector<mlir::AffineExpr>
+blockLevels(mlir::sparse_tensor::SparseTensorEncodingAttr encoding);
+
+/// Whether both storages end in the same blocks, of whichever inner order.
+bool haveSameBlocks(mlir::sparse_tensor::SparseTensorEncodingAttr a,
+                    mlir::sparse_tensor::SparseTensorEncodingAttr b);
+
+} // namespace gossamer
+
 #endif // GOSSAMER_DIALECT_GOSSAMER_H

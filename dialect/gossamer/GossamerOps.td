@@ -96,6 +96,55 @@ def Gossamer_SampleOp : Gossamer_Op<"sample", [Pure]> {
   let hasVerifier = 1;
 }
 
+def Gossamer_StorageIndexOp : Gossamer_Op<"storage_index", [Pure]> {
+  let summary = "where the values of a pattern lie in another storage of it";
+  let description = [{
+    The pattern of `source` in the storage of the result, whose values are places
+    among the values of `source`: one for every entry, or, where both storages
+    end in the same dense levels, in any order (blocks), one for every block,
+    counted in blocks. `gossamer.gather` takes values there.
+
+    The source is an argument of the function: the runtime makes the pattern and
+    the places once, and keeps them with the argument's pattern. Places are as
+    wide as positions.
+
+    ```mlir
+    %i = gossamer.storage_index %s
+       : tensor<?x?xi1, #CSR> to tensor<?x?xi32, #CSC>
+    ```
+  }];
+  let arguments = (ins AnySparseTensor:$source);
+  let results = (outs AnySparseTensor:$result);
+  let assemblyFormat = "$source attr-dict `:` type($source) `to` type($result)";
+  let hasVerifier = 1;
+}
+
+def Gossamer_GatherOp : Gossamer_Op<"gather", [Pure]> {
+  let summary = "the same tensor in another storage, by an index";
+  let description = [{
+    The values of `source`, which has the pattern that `index` was made of, in the
+    storage of `index`. A product with a transposed tensor that was computed here,
+    or whose values change from call to call, reads it so: rows can run in
+    parallel, and a row's sum stays in place.
+
+    ```mlir
+    %t = gossamer.gather %p, %i : tensor<?x?xf32, #CSR>, tensor<?x?xi32, #CSC>
+                               -> tensor<?x?xf32, #CSC>
+    ```
+  }];
+  let arguments = (ins AnySparseTensor:$source, AnySparseTensor:$index);
+  let results = (outs AnySparseTensor:$result);
+  let assemblyFormat = [{
+    $source `,` $index attr-dict
+    `:` type($source) `,` type($index) `->` type($result)
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Whether the index counts blocks.
+    bool isByBlock();
+  }];
+}
+
 def Gossamer_AssembleOp : Gossamer_Op<"assemble", [Pure]> {
   let summary = "a pattern with other values";
   let description = [{

@@ -204,6 +204,71 @@ LogicalResult SampleOp::verify() {
   return success();
 }
 
+SmallVector<AffineExpr>
+gossamer::blockLevels(sparse_tensor::SparseTensorEncodingAttr encoding) {
+  AffineMap map = encoding.getDimToLvl();
+  if (!map)
+    map = AffineMap::getMultiDimIdentityMap(encoding.getLvlRank(),
+                                            encoding.getContext());
+  SmallVector<AffineExpr> blocks;
+  for (auto [expr, type] :
+       llvm::zip(map.getResults(), encoding.getLvlTypes())) {
+    if (sparse_tensor::isDenseLT(type) || sparse_tensor::isBatchLT(type))
+      blocks.push_back(expr);
+    else
+      blocks.clear();
+  }
+  return blocks;
+}
+
+bool gossamer::haveSameBlocks(sparse_tensor::SparseTensorEncodingAttr a,
+                              sparse_tensor::SparseTensorEncodingAttr b) {
+  SmallVector<AffineExpr> ours = blockLevels(a), theirs = blockLevels(b);
+  return ours.size() == theirs.size() &&
+         llvm::all_of(ours, [&](AffineExpr expr) {
+           return llvm::is_contained(theirs, expr);
+         });
+}
+
+/// Places among the values of a tensor stored so are as wide as its positions.
+static unsigned placeWidth(Type type) {
+  unsigned width = getSparseTensorEncoding(type).getPosWidth();
+  return width ? width : 64;
+}
+
+LogicalResult StorageIndexOp::verify() {
+  Type source = getSource().getType(), result = getResult().getType();
+  if (!sameShape(source, result))
+    return emitOpError("changes the shape; it may change only the storage");
+  if (!getElementTypeOrSelf(result).isSignlessInteger(placeWidth(source)))
+    return emitOpError() << "places must be i" << placeWidth(source)
+                         << ", as wide as the positions of the source";
+  auto encoding = getSparseTensorEncoding(result);
+  if (!blockLevels(encoding).empty() &&
+      !haveSameBlocks(getSparseTensorEncoding(source), encoding))
+    return emitOpError("cannot store blocks that the source does not store");
+  return success();
+}
+
+LogicalResult GatherOp::verify() {
+  if (failed(
+          verifyResultLike(*this, getResult().getType(), getIndex().getType())))
+    return failure();
+  if (getElementTypeOrSelf(getSource()) != getElementTypeOrSelf(getResult()))
+    return emitOpError("result must have the element type of the source");
+  if (!sameShape(getSource().getType(), getResult().getType()))
+    return emitOpError("changes the shape; it may change only the storage");
+  if (!getElementTypeOrSelf(getIndex())
+           .isSignlessInteger(placeWidth(getSource().getType())))
+    return emitOpError() << "index must hold places of i"
+                         << placeWidth(getSource().getType());
+  return success();
+}
+
+bool GatherOp::isByBlock() {
+  return !blockLevels(getSparseTensorEncoding(getResult().getType())).empty();
+}
+
 LogicalResult AssembleOp::verify() {
   if (failed(verifyResultLike(*this, getResult().getType(),
                               getPattern().getType())))

@@ -115,7 +115,9 @@ class CompiledRegion:
 
 def _packer(region: CompiledRegion, spec: DenseSpec | SparseSpec) -> Callable[[Value, list[int]], object]:
     """Returns a function that appends a value's words and returns what must live during the call."""
-    return _dense_packer(region, spec) if isinstance(spec, DenseSpec) else _sparse_packer(region, spec)
+    if isinstance(spec, DenseSpec):
+        return _dense_packer(region, spec)
+    return _sparse_packer(region, spec) if spec.places is None else _places_packer(spec)
 
 
 def _dense_packer(region: CompiledRegion, spec: DenseSpec) -> Callable[[Value, list[int]], object]:
@@ -156,6 +158,32 @@ def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value,
         return pattern, values
 
     return pack
+
+
+def _places_packer(spec: SparseSpec) -> Callable[[Value, list[int]], object]:
+    def pack(value: Value, packed: list[int]) -> Tensor:
+        if not isinstance(value, SparseTensor) or value.device.type != "cpu":
+            raise _refusal(spec, value)
+        source = value.pattern
+        pattern, places = source.derived(("places", spec), lambda: _places(source, spec))
+        head, sizes = pattern.derived(("packed", spec.levels, spec.widths), lambda: _pack_pattern(pattern, spec))
+        packed.extend(head)
+        packed.append(places.data_ptr())
+        packed.append(places.numel())
+        packed.extend(sizes)
+        return places
+
+    return pack
+
+
+def _places(source: Pattern, spec: SparseSpec) -> tuple[Pattern, Tensor]:
+    """The pattern as the kernel wants it, and for every entry, or block, of it which one of the source it is."""
+    pattern, gather = source.converted(spec.format)
+    if gather is None:
+        gather = torch.arange(pattern.storage_size)
+    if spec.places == "blocks":
+        gather = gather.reshape(-1, pattern.inner_size)[:, 0].div(pattern.inner_size, rounding_mode="floor")
+    return pattern, gather.to(spec.dtype)
 
 
 def _check_shared(number: int, value: Value, other: int, shared: Value) -> None:

@@ -47,6 +47,8 @@ class SparseSpec:
         input: Which of the region's inputs it is; a kernel may want the same one in several formats.
         encoding: As MLIR prints it, in the form that the kernel reads; the caller's tensor may have another.
         levels: For each level whether its positions and its coordinates are passed.
+        places: "entries" or "blocks" where the values that are passed are places among the caller's values, of entries
+            or of blocks; None for the values themselves.
         pattern_of: The input whose pattern it shares, and which is passed before it in the same format; of this one
             the values alone are passed. None if it brings its own pattern.
     """
@@ -56,6 +58,7 @@ class SparseSpec:
     dtype: torch.dtype
     levels: tuple[tuple[bool, bool], ...]
     pattern_of: int | None = None
+    places: str | None = None
 
     @cached_property
     def format(self) -> Format:
@@ -122,7 +125,7 @@ def _argument(number: int, entry: dict[str, Any]) -> DenseSpec | SparseSpec:
     if entry["kind"] == "dense":
         return DenseSpec(entry["rank"], dtype, number)
     levels = tuple((level["positions"], level["coordinates"]) for level in entry["levels"])
-    return SparseSpec(number, entry["encoding"], dtype, levels, entry.get("pattern_of"))
+    return SparseSpec(number, entry["encoding"], dtype, levels, entry.get("pattern_of"), entry.get("places"))
 
 
 def _result(entry: dict[str, Any]) -> DenseSpec | SparseResultSpec:
