@@ -283,17 +283,17 @@ struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
         if (failed(verifyShared(op, sddmm.getPattern(), sddmm.getExtras())))
           return signalPassFailure();
         lower(sddmm);
-      }
-      if (auto softmax = dyn_cast<SoftmaxOp>(op))
+      } else if (auto softmax = dyn_cast<SoftmaxOp>(op)) {
         lower(softmax);
-      else if (auto gather = dyn_cast<GatherOp>(op)) {
+      } else if (auto gather = dyn_cast<GatherOp>(op)) {
         if (failed(lowerGather(gather)))
           return signalPassFailure();
-      } else if (auto store = dyn_cast<StoreValuesOp>(op))
+      } else if (auto store = dyn_cast<StoreValuesOp>(op)) {
         lower(store);
-      else if (auto convert = dyn_cast<ConvertOp>(op))
+      } else if (auto convert = dyn_cast<ConvertOp>(op)) {
         if (failed(lower(convert)))
           return signalPassFailure();
+      }
     }
   }
 };
