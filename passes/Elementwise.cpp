@@ -179,7 +179,7 @@ static Value combinedWith(Block *body, unsigned result, Value out) {
   return op.getRhs() == out ? op.getLhs() : Value();
 }
 
-Contraction gossamer::matchContraction(Value value) {
+Contraction gossamer::matchContraction(Value value, bool mayWiden) {
   auto op = value.getDefiningOp<linalg::GenericOp>();
   if (!op || op->getNumResults() != 1 || op.getNumDpsInputs() != 2 ||
       op.getNumReductionLoops() == 0 || !op.hasPureTensorSemantics() ||
@@ -193,9 +193,14 @@ Contraction gossamer::matchContraction(Value value) {
   Operation *mul = product ? product.getDefiningOp() : nullptr;
   if (!isa_and_nonnull<arith::MulFOp, arith::MulIOp>(mul))
     return {};
+  auto factor = [&](unsigned n) {
+    Value operand = mul->getOperand(n);
+    auto widened = operand.getDefiningOp<arith::ExtFOp>();
+    return mayWiden && widened ? widened.getIn() : operand;
+  };
   auto isPair = [&](unsigned a, unsigned b) {
-    return mul->getOperand(0) == body->getArgument(a) &&
-           mul->getOperand(1) == body->getArgument(b);
+    return factor(0) == body->getArgument(a) &&
+           factor(1) == body->getArgument(b);
   };
   if (!isPair(0, 1) && !isPair(1, 0))
     return {};

@@ -50,14 +50,15 @@ struct SparseSource {
 };
 SparseSource getSparseSource(mlir::Value dense);
 
-/// sum over some loops of lhs * rhs, onto zero.
+/// sum over some loops of lhs * rhs, onto zero. The operands may be narrower
+/// than the sum (float16 and bfloat16, summed in float32) if `mayWiden`.
 struct Contraction {
   mlir::linalg::GenericOp op;
   Access lhs, rhs;
   mlir::AffineMap result;
   explicit operator bool() const { return static_cast<bool>(op); }
 };
-Contraction matchContraction(mlir::Value value);
+Contraction matchContraction(mlir::Value value, bool mayWiden = false);
 
 /// A reduction of one tensor by `maximumf` or `addf` over one loop: what is
 /// reduced, and the maps of input and result over the loops.

@@ -4,6 +4,7 @@
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/Elementwise.h"
+#include "passes/HalfPrecision.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
 #include "passes/Softmax.h"
@@ -27,7 +28,7 @@ struct SoftmaxProduct {
 };
 
 std::optional<SoftmaxProduct> matchSoftmaxProduct(linalg::GenericOp op) {
-  Contraction product = matchContraction(op.getResult(0));
+  Contraction product = matchContraction(op.getResult(0), /*mayWiden=*/true);
   if (!product)
     return {};
   unsigned numLoops = op.getNumLoops();
@@ -137,7 +138,7 @@ private:
 };
 
 bool AttentionBuilder::splitScores(Access access, Access &query, Access &key) {
-  Contraction scores = matchContraction(access.tensor);
+  Contraction scores = matchContraction(access.tensor, /*mayWiden=*/true);
   if (!scores)
     return false;
   unsigned inner = scores.op.getNumLoops();
@@ -263,11 +264,16 @@ AttentionOp AttentionBuilder::build() {
   if (StringRef why = findMisplaced(maps); !why.empty())
     return refuse(why);
 
+  // Half precision is attention in float32, over widened operands: that is also
+  // the type of the product, whose reader rounds.
   builder.setInsertionPoint(op);
+  Type element = getElementTypeOrSelf(op.getResult(0));
   auto attention = AttentionOp::create(
-      builder, loc, op.getResult(0).getType(), query.tensor, key.tensor,
-      match.value.tensor, mask.tensor, operands, shapeOnly(op.getDpsInits()[0]),
-      builder.getAffineMapArrayAttr(maps));
+      builder, loc, op.getResult(0).getType(),
+      widened(builder, query.tensor, element),
+      widened(builder, key.tensor, element),
+      widened(builder, match.value.tensor, element), mask.tensor, operands,
+      shapeOnly(op.getDpsInits()[0]), builder.getAffineMapArrayAttr(maps));
   // The arguments came in the order in which the walk met the leaves.
   Block &ordered = attention.getBody().emplaceBlock();
   auto take = [&](Value old) {
@@ -280,6 +286,7 @@ AttentionOp AttentionBuilder::build() {
   ordered.getOperations().splice(ordered.end(), body.getOperations());
   builder.setInsertionPointToEnd(&ordered);
   YieldOp::create(builder, loc, score);
+  widenBody(ordered, element);
   return attention;
 }
 

@@ -73,6 +73,12 @@ static std::optional<Access> findNamed(const ScalarEmitter &emitter,
 std::optional<Access> gossamer::matchSoftmax(ScalarEmitter &emitter,
                                              OpBuilder &builder, Value value,
                                              unsigned j, unsigned numLoops) {
+  // Rounded to half precision for the product that follows.
+  while (Operation *cast = value.getDefiningOp()) {
+    if (!isa<arith::TruncFOp, arith::ExtFOp>(cast))
+      break;
+    value = cast->getOperand(0);
+  }
   if (auto scores = findNamed(emitter, value, j))
     return scores;
   auto div = value.getDefiningOp<arith::DivFOp>();

@@ -153,7 +153,7 @@ def _size(rng: random.Random, operation: Operation, signature: Signature, target
     multiple = _unit(operation, gs.Format(signature.format), letter)
     if target is not None:
         multiple = math.lcm(multiple, *(unit(target, d) for d in range(target.dim_rank)))
-    pool = SMALL if letter in "bhl" else SIZES
+    pool = SMALL[:5] if letter in "bhl" else SIZES
     if letter in "de" or (len(operation.letters) > 4 and letter not in operation.sparse):
         pool = (*SMALL, 16, 33)
     return multiple * rng.choice([size for size in pool if size * multiple <= LARGEST or size <= 3])

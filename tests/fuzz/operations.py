@@ -79,7 +79,8 @@ def _additive(mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _additive_reference(keep: Tensor, mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return softmax_where(keep.broadcast_to(*q.shape[:-1], k.shape[-2]), q @ k.mT * 0.25 + mask) @ v
+    allowed = keep & ~mask.isneginf()  # n:m fills its groups up with entries that are -inf
+    return softmax_where(allowed.broadcast_to(*q.shape[:-1], k.shape[-2]), q @ k.mT * 0.25 + mask) @ v
 
 
 def _sdpa(mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

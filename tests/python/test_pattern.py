@@ -112,6 +112,22 @@ def test_a_format_that_does_not_fit(make, message):
         make()
 
 
+def test_sizes_beyond_32_bits():
+    """Coordinates are as wide as the sizes ask, and what has no 64-bit index is refused, not wrapped."""
+    rows = t(5, 2**32 + 7, 2**33 - 1)
+    coo = Pattern(gs.COO, (2**33, 4), [t(0, 3), None], [rows, t(2, 0, 3)])
+    assert coo.converted(gs.DCSR)[0].coordinates(0).tolist() == rows.tolist()
+    assert coo.converted(gs.DCSC)[0].coordinates(1).tolist() == [2**32 + 7, 5, 2**33 - 1]
+    assert coo.converted(gs.DBSR(2))[0].coordinates(0).tolist() == [2, 2**31 + 3, 2**32 - 1]
+    narrow = [t(0, 2, dtype=torch.int32), None], [t(5, 7, dtype=torch.int32), t(0, 1, dtype=torch.int32)]
+    with pytest.raises(gs.TensorError, match="coordinates are torch.int32, and the level has size 8589934592"):
+        Pattern(gs.COO, (2**33, 4), *narrow)
+    assert Pattern(gs.COO, (2**31, 4), *narrow).nnz == 2
+    huge = Pattern(gs.COO, (2**33, 2**33), [t(0, 3), None], [rows, rows])
+    with pytest.raises(gs.TensorError, match="more places than a 64-bit index can tell apart"):
+        huge.converted(gs.DCSR)
+
+
 def test_unused_slots_may_hold_anything():
     pattern = csr(t(2, 3, 0, 1), t(3, 99, 0, -5), fmt=LOOSE)
     assert pattern.nnz == 2
