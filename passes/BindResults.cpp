@@ -97,7 +97,9 @@ StringRef findObstacle(func::FuncOp function) {
 struct BindResults : gossamer::impl::BindResultsBase<BindResults> {
   void runOnOperation() override {
     func::FuncOp function = getOperation();
-    if (function.isExternal())
+    // A function of buffers, such as a conversion kernel, comes bound.
+    if (function.isExternal() || function.isPrivate() ||
+        function->hasAttr("gossamer.results"))
       return;
     if (StringRef why = findObstacle(function); !why.empty()) {
       function.emitOpError() << why;

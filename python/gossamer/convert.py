@@ -6,19 +6,27 @@ import torch
 from torch import Tensor
 
 from gossamer.build import build
+from gossamer.conversion.orders import shared_suffix
+from gossamer.conversion.patterns import converted
 from gossamer.coordinates import children, dims_of_levels, levels_of_dims, node_index, ravel, unravel, used_nodes
 from gossamer.errors import TensorError
 from gossamer.formats import Format
-from gossamer.pattern import Pattern
+from gossamer.pattern import Converted, Pattern
 
 
-def convert(pattern: Pattern, format: Format) -> tuple[Pattern, Tensor | None]:
-    """Returns what `Pattern.converted` does, for a format that fits."""
+def convert(pattern: Pattern, format: Format) -> Converted:
+    """Returns what `Pattern.converted_runs` does, for a format that fits."""
     if format == pattern.kernel_format:
         positions, coordinates = zip(*pattern.storage(), strict=True)
-        return Pattern(format, pattern.shape, positions, coordinates, device=pattern.device, check=False), None
+        return Pattern(format, pattern.shape, positions, coordinates, device=pattern.device, check=False), None, 1
+    made = converted(pattern, format) if pattern.device.type == "cpu" else None
+    return made or convert_by_sorting(pattern, format)
+
+
+def convert_by_sorting(pattern: Pattern, format: Format) -> Converted:
+    """Does it by operations of torch, on any device: for what has no kernels, and as their oracle."""
     # Dense levels that both formats end with move as a whole: only what is before them is looked at.
-    shared = _shared_suffix(pattern.format, format)
+    shared = shared_suffix(pattern.format, format)
     index, source = _entries(pattern, shared)
     complete = source is None
     levels, sizes = format.levels[: format.lvl_rank - shared], format.level_sizes(pattern.shape)
@@ -37,18 +45,10 @@ def convert(pattern: Pattern, format: Format) -> tuple[Pattern, Tensor | None]:
     places = math.prod(built.values_shape[: len(built.values_shape) - shared])
     source = torch.arange(index.numel(), device=index.device) if source is None else source
     if complete and places == place.numel() and torch.equal(place, source):
-        return built, None
+        return built, None, 1
     gather = torch.full((places,), -1, dtype=torch.int64, device=index.device)
     gather[place] = source
-    shared_size = math.prod(sizes[len(levels) :])
-    return built, children(gather, shared_size, torch.arange(shared_size, device=index.device)) if shared else gather
-
-
-def _shared_suffix(a: Format, b: Format) -> int:
-    """Returns the number of equal dense levels that both formats have after their last sparse level."""
-    most = min(a.lvl_rank - a.outer, b.lvl_rank - b.outer)
-    pairs = zip(reversed(a.levels), reversed(b.levels), strict=False)
-    return next((n for n, (x, y) in enumerate(pairs) if n == most or x != y), most)
+    return built, gather, math.prod(sizes[len(levels) :])
 
 
 def _entries(pattern: Pattern, shared: int) -> tuple[Tensor, Tensor | None]:

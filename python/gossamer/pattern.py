@@ -13,6 +13,8 @@ from gossamer.formats import Format
 Arrays = tuple[Tensor | None, ...]
 Storage = tuple[tuple[Tensor | None, Tensor | None], ...]
 _T = TypeVar("_T")
+# A pattern, where each run of its values comes from, and the length of a run.
+Converted = tuple["Pattern", Tensor | None, int]
 
 
 class Pattern:
@@ -206,12 +208,25 @@ class Pattern:
             FormatError: The format does not fit the shape.
             TensorError: The format cannot hold these entries.
         """
+        fitted = format.for_rank(len(self.shape))
+        return self.derived(("converted", fitted), lambda: _one_by_one(*self.converted_runs(fitted)))
+
+    def converted_runs(self, format: Format) -> Converted:
+        """Returns what `converted` does, for runs of values that stay together, such as blocks.
+
+        Returns:
+            The pattern; int64 [storage_size / size]: for each run of the new values the number of the old run that it
+            is, or -1, or None; and the number of values in a run.
+
+        Raises:
+            FormatError, TensorError: As `converted`.
+        """
         from gossamer.convert import convert
 
         fitted = format.for_rank(len(self.shape))
         if fitted == self.format:
-            return self, None
-        return self.derived(("converted", fitted), lambda: convert(self, fitted))
+            return self, None, 1
+        return self.derived(("converted runs", fitted), lambda: convert(self, fitted))
 
     def to(self, device: torch.device | str | int) -> "Pattern":
         """Returns the pattern on a device (itself, if it is there); the copy is kept while this pattern lives."""
@@ -261,6 +276,14 @@ class Pattern:
 
         dims = tuple(dims)
         return self.derived(("permute", dims), lambda: permute(self, dims))
+
+
+def _one_by_one(pattern: Pattern, gather: Tensor | None, size: int) -> tuple[Pattern, Tensor | None]:
+    """Where each value comes from, not each run."""
+    if gather is None or size == 1:
+        return pattern, gather
+    values = gather[:, None] * size + torch.arange(size, device=gather.device)
+    return pattern, torch.where(gather[:, None] < 0, -1, values).reshape(-1)
 
 
 def _unpickle(

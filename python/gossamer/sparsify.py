@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gossamer.build import build
+from gossamer.conversion.kept import can_store, store_kept
 from gossamer.coordinates import unravel
 from gossamer.errors import FormatError, TensorError
 from gossamer.formats import Format
@@ -115,6 +116,25 @@ def sparsify(
     levels = level_view(dense, format)
     if dense.device.type == "meta":
         raise TensorError("sparsify looks at the values, and a tensor on the meta device has none")
+    if can_store(dense, format):
+        is_magnitude = isinstance(by, Magnitude)
+        nodes = by.keep(levels, format) if is_magnitude else None
+        mask = None if by is None or is_magnitude else _mask(dense, by)
+        stored = store_kept(dense, format, fill, mask=mask, nodes=nodes, index_dtype=index_dtype)
+        if stored is not None:
+            return SparseTensor(*stored, fill)
+    return sparsify_by_index(dense, format, by, fill, index_dtype)
+
+
+def sparsify_by_index(
+    dense: Tensor, format: Format, by: Sparsifier | None, fill: Fill, index_dtype: torch.dtype | None = None
+) -> SparseTensor:
+    """Does it by operations of torch, on any device: for what has no kernels, and as their oracle.
+
+    Args:
+        dense, format, by, fill, index_dtype: As for `sparsify`; the format is of the rank of the tensor.
+    """
+    levels = level_view(dense, format)
     keep = _kept(dense, levels, format, by, fill)
     nodes = keep.reshape(-1).nonzero()[:, 0] if format.outer else torch.zeros(1, dtype=torch.int64, device=dense.device)
     pattern, slot = build(format, dense.shape, nodes, index_dtype=index_dtype)
@@ -145,10 +165,7 @@ def _kept(dense: Tensor, levels: Tensor, format: Format, by: Sparsifier | None, 
     if by is None:
         mask = levels.detach() if dense.dtype == torch.bool and not fill else levels.detach() != fill
     else:
-        mask = by(dense.detach())
-        if not isinstance(mask, Tensor) or mask.shape != dense.shape or mask.dtype != torch.bool:
-            raise TensorError(f"by must return a bool tensor of shape {tuple(dense.shape)}, not {_described(mask)}")
-        mask = level_view(mask, format)
+        mask = level_view(_mask(dense, by), format)
     if mask.numel() == 0:
         return mask.any(tuple(range(format.outer, format.lvl_rank))) if format.outer < format.lvl_rank else mask
     # A maximum of bytes, outermost dimension first, is many times faster than `any` of them all.
@@ -156,6 +173,14 @@ def _kept(dense: Tensor, levels: Tensor, format: Format, by: Sparsifier | None, 
     for _ in range(format.outer, format.lvl_rank):
         mask = mask.amax(format.outer)
     return mask.view(torch.bool)
+
+
+def _mask(dense: Tensor, by: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a function says to keep."""
+    mask = by(dense.detach())
+    if not isinstance(mask, Tensor) or mask.shape != dense.shape or mask.dtype != torch.bool:
+        raise TensorError(f"by must return a bool tensor of shape {tuple(dense.shape)}, not {_described(mask)}")
+    return mask
 
 
 def _described(value: object) -> str:

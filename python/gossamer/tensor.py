@@ -168,14 +168,11 @@ class SparseTensor:
         return result
 
     def _in_format(self, format: Format) -> "SparseTensor":
-        pattern, gather = self.pattern.converted(format)
+        pattern, gather, size = self.pattern.converted_runs(format)
         if pattern is self.pattern:
             return self
-        flat = self.values.reshape(-1)
-        if gather is not None:
-            # A gather of -1 takes the last element: the fill.
-            flat = torch.cat([flat, flat.new_full((1,), self.fill)])[gather]
-        return SparseTensor._make(pattern, flat.reshape(pattern.values_shape), self.fill)
+        values = self.values if gather is None else gather_runs(self.values, gather, size, self.fill)
+        return SparseTensor._make(pattern, values.reshape(pattern.values_shape), self.fill)
 
     def to_torch(self) -> Tensor:
         """Returns torch's own sparse tensor of the same layout, sharing all arrays.
@@ -261,6 +258,20 @@ for _name in _OPERATORS.split():  # == and != compare objects, as hashing needs;
     setattr(SparseTensor, f"__{_name}__", _operator(f"__{_name}__"))
 
 
+def gather_runs(values: Tensor, gather: Tensor, size: int, fill: Fill) -> Tensor:
+    """Returns the runs of `size` values that `gather` (int64) names, with the fill where it is -1: [runs, size].
+
+    Differentiable in the values.
+    """
+    if not values.numel():
+        return values.new_full((gather.numel(), size), fill)
+    runs = values.reshape(-1, size)
+    missing = gather < 0
+    if not bool(missing.any()):
+        return runs.index_select(0, gather)
+    return runs.index_select(0, gather.clamp(min=0)).masked_fill(missing[:, None], fill)
+
+
 def fill_of(dtype: torch.dtype, fill: Fill | None) -> Fill:
     """Returns the fill as a Python number of the kind of the dtype (None: zero).
 
@@ -324,11 +335,21 @@ def _split_order(format: Format) -> tuple[list[list[Level]], list[int]]:
 
 def to_dense(pattern: Pattern, values: Tensor, fill: Fill) -> Tensor:
     """Returns the dense tensor; entries stored more than once are summed (or-ed, for bools)."""
-    format, sizes = pattern.format, pattern.level_sizes
+    format = pattern.format
     if values.device.type == "meta":
         return values.new_empty(pattern.shape)
     if not format.outer:
         return dims_of_level_view(values, format, pattern.shape)
+    from gossamer.conversion.values import has_mover, is_plain_tensor, put_values
+
+    if is_plain_tensor(values) and has_mover(format):
+        return put_values(values, pattern, fill)
+    return to_dense_by_index(pattern, values, fill)
+
+
+def to_dense_by_index(pattern: Pattern, values: Tensor, fill: Fill) -> Tensor:
+    """Does it by operations of torch, on any device: for what has no kernels, and as their oracle."""
+    format, sizes = pattern.format, pattern.level_sizes
     outer, inner = sizes[: format.outer], sizes[format.outer :]
     index = node_index(pattern)
     blocks = values.reshape(-1, *inner) if math.prod(inner) else values.reshape(index.numel(), *inner)

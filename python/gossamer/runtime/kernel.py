@@ -23,7 +23,7 @@ from gossamer.errors import TensorError
 from gossamer.formats import Format
 from gossamer.pattern import Pattern
 from gossamer.runtime.signature import DenseSpec, Signature, SparseResultSpec, SparseSpec
-from gossamer.tensor import Fill, SparseTensor
+from gossamer.tensor import Fill, SparseTensor, gather_runs
 
 Value = Tensor | SparseTensor
 
@@ -104,13 +104,16 @@ class CompiledRegion:
             else:
                 result = _sparse_result(spec, inputs[spec.pattern_of], packed)
             results.append(result)
-        words = array("q", packed)
         start = perf_counter_ns()
-        self._kernel.call(words.buffer_info()[0])
+        self.run_words(array("q", packed))
         self.costs.kernel_ns += perf_counter_ns() - start
         self.costs.calls += 1
         del keep
         return results
+
+    def run_words(self, words: "array[int]") -> None:
+        """Runs the kernel on arguments that are packed already; what they point to must live until it is done."""
+        self._kernel.call(words.buffer_info()[0])
 
 
 def _packer(region: CompiledRegion, spec: DenseSpec | SparseSpec) -> Callable[[Value, list[int]], object]:
@@ -226,7 +229,7 @@ def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], 
 
 def _convert(region: CompiledRegion, spec: SparseSpec, value: SparseTensor) -> tuple[Pattern, Tensor]:
     """The input in the format that the kernel reads; the pattern keeps its part of the work."""
-    pattern, gather = value.pattern.converted(spec.format)
+    pattern, gather, size = value.pattern.converted_runs(spec.format)
     change = (spec.input, value.format, spec.format)
     if change not in region.costs.conversions:
         region.costs.conversions.append(change)
@@ -234,15 +237,12 @@ def _convert(region: CompiledRegion, spec: SparseSpec, value: SparseTensor) -> t
     if gather is None:
         return pattern, values.contiguous()
     region.costs.gathers += 1
-    return pattern, gather_values(values, gather, value.fill)
+    return pattern, gather_values(values, gather, value.fill, size)
 
 
-def gather_values(values: Tensor, gather: Tensor, fill: Fill) -> Tensor:
-    """Returns `values[gather]` with the fill where `gather` is -1, flat."""
-    if values.numel() == 0:
-        return torch.full(gather.shape, fill, dtype=values.dtype)
-    taken = values[gather.clamp(min=0)]
-    return taken.masked_fill_(gather < 0, fill)
+def gather_values(values: Tensor, gather: Tensor, fill: Fill, size: int = 1) -> Tensor:
+    """Returns the runs of `size` values that `gather` names, with the fill where it is -1, flat."""
+    return gather_runs(values, gather, size, fill).reshape(-1)
 
 
 def _sparse_result(spec: SparseResultSpec, source: Value, packed: list[int]) -> SparseTensor:

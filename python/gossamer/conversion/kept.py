@@ -1,0 +1,81 @@
+"""Sparsifying by generated kernels: dense tensors of the CPU to patterns and values."""
+
+import torch
+from torch import Tensor
+
+from gossamer.conversion.flat import kept_bits
+from gossamer.conversion.orders import is_entrywise, is_row_major
+from gossamer.conversion.patterns import converted, has_kernels, pattern_of_kept
+from gossamer.conversion.strided import mark_nodes
+from gossamer.conversion.values import has_mover, is_plain_tensor, take_values, with_gradient
+from gossamer.formats import Expr, Format, Level
+from gossamer.pattern import Pattern
+from gossamer.tensor import Fill, dims_of_level_view, level_view
+
+_MASK = -1, 0  # the test of an element of a mask
+
+
+def can_store(dense: Tensor, format: Format) -> bool:
+    """Whether there are kernels for a tensor and a format."""
+    return is_plain_tensor(dense) and has_mover(format) and has_kernels(format)
+
+
+def store_kept(
+    dense: Tensor,
+    format: Format,
+    fill: Fill,
+    *,
+    mask: Tensor | None = None,
+    nodes: Tensor | None = None,
+    index_dtype: torch.dtype | None = None,
+) -> tuple[Pattern, Tensor] | None:
+    """Stores what is kept of a tensor: all that is not the fill, or what a mask says.
+
+    Args:
+        dense: The tensor.
+        format: One that `can_store` it.
+        fill: What is not stored stands for.
+        mask: What to keep, bool of the shape of the tensor; a block is kept if anything of it is.
+        nodes: Instead of it, which nodes to keep: bool of the sizes of the outer levels.
+        index_dtype: torch.int32 or torch.int64, widened where it is too small; None takes int32 where it is enough.
+
+    Returns:
+        The pattern, and the values, differentiable in the tensor; None for what no kernel can do at this size.
+
+    Raises:
+        TensorError: The format cannot hold what is kept.
+    """
+    plain = dense.detach().resolve_conj().resolve_neg()
+    keep, test = (plain, kept_bits(dense.dtype, fill)) if mask is None else (mask, _MASK)
+    target = format.without_batch()
+    is_structured = target.levels[-1].kind == "structured"
+    if is_structured or is_row_major(target):
+        source = level_view(plain, target).contiguous()
+        if nodes is not None:
+            keep, test = nodes.contiguous(), _MASK
+        else:
+            keep = source if mask is None else level_view(mask, target).contiguous()
+        pattern, values, _ = pattern_of_kept(
+            keep, test, format, dense.shape, source=source, fill=fill, index_dtype=index_dtype
+        )
+        assert values is not None
+        kept = None
+        if is_structured and dense.requires_grad:  # groups that are not full store more than is kept
+            kept = dims_of_level_view((keep != fill) if keep is source else keep, target, dense.shape)
+        return pattern, with_gradient(dense, pattern, values.view(pattern.values_shape), kept)
+    if nodes is None and is_entrywise(target):
+        pattern = _by_rows(keep, test, format, index_dtype)
+    else:
+        nodes = mark_nodes(keep, test, target) if nodes is None else nodes.contiguous()
+        pattern = pattern_of_kept(nodes, _MASK, format, dense.shape, index_dtype=index_dtype)[0]
+    return None if pattern is None else (pattern, take_values(dense, pattern, fill))
+
+
+def _by_rows(keep: Tensor, test: tuple[int, int], format: Format, index_dtype: torch.dtype | None) -> Pattern | None:
+    """The pattern of a format of permuted dimensions: by rows first, which is how memory is read, then sorted."""
+    rank = format.dim_rank
+    kinds = ["dense"] * (rank - 1) + ["compressed"]
+    rows = Format.from_levels(rank, [Level(kind, Expr(d)) for d, kind in enumerate(kinds)])
+    pattern = pattern_of_kept(keep.contiguous(), test, rows, keep.shape, index_dtype=index_dtype)[0]
+    made = converted(pattern, format)
+    return None if made is None else made[0]

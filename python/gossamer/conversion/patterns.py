@@ -1,0 +1,209 @@
+"""Patterns from what is kept of a dense tensor, and from other patterns, by generated kernels. On the CPU only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gossamer.batches import split_batches
+from gossamer.conversion.exchange import Exchange, copy_in_order, mark_stored, place_stored, sort_by_parent
+from gossamer.conversion.flat import Levels, compress_flat, pad_rows, structure_flat
+from gossamer.conversion.nodes import Outline
+from gossamer.conversion.orders import is_plain, order_of, order_within, shared_suffix, without_suffix
+from gossamer.formats import Format, Level
+from gossamer.pattern import Converted, Pattern
+
+# What marks the nodes of a format may be this many times as large as the number of its entries, or this large.
+_SPARE, _SMALL = 16, 1 << 20
+
+
+def has_kernels(format: Format) -> bool:
+    """Whether patterns of a format come from generated kernels; the others from tensor operations (`build`)."""
+    dense = format.without_batch()
+    return bool(format.outer) and (_is_structured(dense) or Outline.of(_tight(dense)) is not None)
+
+
+def _is_structured(format: Format) -> bool:
+    return format.levels[format.outer - 1].kind == "structured"
+
+
+def _loose_level(format: Format) -> int | None:
+    """The loose_compressed level, if there is one and no other sparse level than singletons is below it."""
+    loose = next((l for l, level in enumerate(format.levels) if level.kind == "loose_compressed"), None)
+    if loose is None or any(level.kind != "singleton" for level in format.levels[loose + 1 : format.outer]):
+        return None
+    return loose
+
+
+def _tight(format: Format) -> Format:
+    """The format with a loose_compressed level that `pad_rows` can make as a compressed one."""
+    loose = _loose_level(format)
+    if loose is None:
+        return format
+    levels = list(format.levels)
+    levels[loose] = replace(levels[loose], kind="compressed")
+    return Format.from_levels(format.dim_rank, levels)
+
+
+def pattern_of_kept(
+    keep: Tensor,
+    test: tuple[int, int],
+    format: Format,
+    shape: Sequence[int],
+    *,
+    source: Tensor | None = None,
+    fill: float = 0,
+    slots: bool = False,
+    index_dtype: torch.dtype | None = None,
+) -> tuple[Pattern, Tensor | None, Tensor | None]:
+    """Stores what is kept.
+
+    Args:
+        keep, test, source, slots, index_dtype: As for `compress_flat`.
+        format: One that has kernels.
+        shape: Of the tensor.
+        fill: The value of nodes that the format stores besides.
+
+    Returns:
+        The pattern; the values; where the node of every place that is kept is stored, int64 of the size of `keep`.
+
+    Raises:
+        TensorError: The format cannot hold what is kept.
+    """
+    dense = format.without_batch()
+    sizes = dense.level_sizes(shape)
+    if _is_structured(dense):
+        levels, values, nodes = structure_flat(keep, test, dense, sizes, source, fill, slots, index_dtype)
+        return _pattern(dense, format, shape, levels), values, nodes
+    outline = Outline.of(_tight(dense))
+    assert outline is not None
+    levels, values, nodes = compress_flat(
+        keep, test, outline, sizes, source=source, slots=slots, index_dtype=index_dtype
+    )
+    loose = _loose_level(dense)
+    if loose is not None:
+        levels, moved = pad_rows(levels, loose, index_dtype)
+        if values is not None:
+            values = torch.full((levels[2],), fill, dtype=values.dtype).index_put_((moved,), values)
+        if nodes is not None:
+            nodes = moved[nodes.clamp_(0, max(moved.numel() - 1, 0))] if moved.numel() else nodes
+    return _pattern(dense, format, shape, levels), values, nodes
+
+
+def _pattern(dense: Format, format: Format, shape: Sequence[int], levels: Levels) -> Pattern:
+    rest = [None] * (dense.lvl_rank - len(levels[0]))
+    pattern = Pattern(dense, shape, [*levels[0], *rest], [*levels[1], *rest], device="cpu", check=False)
+    if any(a.is_unique and b.kind == "singleton" for a, b in zip(dense.levels, dense.levels[1:], strict=False)):
+        pattern.validate()  # one child for each node: not every pattern is like that
+    return split_batches(pattern, format) if format.batch_rank else pattern
+
+
+def converted(pattern: Pattern, format: Format) -> Converted | None:
+    """Returns what `Pattern.converted_runs` does; None for formats, or sizes, that have no kernels."""
+    source, target = pattern.kernel_format, format.without_batch()
+    if not has_kernels(format) or not source.outer or not is_plain(pattern.format):
+        return None
+    shared = shared_suffix(source, target)
+    old, new = without_suffix(source, shared), without_suffix(target, shared)
+    if old is None or new is None:
+        return None
+    sizes, moved = pattern.level_sizes[: old.lvl_rank], math.prod(pattern.level_sizes[old.lvl_rank :])
+    size = math.prod(pattern.values_shape) // max(1, moved)
+    tight = _tight(new)
+    exchange = Exchange(
+        pattern.storage()[: old.lvl_rank], old, sizes, tight, tight.level_sizes(_shape(old, sizes)), size
+    )
+    made = _stored_anew(exchange, _index_dtype(pattern))
+    if made is None:
+        return None
+    levels, gather = made
+    if _loose_level(target) is not None:
+        levels, gather = _padded(levels, gather, target)
+    return _pattern(target, format, pattern.shape, levels), gather, 1 if gather is None else moved
+
+
+def _padded(levels: Levels, gather: Tensor | None, target: Format) -> tuple[Levels, Tensor]:
+    """With the same room for every parent; `gather` has as many numbers for each node as a node has values."""
+    loose = _loose_level(target)
+    assert loose is not None
+    padded, moved = pad_rows(levels, loose, None)
+    gather = torch.arange(moved.numel()) if gather is None else gather
+    each = gather.numel() // max(1, moved.numel())
+    spread = torch.full((padded[2], each), -1).index_copy_(0, moved, gather.view(moved.numel(), each))
+    return padded, spread.view(-1)
+
+
+def _index_dtype(pattern: Pattern) -> torch.dtype | None:
+    """The width that a converted pattern should keep; None if the pattern has no index arrays."""
+    widths = [array.dtype for array in pattern._arrays if array is not None]
+    return torch.int64 if torch.int64 in widths else widths[0] if widths else None
+
+
+def _stored_anew(exchange: Exchange, index_dtype: torch.dtype | None) -> tuple[Levels, Tensor | None] | None:
+    """Takes the first road that there is."""
+    source, target = exchange.source, exchange.target
+    is_entrywise = target.outer == target.lvl_rank and not _is_structured(target)
+    if is_entrywise and order_of(source.levels) == order_of(target.levels):
+        has_gaps = any(level.kind == "loose_compressed" for level in source.levels)
+        return copy_in_order(exchange, has_gaps, index_dtype)
+    if is_entrywise and _can_sort(exchange):
+        return _sorted(exchange, index_dtype)
+    if math.prod(exchange.target_sizes[: target.outer]) <= max(_SMALL, _SPARE * exchange.size):
+        return _marked(exchange, index_dtype)
+    return None
+
+
+def _can_sort(exchange: Exchange) -> bool:
+    *above, last = (level.expr for level in exchange.target.levels)
+    is_small = math.prod(exchange.target_sizes[:-1]) <= max(_SMALL, 4 * exchange.size)
+    return is_small and order_within(exchange.source.levels, above) == [last]
+
+
+def _sorted(exchange: Exchange, index_dtype: torch.dtype | None) -> tuple[Levels, Tensor]:
+    target = exchange.target
+    rows = [Level("dense", level.expr) for level in target.levels[:-1]]
+    by_rows = Format.from_levels(target.dim_rank, [*rows, Level("compressed", target.levels[-1].expr)])
+    levels, gather = sort_by_parent(replace(exchange, target=by_rows), _count_used(exchange), index_dtype)
+    if Outline.of(target) == Outline.of(by_rows):
+        return levels, gather
+    storage = tuple(zip(levels[0], levels[1], strict=True))
+    sorted_entries = Exchange(storage, by_rows, exchange.target_sizes, target, exchange.target_sizes, levels[2])
+    return copy_in_order(sorted_entries, False, index_dtype)[0], gather
+
+
+def _count_used(exchange: Exchange) -> int:
+    """How many values are not in slots that a loose_compressed level does not use."""
+    count = 1
+    for (positions, coordinates), level, size in zip(
+        exchange.storage, exchange.source.levels, exchange.source_sizes, strict=True
+    ):
+        if level.kind == "loose_compressed":
+            assert positions is not None
+            count = int((positions[1::2] - positions[::2]).sum())
+        elif coordinates is None:
+            count *= size
+        elif level.kind != "singleton":
+            count = coordinates.numel()
+    return count
+
+
+def _marked(exchange: Exchange, index_dtype: torch.dtype | None) -> tuple[Levels, Tensor]:
+    target, sizes = exchange.target, exchange.target_sizes
+    mask = mark_stored(exchange)
+    if _is_structured(target):
+        levels, _, slots = structure_flat(mask, (-1, 0), target, sizes, None, 0, True, index_dtype)
+    else:
+        outline = Outline.of(target)
+        assert outline is not None
+        levels, _, slots = compress_flat(mask, (-1, 0), outline, sizes, slots=True, index_dtype=index_dtype)
+    assert slots is not None
+    return levels, place_stored(exchange, slots, levels[2] * math.prod(sizes[target.outer :]))
+
+
+def _shape(format: Format, sizes: Sequence[int]) -> tuple[int, ...]:
+    shape = [1] * format.dim_rank
+    for level, size in zip(format.levels, sizes, strict=True):
+        shape[level.expr.dim] *= size
+    return tuple(shape)
