@@ -48,6 +48,8 @@ class Analysis:
         fallbacks: operations that have to run in PyTorch on dense tensors though an operand is sparse, and why.
         views: the first view of each pattern by what it does.
         captured: the first tensor of the enclosing scope on each pattern.
+        derived: sources that the runtime makes of others, and how.
+        materialized: for values that regions see as views, the sources that hold the same outside.
     """
 
     held: Sequence[Any] = ()
@@ -57,6 +59,8 @@ class Analysis:
     fallbacks: dict[fx.Node, str] = field(default_factory=dict)
     views: dict[Any, fx.Node] = field(default_factory=dict)
     captured: dict[int, fx.Node] = field(default_factory=dict)
+    derived: dict[fx.Node, Any] = field(default_factory=dict)
+    materialized: dict[fx.Node, fx.Node] = field(default_factory=dict)
 
 
 def add_source(found: Analysis, node: fx.Node, stored: Stored, pattern: fx.Node | None = None) -> None:

@@ -15,21 +15,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import sympy
 import torch
 from torch import fx
 
 from gossamer.formats import Format
 
 from . import graph as g
+from .align import align
 from .analysis import Analysis, Fill, Sparse, add_source
 from .constants import fill_of
 from .contract import contract
 from .decompose import PRODUCTS, Refused, decompose, has_decomposition
+from .derived import SPLITS, derive, permutation, release, split_up
 from .graph import aten
 from .leaf import MASKING, Stored
 from .marker import ANNOTATE, CAPTURED, STORED
+from .masks import combine
 from .pointwise import is_pointwise
-from .trace import Trace
+from .trace import SizeOf, Trace
 
 
 def analyze(trace: Trace) -> Analysis:
@@ -42,10 +46,29 @@ def analyze(trace: Trace) -> Analysis:
         if leaf.stored is not None:
             pattern = node if leaf.pattern is None else first_on.setdefault(leaf.pattern, node)
             add_source(found, node, leaf.stored, pattern)
-    node = next(iter(graph.nodes))
+    shapes = node = next(iter(graph.nodes))
     while node.op != "root":
+        if node.target in SPLITS and node.args[0] in found.sparse:
+            node = _split_up(trace, shapes, node)
         node = _visit(graph, node, found)
+    release(graph, found)
     return found
+
+
+def _split_up(trace: Trace, shapes: fx.Node, node: fx.Node) -> fx.Node:
+    """Make slices of a split; returns the first node that is new, or the one after it."""
+    before = node.prev
+
+    def number(size: int | torch.SymInt) -> fx.Node | int:
+        expr = g.expression(size, trace.env)
+        if isinstance(expr, sympy.Integer):
+            return int(expr)
+        made = trace.graph.call_function(SizeOf(expr, trace.sizes([expr])), (shapes,))
+        made.meta["val"] = size
+        return made
+
+    split_up(trace.graph, node, number)
+    return before.next
 
 
 def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
@@ -109,6 +132,8 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
             return
     if not g.is_tensor(node):
         raise Refused("it does not give one tensor")
+    if node.target not in _STRUCTURE and derive(graph, node, found):
+        return
     if not all(g.is_tensor(arg) for arg in node.all_input_nodes):
         raise Refused("one of its arguments is a size that may change from call to call")
     if node.target in _STRUCTURE:
@@ -122,7 +147,9 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
     elif node.target in REDUCTIONS:
         _require_fill(operands, REDUCTIONS[node.target])
     elif is_pointwise(node):
-        found.sparse[node] = _pointwise(node, found)
+        found.sparse[node] = _pointwise(graph, node, found)
+        if combine(node, found):
+            return
         if counts_as_masked(found.sparse[node].fill, g.value(node).dtype):
             _mask_with_infinity(graph, node, found)
     else:
@@ -167,19 +194,31 @@ def _softmax(node: fx.Node, operand: Sparse) -> Sparse:
 # --- pointwise ---------------------------------------------------------------------------------------------------
 
 
-def _pointwise(node: fx.Node, found: Analysis) -> Sparse:
+def _pointwise(graph: fx.Graph, node: fx.Node, found: Analysis) -> Sparse:
     """The result is sparse on the first source outside of whose pattern it is constant, whatever the rest holds."""
     rank = g.value(node).dim()
     operands = {arg: _aligned(found.sparse[arg], rank) for arg in node.all_input_nodes if arg in found.sparse}
-    for chosen in dict.fromkeys((operand.source, operand.dims) for operand in operands.values()):
-        at_fill = {arg: op.fill for arg, op in operands.items() if (op.source, op.dims) == chosen}
-        fill = fill_of(node, at_fill)
-        if fill is not None:
-            return Sparse(*chosen, fill)
-    if len({(operand.source, operand.dims) for operand in operands.values()}) > 1:
-        raise Refused("its operands are stored on different patterns")
-    fills = ", ".join(str(operand.fill) for operand in operands.values())
-    raise Refused(f"where nothing is stored (the value there is {fills}) its result would be dense")
+    chosen = dict.fromkeys((operand.source, operand.dims) for operand in operands.values())
+    if len(chosen) > 1:
+        try:
+            align(graph, node, found, lambda made: _classify(graph, made, found))
+        except Refused as refusal:
+            # the others can still be read densely
+            sparse = next(filter(None, (_on_one(node, operands, one) for one in chosen)), None)
+            if sparse is None:
+                raise refusal
+            return sparse
+        return _pointwise(graph, node, found)
+    sparse = _on_one(node, operands, next(iter(chosen)))
+    if sparse is None:
+        fills = ", ".join(str(operand.fill) for operand in operands.values())
+        raise Refused(f"where nothing is stored (the value there is {fills}) its result would be dense")
+    return sparse
+
+
+def _on_one(node: fx.Node, operands: dict[fx.Node, Sparse], chosen: tuple[fx.Node, Any]) -> Sparse | None:
+    fill = fill_of(node, {arg: op.fill for arg, op in operands.items() if (op.source, op.dims) == chosen})
+    return None if fill is None else Sparse(*chosen, fill)
 
 
 def _aligned(operand: Sparse, rank: int) -> Sparse:
@@ -273,17 +312,6 @@ def _permuted(node: fx.Node, stored: Stored) -> Stored | None:
     if all(user.target in PRODUCTS for user in node.users):
         return None
     return replace(stored, format=stored.format.permuted(permutation(node)))
-
-
-def permutation(node: fx.Node) -> list[int]:
-    """For each dim of a transpose or permute the operand's dim."""
-    rank = g.value(node).dim()
-    if node.target is aten.permute.default:
-        return [dim % rank for dim in node.args[1]]
-    order = list(range(rank))
-    i, j = node.args[1:]
-    order[i], order[j] = order[j], order[i]
-    return order
 
 
 def _with_rank(fmt: Format, rank: int) -> Format:

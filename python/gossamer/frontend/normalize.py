@@ -4,8 +4,6 @@ mode, and every symbolic number a function of the inputs' shapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import sympy
 import torch
 from torch import fx
@@ -15,22 +13,10 @@ from . import graph as g
 from .fills import is_identity
 from .graph import aten
 from .pointwise import is_pointwise
-from .trace import Shapes, Trace
+from .trace import SizeOf, Trace
 
 # may return their argument itself without saying so in their schema
 _MAY_ALIAS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
-
-
-class SizeOf:
-    """A number that follows from the shapes of the leaves, as something that a graph can call on them."""
-
-    def __init__(self, expression: sympy.Expr, function: Callable[[Shapes], tuple[int, ...]]):
-        self.expression = expression
-        self.__name__ = "size_of"
-        self._function = function
-
-    def __call__(self, shapes: Shapes) -> int:
-        return self._function(shapes)[0]
 
 
 def normalize(trace: Trace) -> fx.Node:

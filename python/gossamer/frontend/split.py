@@ -22,7 +22,8 @@ from . import graph as g
 from .analysis import Analysis, can_be_stored, lies_on
 from .contract import fold_views
 from .cut import Group
-from .fills import options_of, permutation
+from .derived import permutation
+from .fills import options_of
 from .graph import aten
 from .leaf import Stored
 from .marker import ANNOTATE, CAPTURED, STORED, stored_on
@@ -86,6 +87,18 @@ class ViewOf:
     def __call__(self, shapes: Shapes, tensor: SparseTensor) -> SparseTensor:
         pattern = tensor.pattern.view(self._sizes(shapes))
         return SparseTensor(pattern, tensor.values.reshape(pattern.values_shape), tensor.fill)
+
+
+class ShapeOf:
+    """The sizes of a value, from those of the leaves."""
+
+    __name__ = "shape_of"
+
+    def __init__(self, sizes: Callable[[Shapes], tuple[int, ...]]):
+        self._sizes = sizes
+
+    def __call__(self, shapes: Shapes) -> tuple[int, ...]:
+        return self._sizes(shapes)
 
 
 class Stores:
@@ -251,6 +264,11 @@ class _Splitter:
         graph = self.split.graph
         if node.target is CAPTURED:
             return graph.call_function(Constant(self.found.held[node.args[0]]))
+        if (derivation := self.found.derived.get(node)) is not None:
+            args = fx.map_arg(derivation.args, self.new.__getitem__)
+            if derivation.wants_shape:
+                args = self._shape(node), *args
+            return graph.call_function(derivation.function, args)
         operand = self.new[node.args[0]]
         if node.target is ANNOTATE:
             by = options_of(node, self.found).get("by")
@@ -261,6 +279,11 @@ class _Splitter:
             return graph.call_method("permute", (operand, *permutation(node)))
         sizes = self.trace.sizes(g.expressions(g.value(node), self.trace.env))
         return graph.call_function(ViewOf(sizes), (self.new[self.shapes], operand))
+
+    def _shape(self, node: fx.Node) -> fx.Node:
+        """The sizes of a value at run time."""
+        sizes = self.trace.sizes(g.expressions(g.value(node), self.trace.env))
+        return self.split.graph.call_function(ShapeOf(sizes), (self.new[self.shapes],))
 
     def _densified(self, arg: fx.Node) -> fx.Node:
         if arg not in self.stored:

@@ -80,6 +80,18 @@ class Trace:
         return eval(f"lambda L: {text}", {"math": math, "torch": torch})
 
 
+class SizeOf:
+    """A number that follows from the shapes of the leaves, as something that a graph can call on them."""
+
+    def __init__(self, expression: sympy.Expr, function: Callable[[Shapes], tuple[int, ...]]):
+        self.expression = expression
+        self.__name__ = "size_of"
+        self._function = function
+
+    def __call__(self, shapes: Shapes) -> int:
+        return self._function(shapes)[0]
+
+
 def trace(
     call: Callable[[list[torch.Tensor]], Any],
     leaves: Sequence[Leaf],
