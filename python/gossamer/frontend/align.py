@@ -64,9 +64,6 @@ class _Aligner:
         node, found = self.node, self.found
         operands = [arg for arg in g.tensor_args(node) if arg in found.sparse]
         fills = {arg: found.sparse[arg].fill for arg in operands}
-        if fill_of(node, fills) is None:
-            values = ", ".join(map(str, fills.values()))
-            raise Refused(f"where nothing is stored (the values there are {values}) its result would be dense")
         with self.graph.inserting_before(node):
             alike = self._run_alike(operands)
             shaped = {arg: arg if alike else self._in_shape(arg) for arg in operands}

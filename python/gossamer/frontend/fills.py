@@ -199,6 +199,9 @@ def _pointwise(graph: fx.Graph, node: fx.Node, found: Analysis) -> Sparse:
     rank = g.value(node).dim()
     operands = {arg: _aligned(found.sparse[arg], rank) for arg in node.all_input_nodes if arg in found.sparse}
     chosen = dict.fromkeys((operand.source, operand.dims) for operand in operands.values())
+    if fill_of(node, {arg: operand.fill for arg, operand in operands.items()}) is None:
+        fills = ", ".join(str(operand.fill) for operand in operands.values())
+        raise Refused(f"where nothing is stored (the value there is {fills}) its result would be dense")
     if len(chosen) > 1:
         try:
             align(graph, node, found, lambda made: _classify(graph, made, found))
@@ -210,9 +213,7 @@ def _pointwise(graph: fx.Graph, node: fx.Node, found: Analysis) -> Sparse:
             return sparse
         return _pointwise(graph, node, found)
     sparse = _on_one(node, operands, next(iter(chosen)))
-    if sparse is None:
-        fills = ", ".join(str(operand.fill) for operand in operands.values())
-        raise Refused(f"where nothing is stored (the value there is {fills}) its result would be dense")
+    assert sparse is not None
     return sparse
 
 
