@@ -239,8 +239,10 @@ class _Backward:
         results = self.program(shapes, leaves)
         found: list[Tensor | None] = []
         for number, result in zip(self.wanted, results, strict=True):
-            if result is not None and isinstance(given[number], SparseTensor):
-                result = self._values(given[number], leaves[number], result)
+            if isinstance(given[number], SparseTensor):
+                result = None if result is None else self._values(given[number], leaves[number], result)
+            elif isinstance(result, SparseTensor):  # the gradient of a dense operand that met a sparse one
+                result = result.to_dense()
             found.append(result)
         return found
 
