@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gossamer.coordinates import node_index
 from gossamer.errors import CompileError, FallbackWarning, UnsupportedError
 from gossamer.pattern import Pattern
 from gossamer.runtime.signature import DTYPES
@@ -93,7 +94,7 @@ class RegionKernel:
         wanted = [None if o.pattern_of is not None else s for o, s in zip(self.region.outputs, shapes, strict=True)]
         results = kernel(inputs, wanted)
         return tuple(
-            result if output.pattern_of is None else SparseTensor(result.pattern, result.values, output.fill)
+            result if output.pattern_of is None else _finished(result, output.fill)
             for result, output in zip(results, self.region.outputs, strict=True)
         )
 
@@ -181,6 +182,15 @@ def encoding_of(pattern: Pattern) -> str:
     """
     widths = pattern.pos_width or pattern.crd_width or 32, pattern.crd_width or pattern.pos_width or 32
     return pattern.derived("kernel encoding", lambda: pattern.kernel_format.encoding(*widths))
+
+
+def _finished(result: SparseTensor, fill: float | int | bool) -> SparseTensor:
+    """What a kernel stored, with the fill in the slots that the pattern does not use, which it did not write."""
+    pattern, values = result.pattern, result.values
+    if pattern.nnz != pattern.storage_size:
+        unused = pattern.derived("unused", lambda: node_index(pattern) < 0)
+        values.view(-1, pattern.inner_size)[unused] = fill
+    return SparseTensor(pattern, values, fill)
 
 
 def sample(dense: torch.Tensor, pattern: Pattern, fill: float | int | bool) -> SparseTensor:
