@@ -76,8 +76,8 @@ class _RegionFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        frames = ctx.frames
-        tensors, saved = ctx.saved_tensors[: len(frames)], ctx.saved_tensors[len(frames) :]
+        frames, kept = ctx.frames, ctx.saved_tensors  # which may be read once
+        tensors, saved = kept[: len(frames)], kept[len(frames) :]
         wanted = [number for number, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
         found = None
         if not any(gradient is not None for gradient in gradients):
