@@ -141,7 +141,12 @@ int run(llvm::StringRef source, const char *optionsText, bool emitText,
   });
   if (crash) {
     status = GS_CRASHED;
-    artifact->error += *crash;
+    // What the thread that crashed has allocated must not be freed
+    // (CrashGuard.cpp), so the artifact is left as it is.
+    std::string error = artifact->error + *crash;
+    artifact.release();
+    artifact = std::make_unique<gs_artifact>();
+    artifact->error = std::move(error);
   }
   *out = artifact.release();
   return status;

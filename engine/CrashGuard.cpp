@@ -19,10 +19,12 @@
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Support/thread.h"
 
+#include <condition_variable>
 #include <csignal>
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <unistd.h>
 
 using namespace llvm;
 
@@ -96,6 +98,35 @@ private:
   std::unique_ptr<char[]> memory;
 };
 
+/// One run of guarded work.
+///
+/// A thread that crashed inside of malloc holds the lock of its arena for ever.
+/// If it ended, the arena would be given to the next thread, which would hang:
+/// so it sleeps instead, and nothing that it allocated is freed.
+struct Attempt {
+  enum State { Running, Finished, Crashed };
+
+  void end(State how) {
+    std::lock_guard<std::mutex> lock(mutex);
+    state = how;
+    ended.notify_one();
+  }
+
+  State wait() {
+    std::unique_lock<std::mutex> lock(mutex);
+    ended.wait(lock, [&] { return state != Running; });
+    return state;
+  }
+
+  std::string reason;
+  CrashRecoveryContext guard;
+
+private:
+  State state = Running;
+  std::mutex mutex;
+  std::condition_variable ended;
+};
+
 std::string describe(int code, const std::string &reason) {
   if (!reason.empty())
     return "LLVM gave up: " + reason;
@@ -109,16 +140,28 @@ std::string describe(int code, const std::string &reason) {
 
 std::optional<std::string> gossamer::runGuarded(function_ref<void()> work) {
   Handlers handlers;
-  std::string reason;
-  CrashRecoveryContext guard;
-  bool finished = false;
+  auto attempt = std::make_unique<Attempt>();
   llvm::thread worker(std::optional<unsigned>(stackSize), [&] {
     AlternateStack alternate;
-    fatalReason = &reason;
-    finished = guard.RunSafely(work);
+    Attempt &mine = *attempt;
+    fatalReason = &mine.reason;
+    bool finished = mine.guard.RunSafely(work);
+    mine.end(finished ? Attempt::Finished : Attempt::Crashed);
+    if (finished)
+      return;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    for (;;)
+      pause();
   });
-  worker.join();
-  if (finished)
+  if (attempt->wait() == Attempt::Finished) {
+    worker.join();
     return std::nullopt;
-  return describe(guard.RetCode, reason);
+  }
+  worker.detach();
+  std::string text = describe(attempt->guard.RetCode, attempt->reason);
+  // Its memory may be of an arena that nobody can enter any more.
+  attempt.release();
+  return text;
 }

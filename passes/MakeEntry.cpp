@@ -88,12 +88,22 @@ private:
 
 struct MakeEntry : gossamer::impl::MakeEntryBase<MakeEntry> {
   void runOnOperation() override {
+    func::FuncOp other;
     for (auto function :
-         llvm::make_early_inc_range(getOperation().getOps<func::FuncOp>()))
+         llvm::make_early_inc_range(getOperation().getOps<func::FuncOp>())) {
       if (function->hasAttr("gossamer.results")) {
         EntryBuilder(function).run();
         return;
       }
+      if (!function.isExternal())
+        other = function;
+    }
+    // A module without any is of the LLVM dialect already, with its own entry.
+    if (other) {
+      other.emitOpError("cannot be the entry: its results are not bound to "
+                        "arguments (gossamer-bind-results)");
+      signalPassFailure();
+    }
   }
 };
 
