@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_map, tree_unflatten
 
+from gossamer.entry import MISS, Entry, make_entry, shared_patterns
 from gossamer.errors import AnnotationError, TraceError, UnsupportedError
 from gossamer.execute import Warnings
 from gossamer.formats import Format
@@ -24,6 +25,10 @@ from gossamer.tensor import SparseTensor, from_torch
 if TYPE_CHECKING:
     from gossamer.frontend.program import Program
     from gossamer.jit import JitOptions
+
+
+# how many programs a call looks at before it makes a key
+_ENTRIES = 4
 
 
 @dataclass
@@ -61,6 +66,8 @@ class Engine:
         self.options = options
         self.warn = Warnings()
         self.programs: dict[Any, list[Program]] = {}
+        self._shortened: dict[Program, Entry | None] = {}
+        self._entries: tuple[Entry, ...] = ()  # of the programs that were used last
         self._positions = {
             name: number
             for number, (name, parameter) in enumerate(signature.parameters.items())
@@ -70,6 +77,10 @@ class Engine:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run on the arguments."""
+        for enter in self._entries:
+            result = enter(args, kwargs)
+            if result is not MISS:
+                return result
         return self.run(args, kwargs, None)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None) -> Any:
@@ -79,7 +90,21 @@ class Engine:
         result = program(shapes, leaves)
         if call is not None:
             call.milliseconds = (time.perf_counter() - start) * 1e3
+        self._shorten(program, args, kwargs, leaves)
         return result
+
+    def _shorten(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any]) -> None:
+        """Next time, arguments like these go the short way."""
+        if program not in self._shortened:
+            values = [*args, *kwargs.values()]
+            tensors = [value for value in values if isinstance(value, _TENSORS)]
+            as_given = all(given is leaf for given, leaf in zip(tensors, leaves, strict=False))
+            self._shortened[program] = (
+                make_entry(program, len(args), tuple(kwargs), values, self._state) if as_given else None
+            )
+        enter = self._shortened[program]
+        if enter is not None and enter not in self._entries[:1]:
+            self._entries = (enter, *(other for other in self._entries[: _ENTRIES - 1] if other is not enter))
 
     def program(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Program:
         """The program for these arguments, which may be on the meta device; nothing is run."""
@@ -102,7 +127,7 @@ class Engine:
             own = self._state.tensors()
             leaves += own
             key.append(self._state.key(own))
-        patterns = _shared_patterns(leaves)
+        patterns = shared_patterns(leaves)
         key.append((*_mode_key(), patterns))
         shapes = [leaf.shape for leaf in leaves]
         try:
@@ -357,12 +382,6 @@ def _mode_key() -> Any:
     autocast = torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")
     dtypes = (torch.get_autocast_dtype("cpu"), torch.get_autocast_dtype("cuda")) if any(autocast) else ()
     return torch.is_grad_enabled(), autocast, dtypes, torch.get_default_dtype()
-
-
-def _shared_patterns(leaves: Sequence[Any]) -> tuple[int, ...]:
-    """For each SparseTensor a number, the same for those that share a pattern."""
-    seen: dict[int, int] = {}
-    return tuple(seen.setdefault(id(leaf.pattern), len(seen)) for leaf in leaves if isinstance(leaf, SparseTensor))
 
 
 def _leaf(name: str, value: Any, static: bool, pattern: int | None) -> Leaf:

@@ -16,8 +16,9 @@ import torch
 from gossamer.coordinates import node_index
 from gossamer.errors import CompileError, FallbackWarning, UnsupportedError
 from gossamer.pattern import Pattern
+from gossamer.runtime.kernel import encoding_of
 from gossamer.runtime.signature import DTYPES
-from gossamer.tensor import SparseTensor
+from gossamer.tensor import SparseTensor, fill_of
 
 if TYPE_CHECKING:
     from gossamer.autograd import Gradients
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # kernels that some region of this process has
 _known: weakref.WeakSet[Any] = weakref.WeakSet()
+_is_grad_enabled = torch.is_grad_enabled
 Shapes = Sequence[Sequence[int]]
 ResultShapes = Callable[[Shapes], list[tuple[int, ...]]]
 Value = Any  # a Tensor or a SparseTensor
@@ -66,6 +68,8 @@ class RegionKernel:
         self._shapes = shapes
         self.warn = warn
         self.fullgraph = fullgraph
+        self._callers: tuple[Any, ...] = ()
+        self._shortened: set[Any] = set()
         self._sparse = [number for number, i in enumerate(region.inputs) if i.stored is not None]
 
     def __call__(self, leaves: Shapes, *inputs: Value) -> tuple[Value, ...]:
@@ -79,24 +83,41 @@ class RegionKernel:
             The region's results, dense or sparse.
         """
         shapes = self._shapes(leaves)
-        if torch.is_grad_enabled() and any(i.requires_grad for i in inputs):
-            from gossamer.autograd import differentiable
+        if _is_grad_enabled():
+            for i in inputs:
+                if i.requires_grad:
+                    from gossamer.autograd import differentiable
 
-            return differentiable(self, shapes, inputs)
+                    return differentiable(self, shapes, inputs)
         return self.run(shapes, inputs)
 
     def run(self, shapes: list[tuple[int, ...]], inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Run outside of autograd."""
+        for call in self._callers:
+            results = call(shapes, inputs)
+            if results is not None:
+                return results
         kernel = self._kernel(inputs)
         if kernel is None:
             with torch.no_grad():
                 return self.run_densely(inputs)
         wanted = [None if o.pattern_of is not None else s for o, s in zip(self.region.outputs, shapes, strict=True)]
         results = kernel(inputs, wanted)
+        self._shorten(kernel, inputs)
         return tuple(
             result if output.pattern_of is None else _finished(result, output.fill)
             for result, output in zip(results, self.region.outputs, strict=True)
         )
+
+    def _shorten(self, kernel: Any, inputs: Sequence[Value]) -> None:
+        """Next time, inputs like these go the short way."""
+        if kernel in self._shortened:
+            return
+        self._shortened.add(kernel)
+        fills = [None if o.pattern_of is None else fill_of(o.dtype, o.fill) for o in self.region.outputs]
+        caller = kernel.caller(inputs, fills)
+        if caller is not None:
+            self._callers = (*self._callers, caller)
 
     def run_densely(self, inputs: Sequence[Value]) -> tuple[Value, ...]:
         """Run in PyTorch with all entries; differentiable."""
@@ -172,16 +193,6 @@ class RegionKernel:
             raise UnsupportedError(f"fullgraph=True, but a region ({operations}) cannot be compiled: {reason}")
         self.refused = reason
         self.warn.once(f"region {id(self)}", f"a region ({operations}) runs densely in PyTorch: {reason}")
-
-
-def encoding_of(pattern: Pattern) -> str:
-    """The encoding of a pattern as kernels see it, index widths included.
-
-    A pattern without positions (n:m) has some once it is converted, as wide as its coordinates; one without any
-    indices gets them in 32 bits.
-    """
-    widths = pattern.pos_width or pattern.crd_width or 32, pattern.crd_width or pattern.pos_width or 32
-    return pattern.derived("kernel encoding", lambda: pattern.kernel_format.encoding(*widths))
 
 
 def _finished(result: SparseTensor, fill: float | int | bool) -> SparseTensor:

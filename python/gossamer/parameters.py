@@ -4,6 +4,7 @@ Optimizers, gradient clipping, AMP, DDP and `.grad` see an ordinary dense parame
 the index arrays; `module.<name>` is a `SparseTensor`.
 """
 
+import operator
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gossamer.errors import TensorError
-from gossamer.pattern import Arrays, Pattern
+from gossamer.pattern import Pattern
 from gossamer.tensor import Fill, SparseTensor
 
 
@@ -34,17 +35,12 @@ class SparseParametrization(nn.Module):
     @property
     def pattern(self) -> Pattern:
         """The pattern of the buffers: another one after they were moved or loaded."""
-        arrays = self._arrays()
-        if any(mine is not theirs for mine, theirs in zip(arrays, self._pattern._arrays, strict=True)):
-            count = self._pattern.format.lvl_rank
-            self._pattern = Pattern(
-                self._pattern.format, self._pattern.shape, arrays[:count], arrays[count:], check=False
-            )
+        old = self._pattern
+        arrays = tuple(self._buffers.values())  # in the order in which they were registered
+        if not all(map(operator.is_, arrays, old._arrays)):
+            count = old.format.lvl_rank
+            self._pattern = Pattern(old.format, old.shape, arrays[:count], arrays[count:], check=False)
         return self._pattern
-
-    def _arrays(self) -> Arrays:
-        levels = range(self._pattern.format.lvl_rank)
-        return tuple(self._buffers[f"{name}_{l}"] for name in ("positions", "coordinates") for l in levels)
 
     def forward(self, values: Tensor) -> SparseTensor:
         """Returns the sparse tensor with these values, shaped as `pattern.values_shape`."""

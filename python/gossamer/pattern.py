@@ -127,6 +127,12 @@ class Pattern:
         return self.format.kernel_format
 
     @cached_property
+    def kind(self) -> object:
+        """What code may depend on, but for the shape: one object for all patterns of this format and these widths."""
+        key = self.format, self.pos_width, self.crd_width
+        return _KINDS.setdefault(key, key)
+
+    @cached_property
     def values_shape(self) -> torch.Size:
         """Shape of the values: [batch..., nodes of the last sparse level, sizes of the dense levels after it...]."""
         outer, batch = self.format.outer, self.format.batch_rank
@@ -284,6 +290,9 @@ def _one_by_one(pattern: Pattern, gather: Tensor | None, size: int) -> tuple[Pat
         return pattern, gather
     values = gather[:, None] * size + torch.arange(size, device=gather.device)
     return pattern, torch.where(gather[:, None] < 0, -1, values).reshape(-1)
+
+
+_KINDS: dict[Any, Any] = {}
 
 
 def _unpickle(

@@ -41,6 +41,7 @@ class ModuleState:
         self._children = self._current_children()
         self._sparse = sparse_parameters(self.module)
         hidden = {id(value) for chain in self._sparse.values() for value in (chain.original, *chain[0].buffers())}
+        self._chains = [(chain[0], chain._parameters) for chain in self._sparse.values()]
         self._dense: dict[str, tuple[dict[str, Any], str]] = {}
         self._attributes: dict[str, tuple[dict[str, Any], str]] = {}
         self._plain = [
@@ -65,17 +66,22 @@ class ModuleState:
         """Changes when an attribute, a parameter or a buffer is added or removed, or a submodule replaced."""
         found = []
         for module in self._modules:
-            found += [id(child) for child in module._modules.values()]
-            found += (len(module._parameters), len(module._buffers), len(module.__dict__))
+            own = module.__dict__  # nn.Module looks up attributes slowly
+            children = own["_modules"]
+            if children:
+                found += map(id, children.values())
+            found += (len(own["_parameters"]), len(own["_buffers"]), len(own))
         return found
 
     def _has_changed(self) -> bool:
         if self._current_children() != self._children:
             return True
-        if not all(isinstance(table.get(name), _PLAIN) for table, name in self._plain):
-            return True
-        if any(table.get(name) is None for table, name in self._dense.values()):
-            return True
+        for table, name in self._plain:
+            if not isinstance(table.get(name), _PLAIN):
+                return True
+        for table, name in self._dense.values():
+            if table.get(name) is None:
+                return True
         return not all(isinstance(table.get(name), SparseTensor) for table, name in self._attributes.values())
 
     def tensors(self) -> list[Any]:
@@ -84,13 +90,17 @@ class ModuleState:
             self._generation += 1
             self._look()
         dense = [table[name] for table, name in self._dense.values()]
-        sparse = [chain[0](chain.original) for chain in self._sparse.values()]
+        sparse = [make.forward(table["original"]) for make, table in self._chains]
         return dense + sparse + [table[name] for table, name in self._attributes.values()]
 
     def key(self, tensors: Sequence[Any]) -> Any:
         """What code depends on: the kinds of these tensors, and the plain attributes, `training` among them."""
-        kinds = [(t.dtype, t.device, t.shape, getattr(t, "format", None)) for t in tensors[: self.static]]
-        kinds += [(t.dtype, t.format, t.fill, tuple(size == 1 for size in t.shape)) for t in tensors[self.static :]]
+        dense = len(self._dense)
+        kinds: list[Any] = [(t.dtype, t.device, t.shape) for t in tensors[:dense]]
+        kinds += [(t.dtype, t.device, t.shape, t.pattern.kind, t.fill) for t in tensors[dense : self.static]]
+        kinds += [
+            (t.dtype, t.pattern.kind, t.fill, tuple(size == 1 for size in t.shape)) for t in tensors[self.static :]
+        ]
         plain = [table[name] for table, name in self._plain]
         return self._generation, tuple(kinds), tuple(plain), tuple(map(type, plain))
 

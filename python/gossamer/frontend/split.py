@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import sympy
 import torch
 from torch import fx
 
@@ -199,7 +198,7 @@ class _Splitter:
             patterns.append(inputs.index(carrier))
         region = self._region(group, inputs, outputs, patterns)
         shapes = [output.shape for output in region.outputs]
-        call = self.make_call(region, _shapes_function(self.trace, shapes))
+        call = self.make_call(region, self.trace.shapes(shapes))
         self.split.regions.append(region)
         graph = self.split.graph
         args = [self.new[node] for node in inputs]
@@ -295,16 +294,3 @@ class _Splitter:
     def _note_fallback(self, node: fx.Node) -> None:
         reason = self.found.fallbacks.get(node, "its sparse operand could not be joined with the region that makes it")
         self.split.fallbacks.setdefault(node.meta.get("made_of") or str(node.target), reason)
-
-
-def _shapes_function(
-    trace: Trace, shapes: Sequence[tuple[sympy.Expr, ...]]
-) -> Callable[[Shapes], list[tuple[int, ...]]]:
-    flat = trace.sizes([size for shape in shapes for size in shape])
-    ranks = [len(shape) for shape in shapes]
-
-    def function(leaves: Shapes) -> list[tuple[int, ...]]:
-        sizes = iter(flat(leaves))
-        return [tuple(next(sizes) for _ in range(rank)) for rank in ranks]
-
-    return function

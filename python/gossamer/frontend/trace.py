@@ -11,6 +11,7 @@ import contextlib
 import linecache
 import logging
 import math
+import operator
 import re
 import threading
 import traceback
@@ -69,7 +70,14 @@ class Trace:
 
     def sizes(self, expressions: Sequence[sympy.Expr]) -> Callable[[Shapes], tuple[int, ...]]:
         """The value of each expression, as a function of the leaves' shapes."""
-        return self._function("(" + "".join(f"{self._text(expr)}, " for expr in expressions) + ")")
+        return self._function(self._tuple(expressions))
+
+    def shapes(self, shapes: Sequence[Sequence[sympy.Expr]]) -> Callable[[Shapes], list[tuple[int, ...]]]:
+        """The values of several shapes, likewise."""
+        return self._function("[" + ", ".join(map(self._tuple, shapes)) + "]")
+
+    def _tuple(self, expressions: Sequence[sympy.Expr]) -> str:
+        return "(" + "".join(f"{self._text(expr)}, " for expr in expressions) + ")"
 
     def _text(self, expr: sympy.Basic) -> str:
         known = {s: sympy.Symbol(f"L[{leaf}][{dim}]", integer=True) for s, (leaf, dim) in self.places.items()}
@@ -159,16 +167,25 @@ def _trace(
             lengths = {str(symbol): leaves[leaf].shape[dim] for symbol, (leaf, dim) in places.items()}
             raise _explained(error, lengths) from error
     values, in_graph, spec = result[0]
+    _lift_constants(module)
+    rebuild = _rebuilder(values, in_graph, spec)
+    return Trace(module.graph, tuple(leaves), env, places, rebuild, held, tuple(own_gradients))
+
+
+def _rebuilder(values: Sequence[Any], in_graph: Sequence[int], spec: TreeSpec) -> Callable[[Sequence[Any]], Any]:
+    if len(in_graph) == len(values):
+        for kind, rebuild in ((None, operator.itemgetter(0)), (tuple, tuple), (list, list)):
+            if tree_flatten(kind(in_graph) if kind else 0)[1] == spec:  # a tensor, or some in a row
+                return rebuild
     constants = [None if i in in_graph else value for i, value in enumerate(values)]
 
-    def rebuild(outputs: Sequence[Any]) -> Any:
+    def rebuild_tree(outputs: Sequence[Any]) -> Any:
         merged = list(constants)
         for i, output in zip(in_graph, outputs, strict=True):
             merged[i] = output
         return tree_unflatten(merged, spec)
 
-    _lift_constants(module)
-    return Trace(module.graph, tuple(leaves), env, places, rebuild, held, tuple(own_gradients))
+    return rebuild_tree
 
 
 class _Env(ShapeEnv):

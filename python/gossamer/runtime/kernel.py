@@ -13,7 +13,6 @@ All memory is torch's. A call shares nothing with another, so threads may call a
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter_ns
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from gossamer.compiler.library import Kernel
 from gossamer.errors import TensorError
 from gossamer.formats import Format
 from gossamer.pattern import Pattern
+from gossamer.runtime.caller import Caller, make_caller
 from gossamer.runtime.signature import DenseSpec, Signature, SparseResultSpec, SparseSpec
 from gossamer.tensor import Fill, SparseTensor, gather_runs
 
@@ -30,18 +30,14 @@ Value = Tensor | SparseTensor
 
 @dataclass
 class Costs:
-    """What calls have cost beside the kernel itself, and the kernel.
+    """What calls have cost beside the kernel itself.
 
     Attributes:
-        calls: How many there were.
-        kernel_ns: Time inside the machine code, all calls together.
         copies: Dense inputs that were not contiguous.
         gathers: Times that values were reordered for another format (the pattern itself is converted once).
         conversions: (input, from, to) of every pattern that was stored anew.
     """
 
-    calls: int = 0
-    kernel_ns: int = 0
     copies: int = 0
     gathers: int = 0
     conversions: list[tuple[int, Format, Format]] = field(default_factory=list)
@@ -104,16 +100,30 @@ class CompiledRegion:
             else:
                 result = _sparse_result(spec, inputs[spec.pattern_of], packed)
             results.append(result)
-        start = perf_counter_ns()
         self.run_words(array("q", packed))
-        self.costs.kernel_ns += perf_counter_ns() - start
-        self.costs.calls += 1
         del keep
         return results
 
     def run_words(self, words: "array[int]") -> None:
         """Runs the kernel on arguments that are packed already; what they point to must live until it is done."""
         self._kernel.call(words.buffer_info()[0])
+
+    def caller(self, inputs: Sequence[Value], fills: Sequence[Fill | None]) -> Caller | None:
+        """Returns the short way in, for inputs like these; None if they must be converted.
+
+        Args:
+            inputs: Inputs that were passed the general way before.
+            fills: For each result its fill, or None for a dense one.
+        """
+        for spec in self.signature.args:
+            if isinstance(spec, DenseSpec) or spec.places is not None:
+                continue
+            value = inputs[spec.input]
+            assert isinstance(value, SparseTensor)
+            if value.pattern.kernel_format != spec.format:
+                return None
+        encodings = [encoding_of(value.pattern) if isinstance(value, SparseTensor) else None for value in inputs]
+        return make_caller(self.signature, self._kernel.call, encodings, fills)
 
 
 def _packer(region: CompiledRegion, spec: DenseSpec | SparseSpec) -> Callable[[Value, list[int]], object]:
@@ -145,7 +155,7 @@ def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value,
     def pack(value: Value, packed: list[int]) -> tuple[Pattern, Tensor]:
         if not isinstance(value, SparseTensor) or value.dtype != spec.dtype or value.device.type != "cpu":
             raise _refusal(spec, value)
-        pattern, values = value.pattern, value.values.detach().contiguous()
+        pattern, values = value.pattern, value.values.detach().resolve_neg().contiguous()
         if pattern.kernel_format != spec.format:
             if len(pattern.shape) != spec.format.dim_rank:
                 raise _refusal(spec, value)
@@ -153,10 +163,14 @@ def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value,
         if spec.pattern_of is not None:
             packed += (values.data_ptr(), values.numel())
             return pattern, values
-        head, sizes = pattern.derived(("packed", spec.levels, spec.widths), lambda: _pack_pattern(pattern, spec))
+        head, count, sizes = pattern.derived(spec.words, lambda: _pack_pattern(pattern, spec))
+        if values.numel() != count:
+            raise TensorError(
+                f"input {spec.input} of a compiled region has {values.numel()} values on a pattern of {count}"
+            )
         packed.extend(head)
         packed.append(values.data_ptr())
-        packed.append(values.numel())
+        packed.append(count)
         packed.extend(sizes)
         return pattern, values
 
@@ -164,19 +178,21 @@ def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value,
 
 
 def _places_packer(spec: SparseSpec) -> Callable[[Value, list[int]], object]:
-    def pack(value: Value, packed: list[int]) -> Tensor:
+    def pack(value: Value, packed: list[int]) -> Pattern:
         if not isinstance(value, SparseTensor) or value.device.type != "cpu":
             raise _refusal(spec, value)
-        source = value.pattern
-        pattern, places = source.derived(("places", spec), lambda: _places(source, spec))
-        head, sizes = pattern.derived(("packed", spec.levels, spec.widths), lambda: _pack_pattern(pattern, spec))
-        packed.extend(head)
-        packed.append(places.data_ptr())
-        packed.append(places.numel())
-        packed.extend(sizes)
-        return places
+        words, _ = value.pattern.derived(spec.words, lambda: _pack_places(value.pattern, spec))
+        packed.extend(words)
+        return value.pattern
 
     return pack
+
+
+def _pack_places(source: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], object]:
+    """Returns the words, and what must live with the pattern."""
+    pattern, places = _places(source, spec)
+    head, _, sizes = _pack_pattern(pattern, spec)
+    return (*head, places.data_ptr(), places.numel(), *sizes), (pattern, places)
 
 
 def _places(source: Pattern, spec: SparseSpec) -> tuple[Pattern, Tensor]:
@@ -211,8 +227,20 @@ def _refusal(spec: DenseSpec | SparseSpec, value: object) -> TensorError:
     return TensorError(f"{wanted} on the CPU, not {given} on {value.device}")
 
 
-def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns the words of the index arrays, which `pattern.storage()` keeps alive, and those of the level sizes."""
+def encoding_of(pattern: Pattern) -> str:
+    """The encoding of a pattern as kernels see it, index widths included.
+
+    A pattern without positions (n:m) has some once it is converted, as wide as its coordinates; one without any
+    indices gets them in 32 bits.
+    """
+    widths = pattern.pos_width or pattern.crd_width or 32, pattern.crd_width or pattern.pos_width or 32
+    return pattern.derived("kernel encoding", lambda: pattern.kernel_format.encoding(*widths))
+
+
+def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
+    """Returns the words of the index arrays, which `pattern.storage()` keeps alive, the number of values, and the words
+    of the level sizes.
+    """
     head: list[int] = []
     for level, (passed, arrays) in enumerate(zip(spec.levels, pattern.storage(), strict=True)):
         for wanted, indices, width, name in zip(passed, arrays, spec.widths, ("positions", "coordinates"), strict=True):
@@ -224,7 +252,7 @@ def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], 
                     f"level {level}: the kernel was compiled for int{width} {name}, the pattern has {given}"
                 )
             head += (indices.data_ptr(), indices.numel())
-    return tuple(head), tuple(pattern.level_sizes)
+    return tuple(head), pattern.storage_size, tuple(pattern.level_sizes)
 
 
 def _convert(region: CompiledRegion, spec: SparseSpec, value: SparseTensor) -> tuple[Pattern, Tensor]:

@@ -23,6 +23,9 @@ DTYPES = {
 }
 
 
+_WORDS: dict[Any, object] = {}
+
+
 @dataclass(frozen=True)
 class DenseSpec:
     """A dense argument or result, contiguous: pointer, sizes.
@@ -70,6 +73,12 @@ class SparseSpec:
         found = (re.search(name + r"\s*=\s*(\d+)", self.encoding) for name in ("posWidth", "crdWidth"))
         pos, crd = (int(match[1]) if match else 0 for match in found)
         return pos or 64, crd or 64
+
+    @cached_property
+    def words(self) -> object:
+        """The key under which a pattern keeps its part of the words; one object for all equal arguments."""
+        key = self.encoding, self.levels, self.places, self.dtype if self.places else None
+        return _WORDS.setdefault(key, object())
 
     def __str__(self) -> str:
         return f"a {_name(self.dtype)} SparseTensor that can be stored as {self.format}"
