@@ -185,6 +185,23 @@ def ExpandMath : Pass<"gossamer-expand-math", "::mlir::ModuleOp"> {
                            "::mlir::vector::VectorDialect"];
 }
 
+def RoundHalves : Pass<"gossamer-round-halves", "::mlir::ModuleOp"> {
+  let summary = "rounding to f16 and bf16, as PyTorch rounds";
+  let description = [{
+    f32 to bf16 in integer arithmetic: processors without the instruction would
+    call the compiler's library, which a kernel is not linked with, and those
+    with it take subnormal numbers for 0. f64 goes through f32.
+
+    ```mlir
+    %0 = arith.truncf %x : f64 to f16
+    // becomes
+    %1 = arith.truncf %x : f64 to f32
+    %0 = arith.truncf %1 : f32 to f16
+    ```
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect"];
+}
+
 def ParallelizeLoops : Pass<"gossamer-parallelize-loops", "::mlir::func::FuncOp"> {
   let summary = "outermost loops whose iterations touch nothing in common";
   let description = [{

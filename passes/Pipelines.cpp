@@ -11,7 +11,9 @@
 #include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
 #include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
 #include "mlir/Conversion/VectorToLLVM/ConvertVectorToLLVMPass.h"
+#include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/Linalg/Passes.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
@@ -65,7 +67,13 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
   pm.addPass(createSetFastMath());
   pm.addPass(createMakeEntry());
 
-  // To the LLVM dialect.
+  // To the LLVM dialect. Half precision is computed in f32.
+  pm.addPass(math::createMathExtendToSupportedTypes());
+  arith::ArithEmulateUnsupportedFloatsOptions halves;
+  halves.sourceTypeStrs = {"f16", "bf16"};
+  halves.targetTypeStr = "f32";
+  pm.addPass(arith::createArithEmulateUnsupportedFloats(halves));
+  pm.addPass(createRoundHalves());
   pm.addPass(createExpandMath());
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());
