@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.sparse import SparseSemiStructuredTensor
 from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_map, tree_unflatten
 
 from gossamer.entry import MISS, Entry, make_entry, shared_patterns
-from gossamer.errors import AnnotationError, TraceError, UnsupportedError
+from gossamer.errors import AnnotationError, TensorError, TraceError, UnsupportedError
 from gossamer.execute import Warnings
 from gossamer.formats import Format
 from gossamer.frontend.leaf import MASKING, Leaf, Stored
@@ -171,6 +172,7 @@ class Engine:
         return tuple(positional), named
 
     def _store(self, name: str, value: Any, format: Format, call: Call | None, runs: bool) -> Any:
+        _check_plain(value, name)
         if isinstance(value, Tensor) and value.layout != torch.strided:
             value = from_torch(value)
         if not isinstance(value, Tensor | SparseTensor):
@@ -331,9 +333,22 @@ def _flatten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], 
     else:
         values, spec = tree_flatten((args, kwargs), is_leaf=_is_leaf)
     for number, value in enumerate(values):
-        if isinstance(value, Tensor) and value.layout != torch.strided:
-            values[number] = from_torch(value)
+        if isinstance(value, Tensor) and (value.layout != torch.strided or type(value) not in _PLAIN):
+            _check_plain(value, "an argument")
+            values[number] = value if value.layout == torch.strided else from_torch(value)
     return values, spec
+
+
+_PLAIN = {Tensor, nn.Parameter, nn.Buffer}
+
+
+def _check_plain(value: Any, name: str) -> None:
+    """torch's 2:4 tensors say that they are dense, and are not."""
+    if isinstance(value, SparseSemiStructuredTensor):
+        raise TensorError(
+            f"{name} is a {type(value).__name__}, whose packed values kernels do not read; give the dense tensor, "
+            "stored by gs.sparsify(w, gs.NM(2, 4))"
+        )
 
 
 def _unflatten(values: list[Any], spec: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -386,6 +401,7 @@ def _mode_key() -> Any:
 
 def _leaf(name: str, value: Any, static: bool, pattern: int | None) -> Leaf:
     stored = None
+    _check_plain(value, name)
     if value.dtype.is_complex and isinstance(value, SparseTensor | _MetaSparse):
         raise UnsupportedError(
             f"{name} is sparse and {value.dtype}: compiled functions take real numbers; compute with the real and the "

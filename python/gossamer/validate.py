@@ -177,7 +177,9 @@ def _loose_parents(positions: Tensor, nodes: int) -> Tensor:
 
 def _check_range(where: str, coordinates: Tensor, size: int, used: Tensor | None) -> None:
     if size - 1 > torch.iinfo(coordinates.dtype).max:
-        raise TensorError(f"{where}: coordinates are {coordinates.dtype}, and the level has size {size}: use int64 ones")
+        raise TensorError(
+            f"{where}: coordinates are {coordinates.dtype}, and the level has size {size}: use int64 ones"
+        )
     wrong = (coordinates < 0) | (coordinates > size - 1)  # the size itself may not fit the dtype
     wrong = wrong if used is None else wrong & used
     if bool(wrong.any()):

@@ -120,7 +120,7 @@ def test_sizes_beyond_32_bits():
     assert coo.converted(gs.DCSC)[0].coordinates(1).tolist() == [2**32 + 7, 5, 2**33 - 1]
     assert coo.converted(gs.DBSR(2))[0].coordinates(0).tolist() == [2, 2**31 + 3, 2**32 - 1]
     narrow = [t(0, 2, dtype=torch.int32), None], [t(5, 7, dtype=torch.int32), t(0, 1, dtype=torch.int32)]
-    with pytest.raises(gs.TensorError, match="coordinates are torch.int32, and the level has size 8589934592"):
+    with pytest.raises(gs.TensorError, match=r"coordinates are torch\.int32, and the level has size 8589934592"):
         Pattern(gs.COO, (2**33, 4), *narrow)
     assert Pattern(gs.COO, (2**31, 4), *narrow).nnz == 2
     huge = Pattern(gs.COO, (2**33, 2**33), [t(0, 3), None], [rows, rows])
