@@ -120,10 +120,24 @@ def _sample_results(block: ir.Block, terminator: ir.Operation, results: Sequence
         shape = mlir.ir.RankedTensorType(pattern.type)
         element = mlir.ir.RankedTensorType(dense.type).element_type
         sparse = _encoded(shape.shape, element, shape.encoding)
+        if (stored := _stored(dense, pattern)) is not None:
+            terminator.operands[number] = stored
+            continue
         with mlir.ir.InsertionPoint(terminator):
             sample = mlir.ir.Operation.create("gossamer.sample", results=[sparse], operands=[dense, pattern])
         terminator.operands[number] = sample.results[0]
     return list(terminator.operands)
+
+
+def _stored(dense: ir.Value, pattern: ir.Value) -> ir.Value | None:
+    """What was stored on the pattern already, if the dense value is the view of that."""
+    convert = dense.owner
+    if getattr(convert, "name", "") != "gossamer.convert":
+        return None
+    sample = convert.operands[0].owner
+    if getattr(sample, "name", "") != "gossamer.sample" or sample.operands[1] != pattern:
+        return None
+    return sample.results[0]
 
 
 def _encoded(shape: Sequence[int], element: ir.Type, encoding: ir.Attribute) -> ir.Type:

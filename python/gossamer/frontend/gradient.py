@@ -30,11 +30,13 @@ from .trace import Trace, trace
 
 # backward operations that PyTorch spells out in pointwise operations and sums
 _SPELLED_OUT = get_decompositions([
-    aten.threshold_backward, aten.gelu_backward, aten._softmax_backward_data, aten._log_softmax_backward_data,
-    aten.tanh_backward, aten.sigmoid_backward, aten.silu_backward, aten.elu_backward, aten.leaky_relu_backward,
-    aten.hardswish_backward, aten.hardtanh_backward, aten.hardsigmoid_backward, aten.mish_backward,
-    aten.softplus_backward, aten.log_sigmoid_backward, aten.logit_backward, aten._prelu_kernel_backward,
+    aten.gelu_backward, aten._softmax_backward_data, aten._log_softmax_backward_data, aten.silu_backward,
+    aten.elu_backward, aten.leaky_relu_backward, aten.hardswish_backward, aten.hardtanh_backward,
+    aten.hardsigmoid_backward, aten.mish_backward, aten.softplus_backward, aten.log_sigmoid_backward,
+    aten.logit_backward, aten._prelu_kernel_backward,
 ])  # fmt: skip
+# likewise, and each one pass in PyTorch over a gradient and a result of the region: only if one of these is sparse
+_FROM_RESULT = get_decompositions([aten.threshold_backward, aten.tanh_backward, aten.sigmoid_backward])
 # operations whose derivative PyTorch writes in terms of their result
 _KEEP_RESULT = {
     aten.relu.default, aten.sigmoid.default, aten.tanh.default, aten.exp.default, aten.sqrt.default,
@@ -49,7 +51,12 @@ def results_to_save(region: Region) -> tuple[int, ...]:
 
 
 def trace_gradient(
-    region: Region, leaves: Sequence[Leaf], wanted: Sequence[int], given: Sequence[int], saved: Sequence[int]
+    region: Region,
+    leaves: Sequence[Leaf],
+    wanted: Sequence[int],
+    given: Sequence[int],
+    saved: Sequence[int],
+    all_spelled_out: bool = False,
 ) -> Trace:
     """Capture the backward of a region.
 
@@ -60,6 +67,7 @@ def trace_gradient(
         wanted: the inputs whose gradients the result lists; None for one that no given gradient leads to.
         given: which results have a gradient.
         saved: which results are brought along.
+        all_spelled_out: whether operations are spelled out that PyTorch does in one pass where nothing is sparse.
 
     Raises:
         TraceError: it cannot be differentiated.
@@ -83,7 +91,7 @@ def trace_gradient(
         return [*found, *(results[number] for number in saved)]
 
     with autocast.switched_off():
-        traced = trace(backward, leaves, _SPELLED_OUT)
+        traced = trace(backward, leaves, _SPELLED_OUT | (_FROM_RESULT if all_spelled_out else {}))
     is_there = [gradient is not None for gradient in found]
     _use_saved(traced.graph, count, len(saved))
     _respell(traced.graph)
@@ -93,6 +101,11 @@ def trace_gradient(
         return [next(rest) if there else None for there in is_there]
 
     return replace(traced, rebuild=rebuild)
+
+
+def wants_all_spelled_out(found: Analysis) -> bool:
+    """Whether an operation on something sparse was left whole."""
+    return any(node.target in _FROM_RESULT for node in found.fallbacks)
 
 
 def _results(region: Region) -> Sequence[fx.Node]:

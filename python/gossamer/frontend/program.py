@@ -16,7 +16,7 @@ from gossamer.execute import RegionKernel, Warnings
 from . import autocast
 from .cut import find_groups
 from .fills import Analysis, analyze
-from .gradient import broadcast_leaf, broadcast_patterns, sample_needed, store_shared, trace_gradient
+from .gradient import broadcast_leaf, broadcast_patterns, sample_needed, store_shared, trace_gradient, wants_all_spelled_out
 from .leaf import Leaf
 from .normalize import normalize
 from .region import Region
@@ -123,9 +123,13 @@ def build_gradient(
 def _analyzed_gradient(
     region: Region, leaves: Sequence[Leaf], wanted: Sequence[int], given: Sequence[int], saved: Sequence[int]
 ) -> tuple[Trace, fx.Node, Analysis]:
-    traced = trace_gradient(region, leaves, wanted, given, saved)
-    shapes = normalize(traced)
-    return traced, shapes, analyze(traced)
+    for all_spelled_out in (False, True):
+        traced = trace_gradient(region, leaves, wanted, given, saved, all_spelled_out)
+        shapes = normalize(traced)
+        found = analyze(traced)
+        if not wants_all_spelled_out(found):
+            break
+    return traced, shapes, found
 
 
 def _both(
