@@ -30,9 +30,10 @@ int64_t blockSize(SparseTensorEncodingAttr encoding, unsigned dim) {
 }
 
 /// All dimensions dense but the last of `order`, which is compressed; if both
-/// of the last two are blocked, so over blocks, which are dense and row-major.
+/// of the last two are blocked and blocks are wanted, so over blocks, which are
+/// dense and row-major.
 SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
-                                  ArrayRef<unsigned> order) {
+                                  ArrayRef<unsigned> order, bool inBlocks) {
   MLIRContext *context = encoding.getContext();
   unsigned rank = order.size();
   LevelType dense = *buildLevelType(LevelFormat::Dense, true, true);
@@ -45,8 +46,7 @@ SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
   if (rank >= 2) {
     int64_t rows = blockSize(encoding, order[rank - 2]);
     int64_t columns = blockSize(encoding, order[rank - 1]);
-    bool isBlocked = blockLevels(encoding).size() == 2;
-    if (rows > 1 && columns > 1 && isBlocked) {
+    if (rows > 1 && columns > 1 && inBlocks) {
       AffineExpr row = exprs[rank - 2], column = exprs[rank - 1];
       exprs[rank - 2] = row.floorDiv(rows);
       exprs[rank - 1] = column.floorDiv(columns);
@@ -60,6 +60,21 @@ SparseTensorEncodingAttr rowMajor(SparseTensorEncodingAttr encoding,
   AffineMap dimToLvl = AffineMap::get(rank, 0, exprs, context);
   return SparseTensorEncodingAttr::get(
       context, types, dimToLvl, inferLvlToDim(dimToLvl, context), width, width);
+}
+
+/// The dimensions as the levels go through them: storage with the same order
+/// has the same entries in the same order.
+SmallVector<unsigned> orderOfDims(SparseTensorEncodingAttr encoding) {
+  SmallVector<unsigned> order;
+  for (unsigned lvl = 0; lvl < encoding.getLvlRank(); ++lvl) {
+    unsigned dim = lvl;
+    if (AffineMap map = encoding.getDimToLvl())
+      for (dim = 0; !map.getResult(lvl).isFunctionOfDim(dim);)
+        ++dim;
+    if (order.empty() || order.back() != dim)
+      order.push_back(dim);
+  }
+  return order;
 }
 
 /// Asks for operands in the storage that operations want.
@@ -115,16 +130,22 @@ LogicalResult FormatChooser::require(Operation *op, OpOperand &operand,
   Value value = operand.get();
   auto type = cast<RankedTensorType>(value.getType());
   auto encoding = cast<SparseTensorEncodingAttr>(type.getEncoding());
-  auto wanted = rowMajor(encoding, order);
+  auto wanted = rowMajor(encoding, order, /*inBlocks=*/true);
+  if (!blockLevels(wanted).empty() && !haveSameBlocks(encoding, wanted))
+    wanted = rowMajor(encoding, order, /*inBlocks=*/false);
   if (wanted.withoutBitWidths() == encoding.withoutBitWidths())
     return success();
   auto stored =
       RankedTensorType::get(type.getShape(), type.getElementType(), wanted);
-  if (auto argument = dyn_cast<BlockArgument>(value)) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  // The caller passes on what lies in the same order, and gathers what a mask
+  // is worth; the values of a product's operand are moved here, in parallel.
+  bool inOrder = orderOfDims(encoding) == orderOfDims(wanted);
+  if (argument && (inOrder || !isa<MatmulOp>(op))) {
     operand.set(convertArgument(op->getLoc(), argument, stored));
     return success();
   }
-  BlockArgument argument = patternArgument(value);
+  argument = patternArgument(value);
   if (!argument || !samePattern(value, argument))
     return op->emitOpError()
            << "needs an operand stored as " << wanted << ", but "

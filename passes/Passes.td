@@ -46,12 +46,12 @@ def RaiseSample : Pass<"gossamer-raise-sample", "::mlir::func::FuncOp"> {
 def ChooseFormats : Pass<"gossamer-choose-formats", "::mlir::func::FuncOp"> {
   let summary = "operands arrive in the storage that the loops want";
   let description = [{
-    Inserts a gossamer.convert of an argument where the CPU lowering wants other
-    storage: rows of the result outermost and the summed (or masked) dimension
-    compressed, so that rows can run in parallel and a row's sum stays in place.
-    Blocks are kept. The runtime converts a pattern once and keeps the result. An
-    operand that is computed here, on the pattern of an argument, is moved by
-    places that the runtime makes of that (gossamer.gather), also once.
+    Converts an operand where the CPU lowering wants other storage: rows of the
+    result outermost and the summed (or masked) dimension compressed, so that rows
+    can run in parallel and a row's sum stays in place. Blocks are kept. The
+    runtime converts the pattern of an argument once and keeps the result; values
+    that lie in another order there, of the argument or computed on its pattern,
+    are moved by places that the runtime keeps, too (gossamer.gather).
 
     Refused, with an error: an operand of which the pattern is made here.
   }];

@@ -106,7 +106,7 @@ def Gossamer_StorageIndexOp : Gossamer_Op<"storage_index", [Pure]> {
 
     The source is an argument of the function: the runtime makes the pattern and
     the places once, and keeps them with the argument's pattern. Places are as
-    wide as positions.
+    wide as the positions of the result.
 
     ```mlir
     %i = gossamer.storage_index %s

@@ -240,9 +240,9 @@ LogicalResult StorageIndexOp::verify() {
   Type source = getSource().getType(), result = getResult().getType();
   if (!sameShape(source, result))
     return emitOpError("changes the shape; it may change only the storage");
-  if (!getElementTypeOrSelf(result).isSignlessInteger(placeWidth(source)))
-    return emitOpError() << "places must be i" << placeWidth(source)
-                         << ", as wide as the positions of the source";
+  if (!getElementTypeOrSelf(result).isSignlessInteger(placeWidth(result)))
+    return emitOpError() << "places must be i" << placeWidth(result)
+                         << ", as wide as the positions of the result";
   auto encoding = getSparseTensorEncoding(result);
   if (!blockLevels(encoding).empty() &&
       !haveSameBlocks(getSparseTensorEncoding(source), encoding))
@@ -259,9 +259,9 @@ LogicalResult GatherOp::verify() {
   if (!sameShape(getSource().getType(), getResult().getType()))
     return emitOpError("changes the shape; it may change only the storage");
   if (!getElementTypeOrSelf(getIndex())
-           .isSignlessInteger(placeWidth(getSource().getType())))
+           .isSignlessInteger(placeWidth(getResult().getType())))
     return emitOpError() << "index must hold places of i"
-                         << placeWidth(getSource().getType());
+                         << placeWidth(getResult().getType());
   return success();
 }
 

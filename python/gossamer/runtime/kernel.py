@@ -42,6 +42,11 @@ class Costs:
     gathers: int = 0
     conversions: list[tuple[int, Format, Format]] = field(default_factory=list)
 
+    def note_conversion(self, number: int, old: Format, new: Format) -> None:
+        """Notes that the pattern of an input is wanted in another format."""
+        if (number, old, new) not in self.conversions:
+            self.conversions.append((number, old, new))
+
 
 class CompiledRegion:
     """A kernel with its signature.
@@ -130,7 +135,7 @@ def _packer(region: CompiledRegion, spec: DenseSpec | SparseSpec) -> Callable[[V
     """Returns a function that appends a value's words and returns what must live during the call."""
     if isinstance(spec, DenseSpec):
         return _dense_packer(region, spec)
-    return _sparse_packer(region, spec) if spec.places is None else _places_packer(spec)
+    return _sparse_packer(region, spec) if spec.places is None else _places_packer(region, spec)
 
 
 def _dense_packer(region: CompiledRegion, spec: DenseSpec) -> Callable[[Value, list[int]], object]:
@@ -177,10 +182,11 @@ def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value,
     return pack
 
 
-def _places_packer(spec: SparseSpec) -> Callable[[Value, list[int]], object]:
+def _places_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value, list[int]], object]:
     def pack(value: Value, packed: list[int]) -> Pattern:
         if not isinstance(value, SparseTensor) or value.device.type != "cpu":
             raise _refusal(spec, value)
+        region.costs.note_conversion(spec.input, value.format, spec.format)
         words, _ = value.pattern.derived(spec.words, lambda: _pack_places(value.pattern, spec))
         packed.extend(words)
         return value.pattern
@@ -258,9 +264,7 @@ def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], 
 def _convert(region: CompiledRegion, spec: SparseSpec, value: SparseTensor) -> tuple[Pattern, Tensor]:
     """The input in the format that the kernel reads; the pattern keeps its part of the work."""
     pattern, gather, size = value.pattern.converted_runs(spec.format)
-    change = (spec.input, value.format, spec.format)
-    if change not in region.costs.conversions:
-        region.costs.conversions.append(change)
+    region.costs.note_conversion(spec.input, value.format, spec.format)
     values = value.values.detach().reshape(-1)
     if gather is None:
         return pattern, values.contiguous()

@@ -29,7 +29,8 @@ func.func @rows(%w: tensor<8x8xf32, #CSR>, %x: tensor<8x8xf32>) -> tensor<8x8xf3
 // CHECK-LABEL: func @columns
 // CHECK-SAME: %[[W:[^:]*]]: tensor
 func.func @columns(%w: tensor<8x8xf32, #CSR>, %x: tensor<8x8xf32>) -> tensor<8x8xf32> {
-  // CHECK: %[[C:.*]] = gossamer.convert %[[W]] {fill = 0.000000e+00 : f32} : tensor<8x8xf32, #[[CSR]]> to tensor<8x8xf32, #[[CSC]]>
+  // CHECK: %[[I:.*]] = gossamer.storage_index %[[W]] : tensor<8x8xf32, #[[CSR]]> to tensor<8x8xi32, #[[CSC]]>
+  // CHECK: %[[C:.*]] = gossamer.gather %[[W]], %[[I]] : {{.*}} -> tensor<8x8xf32, #[[CSC]]>
   // CHECK: gossamer.matmul ins(%{{.*}}, %[[C]] :
   %0 = gossamer.matmul ins(%x, %w : tensor<8x8xf32>, tensor<8x8xf32, #CSR>) outs(%x : tensor<8x8xf32>)
       maps [affine_map<(t, o, k) -> (t, k)>, affine_map<(t, o, k) -> (k, o)>, affine_map<(t, o, k) -> (t, o)>] {
@@ -39,10 +40,22 @@ func.func @columns(%w: tensor<8x8xf32, #CSR>, %x: tensor<8x8xf32>) -> tensor<8x8
   return %0 : tensor<8x8xf32>
 }
 
+// What lies in the same order is passed on as it is, with another pattern.
+// CHECK-LABEL: func @in_order
+func.func @in_order(%w: tensor<8x8xf32, #COO>, %x: tensor<8x8xf32>) -> tensor<8x8xf32> {
+  // CHECK: gossamer.convert %{{.*}} {fill = 0.000000e+00 : f32} : tensor<8x8xf32, #{{.*}}> to tensor<8x8xf32, #[[CSR]]>
+  %0 = gossamer.matmul ins(%w, %x : tensor<8x8xf32, #COO>, tensor<8x8xf32>) outs(%x : tensor<8x8xf32>)
+      maps [affine_map<(i, j, k) -> (i, k)>, affine_map<(i, j, k) -> (k, j)>, affine_map<(i, j, k) -> (i, j)>] {
+  ^bb0(%s: f32):
+    gossamer.yield %s : f32
+  } -> tensor<8x8xf32>
+  return %0 : tensor<8x8xf32>
+}
+
 // Blocks stay blocks of the same shape; those of one row only do not.
 // CHECK-LABEL: func @blocks
 func.func @blocks(%w: tensor<8x8xf32, #BSC>, %v: tensor<8x8xf32, #STRIPE>, %x: tensor<8x8xf32>) -> (tensor<8x8xf32>, tensor<8x8xf32>) {
-  // CHECK-DAG: gossamer.convert {{.*}} to tensor<8x8xf32, #[[BSR]]>
+  // CHECK-DAG: gossamer.gather {{.*}} -> tensor<8x8xf32, #[[BSR]]>
   %0 = gossamer.matmul ins(%w, %x : tensor<8x8xf32, #BSC>, tensor<8x8xf32>) outs(%x : tensor<8x8xf32>)
       maps [affine_map<(i, j, k) -> (i, k)>, affine_map<(i, j, k) -> (k, j)>, affine_map<(i, j, k) -> (i, j)>] {
   ^bb0(%s: f32):
@@ -113,7 +126,8 @@ func.func @computed(%s: tensor<8x8xf32, #CSR>, %x: tensor<8x8xf32>) -> (tensor<8
 // CHECK-LABEL: func @widths
 // CHECK-SAME: %[[W:[^:]*]]: tensor
 func.func @widths(%w: tensor<8x8xf32, #MIXED>, %x: tensor<8x8xf32>) -> (tensor<8x8xf32>, tensor<8x8xf32>) {
-  // CHECK: %[[C:.*]] = gossamer.convert %[[W]] {{.*}} to tensor<8x8xf32, #[[WIDE]]>
+  // CHECK: %[[I:.*]] = gossamer.storage_index %[[W]] : {{.*}} to tensor<8x8xi64, #[[WIDE]]>
+  // CHECK: %[[C:.*]] = gossamer.gather %[[W]], %[[I]] : {{.*}} -> tensor<8x8xf32, #[[WIDE]]>
   // CHECK: gossamer.matmul ins(%[[W]], %{{.*}} :
   // CHECK: gossamer.matmul ins(%[[C]], %{{.*}} :
   %0 = gossamer.matmul ins(%w, %x : tensor<8x8xf32, #MIXED>, tensor<8x8xf32>) outs(%x : tensor<8x8xf32>)

@@ -3,7 +3,7 @@
 #CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed), posWidth = 32, crdWidth = 32 }>
 #CSC = #sparse_tensor.encoding<{ map = (d0, d1) -> (d1 : dense, d0 : compressed), posWidth = 32, crdWidth = 32 }>
 func.func @width(%m: tensor<4x4xi1, #CSR>) {
-  // expected-error @+1 {{places must be i32, as wide as the positions of the source}}
+  // expected-error @+1 {{places must be i32, as wide as the positions of the result}}
   %i = gossamer.storage_index %m : tensor<4x4xi1, #CSR> to tensor<4x4xi64, #CSC>
   return
 }
