@@ -360,10 +360,13 @@ def _unflatten(values: list[Any], spec: Any) -> tuple[tuple[Any, ...], dict[str,
 
 def _sparsified(value: Tensor, format: Format) -> SparseTensor:
     """A float tensor that forbids some entries is an additive mask, and its fill -inf."""
-    if value.is_floating_point():
-        forbidden = value <= max(MASKING, torch.finfo(value.dtype).min)
-        if bool(forbidden.any()):
-            return sparsify(value.masked_fill(forbidden, -torch.inf), format, fill=-torch.inf)
+    if value.is_floating_point() and value.numel():
+        limit = max(MASKING, torch.finfo(value.dtype).min)
+        # Most are no masks, and this is the cheapest way to see it. The minimum of what has a NaN is NaN.
+        if not float(value.detach().amin()) > limit:
+            forbidden = value <= limit
+            if bool(forbidden.any()):
+                return sparsify(value.masked_fill(forbidden, -torch.inf), format, fill=-torch.inf)
     return sparsify(value, format)
 
 

@@ -43,9 +43,8 @@ class Exchange:
 
     @property
     def formats(self) -> tuple[Format, Widths, Format]:
-        """What kernels depend on, with the dimensions in the order in which the source stores them."""
-        dims = list(dict.fromkeys(level.expr.dim for level in self.source.levels))
-        return self.source.permuted(dims), widths_of(self.storage), self.target.permuted(dims)
+        """What kernels depend on."""
+        return self.source, widths_of(self.storage), self.target
 
     def index_dtype(self, wanted: torch.dtype | None) -> torch.dtype:
         """Returns int32, or int64 if that is wanted or needed."""

@@ -10,7 +10,7 @@ from gossamer.conversion.strided import mark_nodes
 from gossamer.conversion.values import has_mover, is_plain_tensor, take_values, with_gradient
 from gossamer.formats import Expr, Format, Level
 from gossamer.pattern import Pattern
-from gossamer.tensor import Fill, dims_of_level_view, level_view
+from gossamer.tensor import Fill, dims_of_level_view, gather_runs, level_view
 
 _MASK = -1, 0  # the test of an element of a mask
 
@@ -64,18 +64,33 @@ def store_kept(
             kept = dims_of_level_view((keep != fill) if keep is source else keep, target, dense.shape)
         return pattern, with_gradient(dense, pattern, values.view(pattern.values_shape), kept)
     if nodes is None and is_entrywise(target):
-        pattern = _by_rows(keep, test, format, index_dtype)
-    else:
-        nodes = mark_nodes(keep, test, target) if nodes is None else nodes.contiguous()
-        pattern = pattern_of_kept(nodes, _MASK, format, dense.shape, index_dtype=index_dtype)[0]
-    return None if pattern is None else (pattern, take_values(dense, pattern, fill))
+        return _by_rows(dense, plain, keep, test, format, fill, index_dtype)
+    nodes = mark_nodes(keep, test, target) if nodes is None else nodes.contiguous()
+    pattern = pattern_of_kept(nodes, _MASK, format, dense.shape, index_dtype=index_dtype)[0]
+    return pattern, take_values(dense, pattern, fill)
 
 
-def _by_rows(keep: Tensor, test: tuple[int, int], format: Format, index_dtype: torch.dtype | None) -> Pattern | None:
-    """The pattern of a format of permuted dimensions: by rows first, which is how memory is read, then sorted."""
+def _by_rows(
+    dense: Tensor,
+    plain: Tensor,
+    keep: Tensor,
+    test: tuple[int, int],
+    format: Format,
+    fill: Fill,
+    index_dtype: torch.dtype | None,
+) -> tuple[Pattern, Tensor] | None:
+    """Into a format of permuted dimensions: by rows first, which is how memory is read, then sorted."""
     rank = format.dim_rank
     kinds = ["dense"] * (rank - 1) + ["compressed"]
     rows = Format.from_levels(rank, [Level(kind, Expr(d)) for d, kind in enumerate(kinds)])
-    pattern = pattern_of_kept(keep.contiguous(), test, rows, keep.shape, index_dtype=index_dtype)[0]
+    source = plain.contiguous()
+    keep = source if keep is plain else keep.contiguous()
+    pattern, values, _ = pattern_of_kept(keep, test, rows, dense.shape, source=source, index_dtype=index_dtype)
     made = converted(pattern, format)
-    return None if made is None else made[0]
+    if made is None:
+        return None
+    pattern, gather, size = made
+    assert values is not None
+    if gather is not None:
+        values = gather_runs(values, gather, size, fill)
+    return pattern, with_gradient(dense, pattern, values.view(pattern.values_shape))

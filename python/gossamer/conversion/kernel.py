@@ -2,29 +2,43 @@
 
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from gossamer.compiler.compile import compile_region
+from gossamer.runtime.kernel import CompiledRegion
 
 # Fewer elements than this are not worth the attention of another thread.
 _GRAIN = 1 << 14
 
 
 class Kernel:
-    """The machine code of a text that `writer.module` made.
+    """The machine code of a text that `writer.module` made, compiled when it is first called.
 
-    Raises:
-        CompileError: It cannot be compiled.
-        LibraryError: libgossamer.so is not there.
+    Attributes:
+        text: The text.
     """
 
     def __init__(self, text: str):
-        self._region = compile_region(text, lambda: text)
+        self.text = text
+
+    @cached_property
+    def _region(self) -> CompiledRegion:
+        return compile_region(self.text, lambda: self.text)
 
     def __call__(self, numbers: Sequence[int], *arrays: Tensor) -> None:
-        """Runs it: `numbers`, beginning with the step and the number of parts, and its other arrays."""
+        """Runs it.
+
+        Args:
+            numbers: Its first array, which begins with the step and the number of parts.
+            arrays: The others, contiguous, on the CPU, of the sizes and dtypes that the kernel was written for.
+
+        Raises:
+            CompileError: It cannot be compiled.
+            LibraryError: libgossamer.so is not there.
+        """
         first = array("q", numbers)
         words = array("q", (*first.buffer_info(), *(w for a in arrays for w in (a.data_ptr(), a.numel()))))
         self._region.run_words(words)

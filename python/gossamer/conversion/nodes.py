@@ -12,6 +12,7 @@ the counts of the parts before say that a part begins.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gossamer.conversion.writer import Array, Value, Writer
 from gossamer.formats import Format
@@ -37,6 +38,7 @@ class Outline:
     segments: tuple[Segment, ...]
 
     @classmethod
+    @lru_cache(maxsize=4096)
     def of(cls, format: Format) -> "Outline | None":
         """Returns the outline of a format without batch levels; None if it has levels of other kinds."""
         segments, first, l = [], 0, 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from gossamer.formats import Expr, Format, Level
 
@@ -31,6 +32,7 @@ def without_suffix(format: Format, count: int) -> Format | None:
     return Format.from_levels(len(left), levels)
 
 
+@lru_cache(maxsize=4096)
 def is_plain(format: Format) -> bool:
     """Whether every entry is stored once, and in the order of its levels."""
     return not format.allows_duplicates and all(level.is_ordered for level in format.levels)
@@ -67,11 +69,13 @@ def order_within(levels: Sequence[Level], fixed: Sequence[Expr]) -> list[Expr]:
     return _joined(left)
 
 
+@lru_cache(maxsize=4096)
 def is_row_major(format: Format) -> bool:
     """Whether the places of the outer levels are the entries of the tensor, row by row."""
     return format.outer == format.lvl_rank and order_of(format.levels) == [Expr(d) for d in range(format.dim_rank)]
 
 
+@lru_cache(maxsize=4096)
 def is_entrywise(format: Format) -> bool:
     """Whether the levels are the dimensions, in any order, to the last a sparse one."""
     return format.outer == format.lvl_rank and not any(level.expr.op for level in format.levels)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from gossamer.pattern import Converted, Pattern
 _SPARE, _SMALL = 16, 1 << 20
 
 
+@lru_cache(maxsize=4096)
 def has_kernels(format: Format) -> bool:
     """Whether patterns of a format come from generated kernels; the others from tensor operations (`build`)."""
     dense = format.without_batch()
@@ -29,6 +31,7 @@ def _is_structured(format: Format) -> bool:
     return format.levels[format.outer - 1].kind == "structured"
 
 
+@lru_cache(maxsize=4096)
 def _loose_level(format: Format) -> int | None:
     """The loose_compressed level, if there is one and no other sparse level than singletons is below it."""
     loose = next((l for l, level in enumerate(format.levels) if level.kind == "loose_compressed"), None)
@@ -37,6 +40,7 @@ def _loose_level(format: Format) -> int | None:
     return loose
 
 
+@lru_cache(maxsize=4096)
 def _tight(format: Format) -> Format:
     """The format with a loose_compressed level that `pad_rows` can make as a compressed one."""
     loose = _loose_level(format)
@@ -95,33 +99,75 @@ def pattern_of_kept(
 def _pattern(dense: Format, format: Format, shape: Sequence[int], levels: Levels) -> Pattern:
     rest = [None] * (dense.lvl_rank - len(levels[0]))
     pattern = Pattern(dense, shape, [*levels[0], *rest], [*levels[1], *rest], device="cpu", check=False)
-    if any(a.is_unique and b.kind == "singleton" for a, b in zip(dense.levels, dense.levels[1:], strict=False)):
+    if _has_only_children(dense):
         pattern.validate()  # one child for each node: not every pattern is like that
     return split_batches(pattern, format) if format.batch_rank else pattern
 
 
+@lru_cache(maxsize=4096)
+def _has_only_children(format: Format) -> bool:
+    return any(a.is_unique and b.kind == "singleton" for a, b in zip(format.levels, format.levels[1:], strict=False))
+
+
 def converted(pattern: Pattern, format: Format) -> Converted | None:
     """Returns what `Pattern.converted_runs` does; None for formats, or sizes, that have no kernels."""
-    source, target = pattern.kernel_format, format.without_batch()
-    if not has_kernels(format) or not source.outer or not is_plain(pattern.format):
+    source, target = pattern.kernel_format, format.without_batch() if format.batch_rank else format
+    plan = _plan(source, target) if is_plain(pattern.format) else None
+    if plan is None:
         return None
-    shared = shared_suffix(source, target)
-    old, new = without_suffix(source, shared), without_suffix(target, shared)
-    if old is None or new is None:
-        return None
-    sizes, moved = pattern.level_sizes[: old.lvl_rank], math.prod(pattern.level_sizes[old.lvl_rank :])
-    size = math.prod(pattern.values_shape) // max(1, moved)
-    tight = _tight(new)
-    exchange = Exchange(
-        pattern.storage()[: old.lvl_rank], old, sizes, tight, tight.level_sizes(_shape(old, sizes)), size
-    )
-    made = _stored_anew(exchange, _index_dtype(pattern))
+    rank = plan.source.lvl_rank
+    sizes, size = pattern.level_sizes[:rank], math.prod(pattern.level_sizes[rank:])
+    runs = math.prod(pattern.values_shape) // max(1, size)
+    target_sizes = plan.target.level_sizes(_shape(plan.source, sizes))
+    exchange = Exchange(pattern.storage()[:rank], plan.source, sizes, plan.target, target_sizes, runs)
+    made = _stored_anew(plan, exchange, _index_dtype(pattern))
     if made is None:
         return None
     levels, gather = made
     if _loose_level(target) is not None:
         levels, gather = _padded(levels, gather, target)
-    return _pattern(target, format, pattern.shape, levels), gather, 1 if gather is None else moved
+    return _pattern(target, format, pattern.shape, levels), gather, 1 if gather is None else size
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How one format becomes another.
+
+    Attributes:
+        source, target: The formats without what both end with, which moves as a whole, with the dimensions in the
+            order in which the source stores them, and with compressed levels for loose ones in the target.
+        by_rows: The target with dense levels above its last one, if entries are in order below those.
+        is_entrywise: Whether nodes of the target are entries.
+        is_ordered: Whether the source has the entries in the order of the target.
+        has_gaps: Whether the source has slots that are not in use.
+    """
+
+    source: Format
+    target: Format
+    by_rows: Format | None
+    is_entrywise: bool
+    is_ordered: bool
+    has_gaps: bool
+
+
+@lru_cache(maxsize=4096)
+def _plan(source: Format, target: Format) -> _Plan | None:
+    if not has_kernels(target) or not source.outer:
+        return None
+    shared = shared_suffix(source, target)
+    old, new = without_suffix(source, shared), without_suffix(target, shared)
+    if old is None or new is None:
+        return None
+    dims = list(dict.fromkeys(level.expr.dim for level in old.levels))
+    old, new = old.permuted(dims), _tight(new).permuted(dims)
+    is_entrywise = new.outer == new.lvl_rank and not _is_structured(new)
+    *above, last = (level.expr for level in new.levels)
+    by_rows = None
+    if is_entrywise and order_within(old.levels, above) == [last]:
+        rows = [Level("dense", expr) for expr in above]
+        by_rows = Format.from_levels(new.dim_rank, [*rows, Level("compressed", last)])
+    has_gaps = any(level.kind == "loose_compressed" for level in old.levels)
+    return _Plan(old, new, by_rows, is_entrywise, order_of(old.levels) == order_of(new.levels), has_gaps)
 
 
 def _padded(levels: Levels, gather: Tensor | None, target: Format) -> tuple[Levels, Tensor]:
@@ -141,36 +187,26 @@ def _index_dtype(pattern: Pattern) -> torch.dtype | None:
     return torch.int64 if torch.int64 in widths else widths[0] if widths else None
 
 
-def _stored_anew(exchange: Exchange, index_dtype: torch.dtype | None) -> tuple[Levels, Tensor | None] | None:
+def _stored_anew(
+    plan: _Plan, exchange: Exchange, index_dtype: torch.dtype | None
+) -> tuple[Levels, Tensor | None] | None:
     """Takes the first road that there is."""
-    source, target = exchange.source, exchange.target
-    is_entrywise = target.outer == target.lvl_rank and not _is_structured(target)
-    if is_entrywise and order_of(source.levels) == order_of(target.levels):
-        has_gaps = any(level.kind == "loose_compressed" for level in source.levels)
-        return copy_in_order(exchange, has_gaps, index_dtype)
-    if is_entrywise and _can_sort(exchange):
-        return _sorted(exchange, index_dtype)
-    if math.prod(exchange.target_sizes[: target.outer]) <= max(_SMALL, _SPARE * exchange.size):
+    if plan.is_entrywise and plan.is_ordered:
+        return copy_in_order(exchange, plan.has_gaps, index_dtype)
+    if plan.by_rows and math.prod(exchange.target_sizes[:-1]) <= max(_SMALL, 4 * exchange.size):
+        return _sorted(exchange, plan.by_rows, index_dtype)
+    if math.prod(exchange.target_sizes[: plan.target.outer]) <= max(_SMALL, _SPARE * exchange.size):
         return _marked(exchange, index_dtype)
     return None
 
 
-def _can_sort(exchange: Exchange) -> bool:
-    *above, last = (level.expr for level in exchange.target.levels)
-    is_small = math.prod(exchange.target_sizes[:-1]) <= max(_SMALL, 4 * exchange.size)
-    return is_small and order_within(exchange.source.levels, above) == [last]
-
-
-def _sorted(exchange: Exchange, index_dtype: torch.dtype | None) -> tuple[Levels, Tensor]:
-    target = exchange.target
-    rows = [Level("dense", level.expr) for level in target.levels[:-1]]
-    by_rows = Format.from_levels(target.dim_rank, [*rows, Level("compressed", target.levels[-1].expr)])
+def _sorted(exchange: Exchange, by_rows: Format, index_dtype: torch.dtype | None) -> tuple[Levels, Tensor]:
+    target, sizes = exchange.target, exchange.target_sizes
     levels, gather = sort_by_parent(replace(exchange, target=by_rows), _count_used(exchange), index_dtype)
     if Outline.of(target) == Outline.of(by_rows):
         return levels, gather
     storage = tuple(zip(levels[0], levels[1], strict=True))
-    sorted_entries = Exchange(storage, by_rows, exchange.target_sizes, target, exchange.target_sizes, levels[2])
-    return copy_in_order(sorted_entries, False, index_dtype)[0], gather
+    return copy_in_order(Exchange(storage, by_rows, sizes, target, sizes, levels[2]), False, index_dtype)[0], gather
 
 
 def _count_used(exchange: Exchange) -> int:

@@ -203,11 +203,14 @@ def _pack_places(source: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], ob
 
 def _places(source: Pattern, spec: SparseSpec) -> tuple[Pattern, Tensor]:
     """The pattern as the kernel wants it, and for every entry, or block, of it which one of the source it is."""
-    pattern, gather = source.converted(spec.format)
+    pattern, gather, size = source.converted_runs(spec.format)
+    inner = pattern.inner_size if spec.places == "blocks" else 1
     if gather is None:
-        gather = torch.arange(pattern.storage_size)
-    if spec.places == "blocks":
-        gather = gather.reshape(-1, pattern.inner_size)[:, 0].div(pattern.inner_size, rounding_mode="floor")
+        gather = torch.arange(pattern.storage_size // max(inner, 1))
+    elif size != inner:  # a block is where the first of its entries is
+        gather = source.converted(spec.format)[1]
+        assert gather is not None
+        gather = gather.reshape(-1, inner)[:, 0].div(inner, rounding_mode="floor")
     return pattern, gather.to(spec.dtype)
 
 

@@ -99,3 +99,13 @@ func.func @nothing() {
 }
 // CHECK: func.func private @declared(tensor<4xf32>) -> tensor<4xf32>
 func.func private @declared(tensor<4xf32>) -> tensor<4xf32>
+
+// A function of buffers that says which are its results has them bound already.
+// CHECK: func.func @bound(%{{.*}}: memref<?xi64>, %{{.*}}: memref<?xi8>) attributes {gossamer.results = [-1, -1]}
+func.func @bound(%numbers: memref<?xi64>, %mask: memref<?xi8>) attributes {gossamer.results = [-1, -1]} {
+  return
+}
+// CHECK: func.func private @part(%{{.*}}: index) {
+func.func private @part(%n: index) {
+  return
+}
