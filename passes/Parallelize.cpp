@@ -80,6 +80,9 @@ void makeParallel(scf::ForOp loop) {
 struct ParallelizeLoops
     : gossamer::impl::ParallelizeLoopsBase<ParallelizeLoops> {
   void runOnOperation() override {
+    // What a region calls runs inside of its parallel loops.
+    if (getOperation().isPrivate())
+      return;
     SmallVector<scf::ForOp> loops;
     for (scf::ForOp loop : getOperation().getBody().getOps<scf::ForOp>())
       if (loop.getInitArgs().empty() && hasDisjointIterations(loop))

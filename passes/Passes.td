@@ -208,6 +208,8 @@ def ParallelizeLoops : Pass<"gossamer-parallelize-loops", "::mlir::func::FuncOp"
     An scf.for without carried values becomes scf.parallel if its variable is the
     same index of every access to every buffer that it writes. That is proved, not
     believed: upstream's sparsifier marks reductions parallel.
+
+    Not in private functions: those are called from inside of parallel loops.
   }];
   let dependentDialects = ["::mlir::scf::SCFDialect"];
 }
@@ -236,6 +238,9 @@ def MakeEntry : Pass<"gossamer-make-entry", "::mlir::ModuleOp"> {
 
 def SpawnParallel : Pass<"gossamer-spawn-parallel", "::mlir::ModuleOp"> {
   let summary = "calls of outlined loops go through the threads of the runtime";
+  let description = [{
+    All functions but the entry become internal.
+  }];
   let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
 }
 

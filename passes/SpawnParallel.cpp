@@ -90,6 +90,10 @@ struct SpawnParallel : gossamer::impl::SpawnParallelBase<SpawnParallel> {
     for (LLVM::CallOp call : calls)
       spawn(call, module);
     for (auto function : module.getOps<LLVM::LLVMFuncOp>()) {
+      // Only the entry is called from outside: what was inlined need not be
+      // compiled a second time.
+      if (!function.isExternal() && function.getName() != "gs_entry")
+        function.setLinkage(LLVM::Linkage::Internal);
       if (!function->hasAttr("gossamer.noalias"))
         continue;
       for (auto [n, type] : llvm::enumerate(function.getArgumentTypes()))

@@ -113,3 +113,16 @@ func.func @others(%n: index, %y: memref<16xf32>) -> f32 {
   return %sum : f32
 }
 func.func private @anything(memref<16xf32>)
+
+// What a region calls in parts stays serial.
+// CHECK-LABEL: func private @part
+// CHECK-NOT: scf.parallel
+func.func private @part(%x: memref<?xf32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  scf.for %i = %c0 to %n step %c1 {
+    memref.store %zero, %x[%i] : memref<?xf32>
+  }
+  return
+}

@@ -4,7 +4,7 @@
 
 // What the body needs goes through a struct on the stack (of the function, not of
 // the loop around the call); a function unpacks it for the runtime.
-// CHECK-LABEL: llvm.func @region
+// CHECK-LABEL: llvm.func internal @region
 // CHECK-SAME: (%[[X:.*]]: !llvm.ptr {llvm.noalias}, %[[N:.*]]: i64)
 llvm.func @region(%x: !llvm.ptr, %n: i64) attributes {gossamer.noalias} {
   // CHECK: %[[FRAME:.*]] = llvm.alloca %{{.*}} x !llvm.struct<(ptr, i64)>
@@ -31,11 +31,11 @@ llvm.func @region(%x: !llvm.ptr, %n: i64) attributes {gossamer.noalias} {
   llvm.return
 }
 
-// CHECK: llvm.func @body(%{{.*}}: i64, %{{.*}}: i64, %{{.*}}: !llvm.ptr {llvm.noalias}, %{{.*}}: i64)
+// CHECK: llvm.func internal @body(%{{.*}}: i64, %{{.*}}: i64, %{{.*}}: !llvm.ptr {llvm.noalias}, %{{.*}}: i64)
 llvm.func @body(%lo: i64, %hi: i64, %x: !llvm.ptr, %n: i64) attributes {gossamer.noalias} {
   llvm.return
 }
-// CHECK: llvm.func @other(%{{.*}}: !llvm.ptr)
+// CHECK: llvm.func internal @other(%{{.*}}: !llvm.ptr)
 llvm.func @other(%x: !llvm.ptr) {
   llvm.return
 }

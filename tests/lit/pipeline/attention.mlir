@@ -13,8 +13,8 @@
 // CHECK: module attributes {gossamer.signature = "{\22args\22:[
 // CHECK-SAME: \22op\22:\22gossamer.attention\22,\22road\22:\22general\22
 // CHECK-DAG: llvm.func @gs_parallel_for(i64, i64, i64, !llvm.ptr, !llvm.ptr)
-// CHECK-DAG: llvm.func @main({{.*}}: !llvm.ptr {llvm.noalias}
-// CHECK-DAG: llvm.func @main_parallel_0({{.*}}: !llvm.ptr {llvm.noalias}
+// CHECK-DAG: llvm.func internal @main({{.*}}: !llvm.ptr {llvm.noalias}
+// CHECK-DAG: llvm.func internal @main_parallel_0({{.*}}: !llvm.ptr {llvm.noalias}
 // CHECK-DAG: llvm.call @gs_parallel_for
 // CHECK-DAG: llvm.func @gs_entry(%{{.*}}: !llvm.ptr)
 // CHECK-DAG: llvm.fadd {{.*}} {fastmathFlags = #llvm.fastmath<nsz, contract, reassoc>}

@@ -5,7 +5,7 @@
 
 // CHECK: module attributes {gossamer.signature = "
 // CHECK-SAME: d0 floordiv 32 : dense
-// CHECK-DAG: llvm.func @main_parallel_0({{.*}}: !llvm.ptr {llvm.noalias}
+// CHECK-DAG: llvm.func internal @main_parallel_0({{.*}}: !llvm.ptr {llvm.noalias}
 // CHECK-DAG: llvm.call @gs_parallel_for
 // CHECK-DAG: llvm.func @gs_entry(%{{.*}}: !llvm.ptr)
 // One parallel loop: epilogue and product are in it.
