@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from gossamer.errors import TraceError, UnsupportedError
-from gossamer.expand import expand, summed
+from gossamer.errors import TensorError, TraceError, UnsupportedError
+from gossamer.expand import expand, expanded_pattern, summed
 from gossamer.frontend.leaf import Leaf, Stored
 from gossamer.pattern import Pattern
 from gossamer.tensor import SparseTensor
@@ -135,6 +136,7 @@ class Gradients:
 
         self._kernel = kernel
         self._made: dict[Any, list[_Backward]] = {}
+        self._last: tuple[Any, list[Pattern], _Backward] | None = None
         self._refused = False
         self.saved = results_to_save(kernel.region)
 
@@ -177,16 +179,27 @@ class Gradients:
             *(on_pattern(n, gradient, 0) for n, gradient in given.items()),
         ]
         shapes = [leaf.shape for leaf in leaves]
+        # dtypes and devices are the region's: with the same patterns and shapes the program is that of the last time
+        call = list(wanted), list(given), shapes
+        patterns = [leaf.pattern for leaf in leaves if isinstance(leaf, SparseTensor)]
+        if self._last is None or self._last[0] != call or any(map(operator.is_not, self._last[1], patterns)):
+            backward = self._find(leaves, *call)
+            if backward is None:
+                return None
+            self._last = call, patterns, backward
+        return self._last[2](leaves, shapes)
+
+    def _find(
+        self, leaves: Sequence[Value], wanted: Sequence[int], given: Sequence[int], shapes: Shapes
+    ) -> _Backward | None:
         patterns = _numbered_patterns(leaves)
         key = (tuple(wanted), tuple(given), tuple(map(_kind, leaves)), patterns)
         fitting = self._made.setdefault(key, [])
         backward = next((made for made in fitting if made.fits(shapes)), None)
         if backward is None:
-            backward = self._make(leaves, patterns, wanted, list(given))
-            if backward is None:
-                return None
-            fitting.append(backward)
-        return backward(leaves, shapes)
+            backward = self._make(leaves, patterns, wanted, given)
+            fitting += [] if backward is None else [backward]
+        return backward
 
     def _make(
         self, leaves: Sequence[Value], patterns: tuple[int | None, ...], wanted: Sequence[int], given: Sequence[int]
@@ -199,7 +212,9 @@ class Gradients:
             program, expanded, fits = build_gradient(
                 kernel.region, described, wanted, given, self.saved, kernel.warn, kernel.fullgraph
             )
-        except (TraceError, UnsupportedError) as error:
+            for number, size in expanded.items():
+                expanded_pattern(leaves[number].pattern, size([leaf.shape for leaf in leaves]))
+        except (TraceError, UnsupportedError, TensorError) as error:
             if kernel.fullgraph:
                 raise
             self._refused = True
@@ -227,7 +242,6 @@ class _Backward:
     expanded: dict[int, Callable[[Shapes], tuple[int, ...]]]
     fits: Callable[[Shapes], bool]
     wanted: tuple[int, ...]
-    _shapes: list[Any] = field(default_factory=list)
 
     def __call__(self, leaves: list[Value], shapes: list[Sequence[int]]) -> list[Tensor | None]:
         given = leaves

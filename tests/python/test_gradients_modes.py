@@ -151,3 +151,27 @@ def test_a_warm_process_does_not_import_torch_mlir(tmp_path):
         for _ in range(2)
     ]
     assert [run.stdout.strip() for run in said] == ["True", "False"], said[1].stderr
+
+
+def test_what_cannot_be_traced_backwards_is_dense_and_said(monkeypatch):
+    def refuse(*_):
+        raise gs.TraceError("no way back")
+
+    monkeypatch.setattr("gossamer.frontend.program.trace_gradient", refuse)
+    inputs, mask = arguments()
+    f = gs.sparse_jit(masked, mask=gs.CSR)
+    with pytest.warns(gs.FallbackWarning, match=r"from a second forward run: no way back"):
+        found = gradients(f, inputs, mask)
+    for mine, theirs in zip(found, gradients(masked, inputs, mask), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    with pytest.raises(gs.TraceError, match="no way back"):
+        gradients(gs.sparse_jit(masked, mask=gs.CSR, fullgraph=True), inputs, mask)
+
+
+def test_a_training_step_derives_nothing_anew():
+    inputs, mask = arguments()
+    f, stored = gs.sparse_jit(masked), gs.sparsify(mask, gs.CSR)
+    gradients(f, inputs, stored)
+    known = set(stored.pattern._derived)
+    gradients(f, inputs, stored)
+    assert set(stored.pattern._derived) == known
