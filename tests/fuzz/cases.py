@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import gossamer as gs
+from gossamer.tensor import dims_of_level_view, level_view
 
 from .operations import OPERATIONS, Operation
 from .storage import NAMED, Storage, random_format, structured, unit, with_widths
@@ -33,6 +34,7 @@ class Signature:
         dtype: Of the operands.
         ones: The letters whose size is 1.
         threads: How many the kernel may use.
+        target: For a conversion the map to convert to.
     """
 
     operation: str
@@ -42,6 +44,7 @@ class Signature:
     dtype: str
     ones: str = ""
     threads: int = 1
+    target: str = ""
 
     @property
     def storage(self) -> Storage:
@@ -59,7 +62,6 @@ class Case:
         pattern: One of `FILLS`.
         density: Of random patterns.
         values: One of `VALUES`.
-        target: For a conversion the map to convert to.
         seed: Of the pattern and the values.
     """
 
@@ -68,7 +70,6 @@ class Case:
     pattern: str
     density: float
     values: str
-    target: str
     seed: int
 
     def dumps(self) -> str:
@@ -97,7 +98,8 @@ def signatures(seed: int) -> Iterator[Signature]:
             format = next(rounds[name])
             ones = "".join(c for c in dict.fromkeys(ones) if _unit(operation, format, c) == 1)
             dtype, threads = next(dtypes[name]), 2 if rng.random() < 0.1 else 1
-            yield Signature(name, str(format), pos_width, crd_width, dtype, ones, threads)
+            target = "" if operation.compiled else str(_target(rng, operation, format, ones))
+            yield Signature(name, str(format), pos_width, crd_width, dtype, ones, threads, target)
 
 
 def _formats(rng: random.Random, rank: int) -> Iterator[gs.Format]:
@@ -117,10 +119,9 @@ def _unit(operation: Operation, format: gs.Format, letter: str) -> int:
 def cases(signature: Signature, seed: str) -> Iterator[Case]:
     """Endless, the same for the same seed."""
     rng = random.Random(f"{seed} {signature}")
-    operation, format = OPERATIONS[signature.operation], gs.Format(signature.format)
+    operation = OPERATIONS[signature.operation]
     while True:
-        target = _target(rng, operation, format, signature.ones)
-        sizes = {letter: _size(rng, operation, signature, target, letter) for letter in operation.letters}
+        sizes = {letter: _size(rng, operation, signature, letter) for letter in operation.letters}
         values = rng.choice(VALUES)
         if values == "special" and not (operation.special and signature.dtype.endswith(("16", "32", "64"))):
             values = "normal"
@@ -130,28 +131,31 @@ def cases(signature: Signature, seed: str) -> Iterator[Case]:
             pattern=rng.choice(("random", "random", *FILLS)),
             density=rng.choice((0.02, 0.1, 0.3, 0.7)),
             values=values,
-            target=str(target) if target else "",
             seed=rng.randrange(2**31),
         )
 
 
-def _target(rng: random.Random, operation: Operation, format: gs.Format, ones: str) -> gs.Format | None:
-    """What a conversion converts to: formats that hold any pattern."""
-    if operation.compiled:
-        return None
+_SINGLE = (gs.CSR, gs.CSC, gs.COO, gs.DCSR, gs.DCSC)  # store what they are given and nothing more
+
+
+def _target(rng: random.Random, operation: Operation, format: gs.Format, ones: str) -> gs.Format:
+    """What a conversion converts to: formats that hold any pattern, and that the format can take one back from."""
+    rank = len(operation.sparse)
+    if structured(format):
+        return rng.choice(_SINGLE).for_rank(rank)
     while True:
-        target = rng.choice(list(NAMED[len(operation.sparse)].values()))
-        target = random_format(rng, len(operation.sparse)) if rng.random() < 0.2 else target
+        target = random_format(rng, rank) if rng.random() < 0.2 else rng.choice(list(NAMED[rank].values()))
         fits = not ones or all(unit(target, d) == 1 for d in range(target.dim_rank))
         if fits and not structured(target) and (not target.batch_rank or format.batch_rank):
             return target
 
 
-def _size(rng: random.Random, operation: Operation, signature: Signature, target: gs.Format | None, letter: str) -> int:
+def _size(rng: random.Random, operation: Operation, signature: Signature, letter: str) -> int:
     if letter in signature.ones:
         return 1
     multiple = _unit(operation, gs.Format(signature.format), letter)
-    if target is not None:
+    if signature.target:
+        target = gs.Format(signature.target)
         multiple = math.lcm(multiple, *(unit(target, d) for d in range(target.dim_rank)))
     pool = SMALL[:5] if letter in "bhl" else SIZES
     if letter in "de" or (len(operation.letters) > 4 and letter not in operation.sparse):
@@ -166,11 +170,13 @@ class Operands:
     Attributes:
         stored: The sparse operand.
         keep: Which entries it stores: bool, of its shape.
+        entries: The same as a dense tensor.
         dense: The dense operands, by name.
     """
 
     stored: gs.SparseTensor
     keep: Tensor
+    entries: Tensor
     dense: dict[str, Tensor]
 
 
@@ -185,13 +191,25 @@ def operands(case: Case) -> Operands:
     values = _values(case.values, shape, own, generator)
     stored = gs.sparsify(values, storage.format, by=lambda _: keep, fill=operation.fill)
     stored = with_widths(stored, storage.pos_width, storage.crd_width)
-    kept = stored.with_values(torch.ones_like(stored.values, dtype=torch.bool)).to_dense()
+    if operation.backward and own.is_floating_point:
+        stored.requires_grad_()
     style = "normal" if case.values in ("zeros", "special") else case.values
     dense = {
-        name: _values(style, [case.sizes[letter] for letter in letters], dtype, generator)
+        name: _values(style, [case.sizes[c] for c in letters], dtype, generator).requires_grad_(operation.backward)
         for name, letters in operation.dense.items()
     }
-    return Operands(stored, kept, dense)
+    kept = _whole_blocks(keep, storage.format)
+    return Operands(stored, kept, values.masked_fill(~kept, operation.fill), dense)
+
+
+def _whole_blocks(keep: Tensor, format: gs.Format) -> Tensor:
+    """What a format stores that stores this: dense levels after its last sparse one hold all entries."""
+    if not format.outer:
+        return torch.ones_like(keep)
+    levels = level_view(keep, format)
+    inner = tuple(range(format.outer, format.lvl_rank))
+    blocks = levels.any(inner, keepdim=True).expand(levels.shape) if inner and levels.numel() else levels
+    return dims_of_level_view(blocks, format, keep.shape)
 
 
 def _pattern(case: Case, shape: tuple[int, ...], format: gs.Format, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """Running a case, and comparing with dense PyTorch in float64."""
 
+import math
 import warnings
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 import gossamer as gs
+from gossamer.execute import sample
 
 from .cases import Case, Operands, Signature, operands
 from .operations import OPERATIONS, Operation
@@ -35,11 +37,12 @@ class Compiled:
         """
         made = operands(case)
         torch.set_num_threads(self.signature.threads)
-        extra = {"to": gs.Format(case.target)} if case.target else {}
+        extra = {"to": gs.Format(case.signature.target)} if case.signature.target else {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 result = self.function(made.stored, **made.dense, **extra)
+                gradients = _gradients(result, made, case.seed) if self.operation.backward else []
             except Exception as error:
                 raise Failure(f"{type(error).__name__}: {error}") from error
         for warning in caught:
@@ -47,12 +50,74 @@ class Compiled:
             if isinstance(warning.message, gs.FallbackWarning) and not any(known in text for known in ALLOWED):
                 raise Failure(f"FallbackWarning: {text}")
         _compare(self.operation, case, made, result)
+        if gradients:
+            _compare_gradients(self.operation, case, made, result, gradients)
+
+
+def _gradients(result: Any, made: Operands, seed: int) -> list[Tensor]:
+    """Of the stored values, if they have one, and of the dense operands."""
+    out = result.values if isinstance(result, gs.SparseTensor) else result
+    return list(torch.autograd.grad(out, _differentiated(made), _cotangent(out, seed)))
+
+
+def _differentiated(made: Operands) -> list[Tensor]:
+    return [t for t in (made.stored.values, *made.dense.values()) if t.requires_grad]
+
+
+def _cotangent(out: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
+
+
+def _compare_gradients(operation: Operation, case: Case, made: Operands, result: Any, gradients: list[Tensor]) -> None:
+    expected, largest = (_expected_gradients(operation, case, made, result, absolute) for absolute in (False, True))
+    dtype = getattr(torch, case.signature.dtype)
+    carried = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+    terms = math.prod(sorted(case.sizes.values())[-2:])
+    for number, (ours, theirs, size) in enumerate(zip(gradients, expected, largest, strict=True)):
+        scale = max(1.0, float(theirs.abs().max()) if theirs.numel() else 0.0)
+        bound = max(scale, float(size.abs().max()) if size.numel() else 0.0)
+        limit = operation.slack * 4 * torch.finfo(dtype).eps * scale + (terms + 16) * carried * bound
+        wrong = ~((ours.double() - theirs).abs() <= limit)
+        if ours.dtype != dtype or ours.shape != theirs.shape:
+            raise Failure(f"gradient {number}: {ours.dtype} {tuple(ours.shape)}, not {tuple(theirs.shape)}")
+        if bool(wrong.any()):
+            at = tuple(int(i) for i in wrong.nonzero()[0])
+            raise Failure(
+                f"gradient {number}: {int(wrong.sum())} of {wrong.numel()} wrong: {ours[at]} at {at}, not "
+                f"{theirs[at]}, {limit:.2g} allowed"
+            )
+
+
+def _expected_gradients(operation: Operation, case: Case, made: Operands, result: Any, absolute: bool) -> list[Tensor]:
+    """Of dense operands in float64; of the sparse one where it is stored."""
+    sized = torch.abs if absolute else torch.clone
+
+    def leaf(value: Tensor) -> Tensor:
+        value = value.detach()
+        return sized(value.double()).requires_grad_() if value.is_floating_point() else value
+
+    own = leaf(made.entries.masked_fill(~made.keep, 0) if operation.fill else made.entries)
+    dense = [leaf(value) for value in made.dense.values()]
+    out = operation.reference(made.keep, own, *dense) if operation.reference else operation.function(own, *dense)
+    if isinstance(result, gs.SparseTensor):
+        out = sample(out, result.pattern, 0.0).values
+        cotangent = _cotangent(result.values, case.seed)
+    else:
+        cotangent = _cotangent(result, case.seed)
+    wanted = [tensor for tensor in (own, *dense) if tensor.requires_grad]
+    found = torch.autograd.grad(out, wanted, sized(cotangent.double()), allow_unused=True)
+    found = [torch.zeros_like(w) if f is None else f for w, f in zip(wanted, found, strict=True)]
+    if own.requires_grad:
+        found[0] = sample(found[0], made.stored.pattern, 0.0).values
+    return found
 
 
 def _compare(operation: Operation, case: Case, made: Operands, result: Any) -> None:
     if isinstance(result, gs.SparseTensor):
         result.validate()
         result = result.to_dense()
+    result = result.detach()
     exact = not result.dtype.is_floating_point
     expected = _expected(operation, made, absolute=False, exact=exact)
     if result.shape != expected.shape:
@@ -78,12 +143,11 @@ def _expected(operation: Operation, made: Operands, absolute: bool, exact: bool)
     """The result of dense operands in float64; for integers as they are."""
 
     def wide(value: Tensor) -> Tensor:
+        value = value.detach()
         value = value if exact or not (value.is_floating_point() or absolute) else value.double()
         return value.abs().nan_to_num(0.0, 0.0, 0.0) if absolute and value.dtype != torch.bool else value
 
-    own = made.stored.to_dense()
-    if operation.fill:
-        own = own.masked_fill(~made.keep, 0.0)  # the reference leaves out what is not kept
+    own = made.entries.masked_fill(~made.keep, 0) if operation.fill else made.entries  # what it leaves out is 0
     dense = [wide(value) for value in (own, *made.dense.values())]
     if operation.reference is not None:
         return operation.reference(made.keep, *dense)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -59,9 +59,10 @@ class Operation:
 def softmax_where(keep: Tensor, scores: Tensor) -> Tensor:
     """Softmax over what is kept; a row of nothing is 0."""
     if not scores.shape[-1]:
-        return torch.zeros_like(scores)
-    weights = torch.softmax(scores.masked_fill(~keep, -math.inf), -1)
-    return weights.masked_fill(~keep.any(-1, keepdim=True), 0.0)
+        return scores * 0
+    nothing = ~keep.any(-1, keepdim=True)
+    weights = torch.softmax(scores.masked_fill(~keep, -math.inf).masked_fill(nothing, 0.0), -1)
+    return weights.masked_fill(nothing, 0.0)
 
 
 def _attention(mask: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -223,6 +224,25 @@ def _conversions() -> list[Operation]:
     ]  # fmt: skip
 
 
-OPERATIONS = {
-    operation.name: operation for operation in _products() + _stored() + _sums() + _attentions() + _conversions()
-}
+DIFFERENTIATED = (
+    "a @ v", "a @ x", "x @ a", "a.T @ x", "linear", "linear, bias", "linear, bias, gelu", "tanh(a @ x + b)", "addmm",
+    "batched a @ x", "a @ batched x", "a * 2", "sin(a) * a", "tanh(a)", "a * x", "a * row", "a / x", "3-D a * x",
+    "sampled product", "sampled product, scaled", "graph attention scores", "sum", "sum over rows", "sum over columns",
+    "mean", "attention", "attention, a mask a head", "scaled_dot_product_attention", "additive attention",
+)  # fmt: skip
+
+
+def _gradients(operations: list[Operation]) -> list[Operation]:
+    """The smooth ones again, with the gradients of all operands."""
+    return [
+        replace(
+            operation, name=f"gradients of {operation.name}", backward=True, special=False, dtypes=FLOATS,
+            slack=operation.slack + 4,
+        )
+        for operation in operations
+        if operation.name in DIFFERENTIATED
+    ]  # fmt: skip
+
+
+_FORWARD = _products() + _stored() + _sums() + _attentions() + _conversions()
+OPERATIONS = {operation.name: operation for operation in _FORWARD + _gradients(_FORWARD)}
