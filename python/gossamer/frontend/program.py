@@ -16,7 +16,14 @@ from gossamer.execute import RegionKernel, Warnings
 from . import autocast
 from .cut import find_groups
 from .fills import Analysis, analyze
-from .gradient import broadcast_leaf, broadcast_patterns, sample_needed, store_shared, trace_gradient, wants_all_spelled_out
+from .gradient import (
+    broadcast_leaf,
+    broadcast_patterns,
+    sample_needed,
+    store_shared,
+    trace_gradient,
+    wants_all_spelled_out,
+)
 from .leaf import Leaf
 from .normalize import normalize
 from .region import Region
