@@ -135,6 +135,11 @@ class RegionKernel:
 
         return Gradients(self)
 
+    def backward_kernels(self) -> list[RegionKernel]:
+        """The regions of its backward, as far as there is one."""
+        made = self.__dict__.get("gradients")
+        return [kernel for program in made.programs for kernel in program.kernels] if made else []
+
     @cached_property
     def _dense(self) -> Callable[..., tuple[torch.Tensor, ...]]:
         from torch import fx

@@ -46,6 +46,7 @@ class Explanation:
         inputs: the sparse arguments and parameters, described.
         conversions: arguments that were stored anew in this call, with the cost.
         fallbacks: operation -> why it ran in PyTorch on dense tensors.
+        backward: the compiled parts of the backward, as far as one has run.
         warnings: all fallbacks that this function has warned about so far.
         traced: whether this call had to be traced (else its program was there).
         trace_ms: what tracing and cutting took.
@@ -56,6 +57,7 @@ class Explanation:
     inputs: tuple[str, ...]
     conversions: tuple[Conversion, ...]
     fallbacks: dict[str, str]
+    backward: tuple[RegionReport, ...] = ()
     warnings: dict[str, str] = field(default_factory=dict)
     traced: bool = False
     trace_ms: float = 0.0
@@ -68,24 +70,31 @@ class Explanation:
         lines += _section(
             "stored anew in this call", [f"{c.name}: {c.what}, {c.milliseconds:.2f} ms" for c in self.conversions]
         )
-        for numbers, region in self._alike():
-            title = f"region {numbers[0]}" if len(numbers) == 1 else f"regions {', '.join(map(str, numbers))}"
-            lines.append(f"{title}: {', '.join(region.operations)}")
-            lines += [f"    {line}" for line in (*region.inputs, *region.road)]
-            lines.append(f"    kernel: {_ORIGINS.get(region.origin, region.origin)} in {region.milliseconds:.1f} ms")
+        lines += _described_regions("region", self.regions)
+        lines += _described_regions("backward region", self.backward)
         fallbacks = [f"{operation}: {reason}" for operation, reason in self.fallbacks.items()]
         lines += _section("in PyTorch on dense tensors", fallbacks)
-        gradient = self.warnings.get("backward")
-        lines += _section("gradients", [gradient] if gradient else [])
+        lines += _section("gradients", [text for topic, text in self.warnings.items() if "backward" in topic])
         return "\n".join(lines)
 
-    def _alike(self) -> list[tuple[list[int], RegionReport]]:
-        """Regions that differ in the names of their inputs only, as those of a model's layers."""
-        groups: dict[Any, tuple[list[int], RegionReport]] = {}
-        for number, region in enumerate(self.regions):
-            formats = [text.partition(": ")[2] for text in (*region.inputs, *region.road)]
-            groups.setdefault((region.operations, tuple(formats)), ([], region))[0].append(number)
-        return list(groups.values())
+
+def _described_regions(name: str, regions: Sequence[RegionReport]) -> list[str]:
+    lines = []
+    for numbers, region in _alike(regions):
+        title = f"{name} {numbers[0]}" if len(numbers) == 1 else f"{name}s {', '.join(map(str, numbers))}"
+        lines.append(f"{title}: {', '.join(region.operations)}")
+        lines += [f"    {line}" for line in (*region.inputs, *region.road)]
+        lines.append(f"    kernel: {_ORIGINS.get(region.origin, region.origin)} in {region.milliseconds:.1f} ms")
+    return lines
+
+
+def _alike(regions: Sequence[RegionReport]) -> list[tuple[list[int], RegionReport]]:
+    """Regions that differ in the names of their inputs only, as those of a model's layers."""
+    groups: dict[Any, tuple[list[int], RegionReport]] = {}
+    for number, region in enumerate(regions):
+        formats = [text.partition(": ")[2] for text in (*region.inputs, *region.road)]
+        groups.setdefault((region.operations, tuple(formats)), ([], region))[0].append(number)
+    return list(groups.values())
 
 
 def explain(f: Any, *args: Any, **kwargs: Any) -> Explanation:
@@ -112,6 +121,7 @@ def explain(f: Any, *args: Any, **kwargs: Any) -> Explanation:
         ),
         conversions=tuple(call.conversions),
         fallbacks=dict(program.fallbacks),
+        backward=tuple(_region(made) for kernel in program.kernels for made in kernel.backward_kernels()),
         warnings=dict(engine.warn.said),
         traced=call.was_traced,
         trace_ms=program.milliseconds,

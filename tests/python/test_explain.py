@@ -142,3 +142,16 @@ def test_explain_puts_like_regions_together():
     assert "region 0: contract\n" in str(report)
     same = gs.sparse_jit(lambda x, w: torch.softmax(x @ w, 0) @ w, w=gs.CSR, backend="reference")
     assert "regions 0, 1: contract\n" in str(gs.explain(same, real(2, 4), weight(4, 4)))
+
+
+def test_the_backward_is_explained_once_it_has_run():
+    w = gs.sparsify(torch.eye(8), gs.CSR)
+    x = torch.randn(8, 3, requires_grad=True)
+    f = gs.sparse_jit(lambda w, x: w @ x)
+    assert gs.explain(f, w, x).backward == ()
+    f(w, x).sum().backward()
+    explanation = gs.explain(f, w, x)
+    (region,) = explanation.backward
+    assert region.operations == ("contract",)
+    assert "backward region 0: contract" in str(explanation)
+    assert any("gossamer.gather" in road for road in region.road)
