@@ -36,6 +36,7 @@ class Compiled:
             Failure: The result is wrong, or something ran densely, or raised an error.
         """
         made = operands(case)
+        threads = torch.get_num_threads()
         torch.set_num_threads(self.signature.threads)
         extra = {"to": gs.Format(case.signature.target)} if case.signature.target else {}
         with warnings.catch_warnings(record=True) as caught:
@@ -45,6 +46,8 @@ class Compiled:
                 gradients = _gradients(result, made, case.seed) if self.operation.backward else []
             except Exception as error:
                 raise Failure(f"{type(error).__name__}: {error}") from error
+            finally:
+                torch.set_num_threads(threads)
         for warning in caught:
             text = str(warning.message)
             if isinstance(warning.message, gs.FallbackWarning) and not any(known in text for known in ALLOWED):

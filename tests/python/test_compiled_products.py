@@ -1,5 +1,6 @@
 """Compiled products with a sparse operand against float64: formats, sides, shapes, epilogues, sampled products."""
 
+import math
 import warnings
 
 import pytest
@@ -164,6 +165,20 @@ def test_not_a_number_and_infinity() -> None:
     a[4, 4], a[5, 5] = float("nan"), float("inf")
     result = gs.sparse_jit(lambda a, x: a @ x)(gs.sparsify(a, gs.CSR), x)
     torch.testing.assert_close(result, a @ x, equal_nan=True)
+
+
+@pytest.mark.parametrize("form", ["CSR", "CSC", "COO"])
+def test_what_is_not_stored_is_not_multiplied(form: str) -> None:
+    """0 * inf is NaN in dense PyTorch: here only where a stored entry meets the infinity."""
+    a, x = torch.eye(4, dtype=torch.float64), torch.randn(4, 3).double()
+    a[2, 1] = 2
+    x[1, 0], x[3, 2] = math.inf, math.nan
+    expected = x.clone()
+    expected[2] += 2 * x[1]
+    stored = gs.sparsify(a, FORMATS[form])
+    product, scaled = gs.sparse_jit(lambda a, x, y: (a @ x, a * y))(stored, x, x @ x.mT)
+    torch.testing.assert_close(product, expected, equal_nan=True)
+    torch.testing.assert_close(scaled.to_dense(), torch.where(a != 0, a * (x @ x.mT), 0), equal_nan=True)
 
 
 def test_one_compile_serves_every_size() -> None:
