@@ -181,9 +181,9 @@ static Value combinedWith(Block *body, unsigned result, Value out) {
 
 Contraction gossamer::matchContraction(Value value, bool mayWiden) {
   auto op = value.getDefiningOp<linalg::GenericOp>();
-  if (!op || op->getNumResults() != 1 || op.getNumDpsInputs() != 2 ||
-      op.getNumReductionLoops() == 0 || !op.hasPureTensorSemantics() ||
-      !isZero(getSplat(op.getDpsInits()[0])))
+  if (!op || op->hasAttr("gossamer.combine") || op->getNumResults() != 1 ||
+      op.getNumDpsInputs() != 2 || op.getNumReductionLoops() == 0 ||
+      !op.hasPureTensorSemantics() || !isZero(getSplat(op.getDpsInits()[0])))
     return {};
   Block *body = op.getBody();
   Value out = body->getArgument(2);

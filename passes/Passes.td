@@ -103,17 +103,20 @@ def LowerBlockAttention
 }
 
 def LowerMatmul : Pass<"gossamer-lower-matmul", "::mlir::func::FuncOp"> {
-  let summary = "gossamer.matmul becomes a level-space generic for the sparsifier";
+  let summary = "gossamer.matmul becomes loops with the sums in registers, or a generic";
   let description = [{
-    See the head of LowerMatmul.cpp. `panel-bytes` is the width of a panel of lanes.
+    Storage by rows (of entries or blocks) gets loops of vectors: see the head of
+    Matmul.h for which. Every other product becomes a level-space generic for the
+    sparsifier.
   }];
   let options = [
-    Option<"panelBytes", "panel-bytes", "unsigned", "256", "width of a panel">
+    Option<"vectorBytes", "vector-bytes", "unsigned", "32", "width of a vector">
   ];
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
                            "::mlir::linalg::LinalgDialect",
                            "::mlir::memref::MemRefDialect",
-                           "::mlir::scf::SCFDialect"];
+                           "::mlir::scf::SCFDialect",
+                           "::mlir::vector::VectorDialect"];
 }
 
 def LowerStored : Pass<"gossamer-lower-stored", "::mlir::func::FuncOp"> {

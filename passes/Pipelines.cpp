@@ -44,8 +44,7 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
     function.addPass(createBindResults());
     function.addPass(createLowerBlockAttention({options.vectorBytes}));
     function.addPass(createLowerAttention());
-    function.addPass(
-        createLowerMatmul({/*panelBytes=*/options.vectorBytes * 4}));
+    function.addPass(createLowerMatmul({options.vectorBytes}));
     function.addPass(createSparsifyGenerics());
     function.addPass(createLowerStored());
   }

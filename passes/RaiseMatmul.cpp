@@ -28,9 +28,11 @@ AffineMap identityOf(Value tensor) {
 /// Rewrites one contraction.
 class MatmulRaiser {
 public:
-  explicit MatmulRaiser(Contraction contraction)
-      : contraction(contraction), op(contraction.op), builder(contraction.op) {}
-  void run();
+  MatmulRaiser(Contraction contraction, Combiner combiner)
+      : contraction(contraction), combiner(combiner), op(contraction.op),
+        builder(contraction.op) {}
+  /// Whether there is a sparse operand to do it for.
+  bool run();
 
 private:
   /// The operand as a sparse tensor, or as it is if it is dense.
@@ -47,6 +49,7 @@ private:
   void openUnitDims(Access &sparse, Access &dense);
 
   Contraction contraction;
+  Combiner combiner;
   linalg::GenericOp op;
   OpBuilder builder;
 };
@@ -140,16 +143,16 @@ Value MatmulRaiser::findEpilogue() {
   return op.getResult(0);
 }
 
-void MatmulRaiser::run() {
+bool MatmulRaiser::run() {
   Location loc = op.getLoc();
   Access lhs = asSparse(contraction.lhs), rhs = asSparse(contraction.rhs);
   bool sparseLhs = getSparseTensorEncoding(lhs.tensor.getType()) != nullptr;
   bool sparseRhs = getSparseTensorEncoding(rhs.tensor.getType()) != nullptr;
   if (!sparseLhs && !sparseRhs)
-    return;
+    return false;
   if (getElementTypeOrSelf(lhs.tensor).getIntOrFloatBitWidth() < 8) {
     reportRefusal(op, "gossamer.matmul", "its operands are no numbers");
-    return;
+    return false;
   }
   if (sparseLhs && sparseRhs) {
     reportRefusal(op, "gossamer.matmul of two sparse operands",
@@ -192,21 +195,41 @@ void MatmulRaiser::run() {
   maps.push_back(contraction.result);
   auto end = cast<linalg::GenericOp>(last.getDefiningOp());
   builder.setInsertionPoint(end);
-  auto matmul = MatmulOp::create(
-      builder, loc, last.getType(), lhs.tensor, rhs.tensor, extras,
-      shapeOnly(end.getDpsInits()[0]), builder.getAffineMapArrayAttr(maps));
+  auto matmul =
+      MatmulOp::create(builder, loc, last.getType(), lhs.tensor, rhs.tensor,
+                       extras, shapeOnly(end.getDpsInits()[0]),
+                       builder.getAffineMapArrayAttr(maps), combiner);
   matmul.getBody().takeBody(*holder);
   last.replaceAllUsesWith(matmul.getResult());
+  return true;
+}
+
+/// What the frontend asks for of the products of a contraction: their sum, but
+/// where the operation says otherwise.
+Combiner takeCombiner(linalg::GenericOp op) {
+  auto name = dyn_cast_or_null<StringAttr>(op->removeAttr("gossamer.combine"));
+  return name ? symbolizeCombiner(name).value_or(Combiner::Sum) : Combiner::Sum;
 }
 
 struct RaiseMatmul : gossamer::impl::RaiseMatmulBase<RaiseMatmul> {
   void runOnOperation() override {
     SmallVector<linalg::GenericOp> generics;
     getOperation().walk([&](linalg::GenericOp op) { generics.push_back(op); });
-    for (linalg::GenericOp op : generics)
-      if (op->getNumResults() == 1)
-        if (Contraction contraction = matchContraction(op.getResult(0)))
-          MatmulRaiser(contraction).run();
+    for (linalg::GenericOp op : generics) {
+      if (op->getNumResults() != 1)
+        continue;
+      Combiner combiner = takeCombiner(op);
+      Contraction contraction =
+          matchContraction(op.getResult(0), /*mayWiden=*/true);
+      bool raised = contraction && MatmulRaiser(contraction, combiner).run();
+      if (combiner != Combiner::Sum && !raised) {
+        op.emitOpError() << "combines products by "
+                         << stringifyCombiner(combiner)
+                         << ", which is of what a sparse operand stores; it "
+                            "has none with fill 0";
+        return signalPassFailure();
+      }
+    }
   }
 };
 

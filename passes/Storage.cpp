@@ -8,6 +8,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
+#include "passes/RegisterTile.h"
 
 using namespace mlir;
 using namespace gossamer;
@@ -103,7 +104,7 @@ Storage::Storage(OpBuilder &builder, Location loc, Value tensor)
     positions.push_back(level.isWithPosLT()
                             ? ToPositionsOp::create(builder, loc, tensor, lvl)
                             : Value());
-    coordinates.push_back(
+    coordinateArrays.push_back(
         level.isWithCrdLT() ? ToCoordinatesOp::create(builder, loc, tensor, lvl)
                             : Value());
     // A block's size is in the format: loops over it have a known trip count.
@@ -132,9 +133,19 @@ std::pair<Value, Value> Storage::segment(OpBuilder &builder, unsigned lvl,
           loadIndex(builder, loc, positions[lvl], upper)};
 }
 
+Value Storage::firstPosition(OpBuilder &builder, unsigned lvl,
+                             Value parent) const {
+  return loadIndex(builder, loc, positions[lvl], parent);
+}
+
+Value Storage::coordinates(OpBuilder &builder, unsigned lvl, Value position,
+                           int64_t count, Value mask) const {
+  return loadLanes(builder, loc, count, coordinateArrays[lvl], position, mask);
+}
+
 Value Storage::coordinate(OpBuilder &builder, unsigned lvl,
                           Value position) const {
-  return loadIndex(builder, loc, coordinates[lvl], position);
+  return loadIndex(builder, loc, coordinateArrays[lvl], position);
 }
 
 unsigned Storage::numLeadingDense() const {

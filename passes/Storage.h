@@ -28,6 +28,15 @@ public:
   /// The range of positions that `parent` has at a compressed level.
   std::pair<mlir::Value, mlir::Value>
   segment(mlir::OpBuilder &builder, unsigned lvl, mlir::Value parent) const;
+  /// Where the segment of `parent` begins at a compressed level; behind the
+  /// last parent, where the last segment ends.
+  mlir::Value firstPosition(mlir::OpBuilder &builder, unsigned lvl,
+                            mlir::Value parent) const;
+  /// `count` (a vector's lanes) coordinates from a position on, as they are
+  /// stored; with `mask`, 0 where it is off.
+  mlir::Value coordinates(mlir::OpBuilder &builder, unsigned lvl,
+                          mlir::Value position, int64_t count,
+                          mlir::Value mask) const;
   /// The coordinate at a position of a level that stores them.
   mlir::Value coordinate(mlir::OpBuilder &builder, unsigned lvl,
                          mlir::Value position) const;
@@ -49,7 +58,7 @@ private:
              llvm::SmallVectorImpl<mlir::Value> &coords, mlir::Value parent,
              Body body) const;
   mlir::Location loc;
-  llvm::SmallVector<mlir::Value> positions, coordinates, sizes;
+  llvm::SmallVector<mlir::Value> positions, coordinateArrays, sizes;
 };
 
 /// Index arithmetic and loads, with constants folded as they are made.

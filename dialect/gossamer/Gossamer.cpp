@@ -8,6 +8,7 @@
 #include "mlir/IR/PatternMatch.h"
 
 #include "dialect/gossamer/GossamerDialect.cpp.inc"
+#include "dialect/gossamer/GossamerEnums.cpp.inc"
 
 #define GET_OP_CLASSES
 #include "dialect/gossamer/GossamerOps.cpp.inc"

@@ -14,6 +14,7 @@
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
 #include "dialect/gossamer/GossamerDialect.h.inc"
+#include "dialect/gossamer/GossamerEnums.h.inc"
 
 #define GET_OP_CLASSES
 #include "dialect/gossamer/GossamerOps.h.inc"

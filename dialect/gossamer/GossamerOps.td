@@ -4,6 +4,7 @@
 #define GOSSAMER_OPS
 
 include "gossamer/GossamerDialect.td"
+include "gossamer/GossamerEnums.td"
 include "mlir/Dialect/SparseTensor/IR/SparseTensorTypes.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
@@ -177,7 +178,8 @@ def Gossamer_MatmulOp : Gossamer_StructuredOp<"matmul"> {
   let summary = "a contraction with one sparse operand, and an epilogue";
   let description = [{
     For every point of the result, the sum over the remaining dimensions of the
-    iteration space of lhs * rhs, then the body on that sum. Maps are those of
+    iteration space of lhs * rhs, then the body on that sum. Operands of f16 and
+    bf16 are summed in f32 where the body takes an f32. Maps are those of
     lhs, rhs, each epilogue operand, and the result, and are projected
     permutations (epilogue operands may also broadcast by constant 0). Exactly
     one of lhs and rhs is sparse; its fill is 0. `init` gives the result its
@@ -196,14 +198,26 @@ def Gossamer_MatmulOp : Gossamer_StructuredOp<"matmul"> {
       gossamer.yield %0 : f32
     } -> tensor<?x?xf32>
     ```
+
+    With another `combine` than `sum`, products are of stored entries alone:
+    `mean` is their sum divided by how many there are, `amax` and `amin` the
+    largest and smallest. Where nothing is stored, each is 0.
+
+    ```mlir
+    %y = gossamer.matmul combine amax ins(%a, %h : tensor<?x?xf32, #CSR>,
+        tensor<?x?xf32>) outs(%e : tensor<?x?xf32>) maps [...] {...}
+    ```
   }];
   let arguments = (ins AnyRankedTensor:$lhs, AnyRankedTensor:$rhs,
                        Variadic<AnyRankedTensor>:$extras,
                        AnyRankedTensor:$init,
-                       AffineMapArrayAttr:$indexing_maps);
+                       AffineMapArrayAttr:$indexing_maps,
+                       DefaultValuedAttr<Gossamer_Combiner,
+                                         "::gossamer::Combiner::Sum">:$combiner);
   let results = (outs AnyRankedTensor:$result);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
+    (`combine` $combiner^)?
     `ins` `(` $lhs `,` $rhs `:` type($lhs) `,` type($rhs) `)`
     (`epilogue` `(` $extras^ `:` type($extras) `)`)?
     `outs` `(` $init `:` type($init) `)` `maps` $indexing_maps
@@ -216,6 +230,8 @@ def Gossamer_MatmulOp : Gossamer_StructuredOp<"matmul"> {
     ::mlir::AffineMap getSparseMap() { return getMaps()[isSparseLhs() ? 0 : 1]; }
     ::mlir::AffineMap getDenseMap() { return getMaps()[isSparseLhs() ? 1 : 0]; }
     ::mlir::AffineMap getResultMap() { return getMaps().back(); }
+    /// The type of the sums: the operands', or a wider one.
+    ::mlir::Type getSumType() { return getBlock().getArgument(0).getType(); }
     /// Whether the body yields the sum as it is.
     bool hasEpilogue();
   }];

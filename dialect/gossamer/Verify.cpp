@@ -324,7 +324,12 @@ LogicalResult MatmulOp::verify() {
     for (AffineExpr expr : map.getResults())
       if (isa<AffineDimExpr>(expr) && !result.getResultPosition(expr))
         return emitOpError("an epilogue operand is indexed by a summed loop");
-  SmallVector<Type> body{getElementTypeOrSelf(getLhs())};
+  // Half precision may be summed in single.
+  Type sum = getElementTypeOrSelf(getLhs());
+  if (getBlock().getNumArguments() > 0 && getSumType().isF32() &&
+      (sum.isF16() || sum.isBF16()))
+    sum = getSumType();
+  SmallVector<Type> body{sum};
   appendElementTypes(getExtras(), body);
   return verifyBody(*this, getBlock(), body, element);
 }

@@ -27,6 +27,7 @@ from .graph import aten
 from .marker import STORED
 from .pointwise import is_pointwise
 from .reach import Reach
+from .reduced import REDUCED
 
 FEEDING_VIEWS = {aten.transpose.int, aten.permute.default, aten.unsqueeze.default}
 
@@ -237,7 +238,8 @@ class _Grouping:
 
     def _take_epilogues(self, group: Group) -> None:
         for node in sorted(group.owned, key=self.order.__getitem__):
-            if node.target is contract and node in self.found.touched and node not in self.found.sparse:
+            is_product = node.target in (contract, REDUCED)
+            if is_product and node in self.found.touched and node not in self.found.sparse:
                 self._take_epilogue(group, node)
 
     def _take_epilogue(self, group: Group, node: fx.Node) -> None:
@@ -262,7 +264,8 @@ class _Grouping:
             if node in self.prologue and node not in group.members:
                 group.copied.add(node)
                 pending += node.all_input_nodes
-        feeding = [arg for node in group.owned if node.target is contract for arg in node.args[:2]]
+        products = [node for node in group.owned if node.target in (contract, REDUCED)]
+        feeding = [arg for node in products for arg in node.args[:2]]
         while feeding:
             node = feeding.pop()
             if node.target in FEEDING_VIEWS and node not in group.members and node not in self.found.sources:

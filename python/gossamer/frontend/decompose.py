@@ -16,6 +16,7 @@ from torch import fx
 from . import graph as g
 from .contract import BATCH, contract, matmul_equation
 from .graph import aten
+from .reduced import REDUCE, REDUCED
 
 
 class Refused(Exception):
@@ -81,6 +82,14 @@ def _addmm(b: Builder, added: fx.Node, x: fx.Node, y: fx.Node, *, beta: float = 
     if beta != 1:
         added = b(aten.mul.Tensor, added, beta)
     return b(aten.add.Tensor, product, added)
+
+
+def _sparse_mm(b: Builder, x: fx.Node, y: fx.Node, reduce: str = "sum") -> fx.Node:
+    if reduce == "sum":
+        return _matmul(b, x, y)
+    if reduce not in REDUCE:
+        raise Refused(f"the reduction {reduce!r}; there are sum, {', '.join(REDUCE)}")
+    return b(REDUCED, x, y, reduce)
 
 
 def _einsum(b: Builder, equation: str, operands: list[fx.Node], path: object = None) -> fx.Node:
@@ -174,6 +183,8 @@ def _group_mask(b: Builder, mask: fx.Node, heads: fx.Node | int) -> fx.Node:
 DECOMPOSITIONS: dict[Any, Callable[..., fx.Node]] = {
     aten.matmul.default: _matmul,
     aten.mm.default: _matmul,
+    aten._sparse_mm.default: _sparse_mm,
+    aten._sparse_mm.reduce: _sparse_mm,
     aten.bmm.default: _matmul,
     aten.mv.default: _matmul,
     aten.dot.default: _matmul,

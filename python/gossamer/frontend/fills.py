@@ -33,6 +33,7 @@ from .leaf import MASKING, Stored
 from .marker import ANNOTATE, CAPTURED, STORED
 from .masks import combine
 from .pointwise import is_pointwise
+from .reduced import REDUCED
 from .trace import SizeOf, Trace
 
 
@@ -141,6 +142,10 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
     elif node.target is STORED:
         found.sparse[node] = _stored(node, found)
     elif node.target is contract:
+        _require_zero(operands, "a product")
+    elif node.target is REDUCED:
+        if node.args[0] not in found.sparse or node.args[1] in found.sparse:
+            raise Refused("only the left operand is to be sparse")
         _require_zero(operands, "a product")
     elif node.target in SOFTMAX:
         found.sparse[node] = _softmax(node, operands[0])

@@ -28,6 +28,7 @@ from .contract import contract, parse
 from .graph import aten
 from .marker import stored_on
 from .pointwise import spell_out
+from .reduced import REDUCED
 
 if TYPE_CHECKING:
     from torch_mlir import ir
@@ -39,6 +40,8 @@ _LOWER = (
 )
 # stands in the module for a value that is stored on the pattern of an argument
 STORED_ON = "gossamer.stored_on"
+# on a contraction: its products are not summed, but combined so
+COMBINE = "gossamer.combine"
 _CLEAN = "builtin.module(canonicalize,cse,resolve-ranked-shaped-type-result-dims,canonicalize,cse)"
 
 
@@ -46,7 +49,8 @@ _CLEAN = "builtin.module(canonicalize,cse,resolve-ranked-shaped-type-result-dims
 class _Gap:
     """An operation that was opened: where its operands are found, and which argument stands for its result.
 
-    ``attribute`` is the equation of a contraction, the dim of a softmax, the fill of what is stored.
+    ``attribute`` is the equation of a contraction, the dim of a softmax, the fill of what is stored, or how
+    the products of a row are reduced.
     """
 
     build: Callable[..., ir.Value]
@@ -135,7 +139,7 @@ def _open_gaps(region: fx.Graph) -> tuple[fx.Graph, list[_Gap], int, int]:
             results = [argument if old is node else old for old in results]
             arguments.append(argument)
             places = tuple(_place(operand, arguments, results) for operand in operands)
-            build = {contract: _contraction, stored_on: _stored}.get(node.target, _softmax)
+            build = {contract: _contraction, REDUCED: _reduced, stored_on: _stored}.get(node.target, _softmax)
             gaps.append(_Gap(build, places, node.args[len(operands)], len(arguments) - 1))
             graph.erase_node(node)
     graph.output(tuple(results))
@@ -147,7 +151,7 @@ def _open_gaps(region: fx.Graph) -> tuple[fx.Graph, list[_Gap], int, int]:
 
 def _gap_operands(node: fx.Node) -> tuple[fx.Node, ...]:
     """The operands of an operation that torch-mlir shall not see; none for all others."""
-    if node.target in (contract, stored_on):
+    if node.target in (contract, stored_on, REDUCED):
         return node.args[:2]
     if node.target is aten.softmax.int and g.value(node).dtype == g.value(node.args[0]).dtype:
         return node.args[:1]
@@ -259,7 +263,14 @@ def _used_values(op: ir.Operation) -> list[ir.Value]:
     return used
 
 
-def _contraction(a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type) -> ir.Value:
+def _reduced(a: ir.Value, b: ir.Value, reduce: str, result_type: ir.Type) -> ir.Value:
+    """The product of two matrices, marked as one that is no sum: raising takes the mark, or refuses."""
+    return _contraction(a, b, "mk,kn->mn", result_type, reduce)
+
+
+def _contraction(
+    a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type, combine: str | None = None
+) -> ir.Value:
     """``linalg.generic`` for an equation: the result's dims first, in order, then what is summed."""
     mlir = torch_mlir()
     ir = mlir.ir
@@ -283,6 +294,8 @@ def _contraction(a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type) 
         ir.ArrayAttr.get([ir.AffineMapAttr.get(m) for m in maps]),
         ir.ArrayAttr.get([_iterator("parallel" if label in out else "reduction") for label in labels]),
     )  # fmt: skip
+    if combine:
+        generic.operation.attributes[COMBINE] = ir.StringAttr.get(combine)
     elements = [ir.RankedTensorType(value.type).element_type for value in (a, b)] + [accumulator]
     body = generic.regions[0].blocks.append(*elements)
     with ir.InsertionPoint(body):

@@ -1,4 +1,4 @@
-// F.linear with a weight in blocks, bias and activation: one product, its panels spread over threads, its
+// F.linear with a weight in blocks, bias and activation: one product, its block rows spread over threads, its
 // epilogue on the way out, nothing left of a dialect above LLVM.
 // RUN: gossamer-opt %s --gossamer-raise --gossamer-lower-cpu | FileCheck %s
 // RUN: gossamer-opt %s --gossamer-raise --gossamer-lower-cpu | FileCheck %s --check-prefix=LEFT
@@ -8,8 +8,8 @@
 // CHECK-DAG: llvm.func internal @main_parallel_0({{.*}}: !llvm.ptr {llvm.noalias}
 // CHECK-DAG: llvm.call @gs_parallel_for
 // CHECK-DAG: llvm.func @gs_entry(%{{.*}}: !llvm.ptr)
-// One parallel loop: epilogue and product are in it.
-// CHECK-NOT: main_parallel_1
+// One parallel loop for few tokens, one for many: epilogue and product are in each.
+// CHECK-NOT: main_parallel_2
 
 // LEFT-NOT: @tanhf
 // LEFT-NOT: builtin.unrealized_conversion_cast

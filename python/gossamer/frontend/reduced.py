@@ -1,0 +1,45 @@
+"""``torch.sparse.mm(a, b, reduce)``: products of the stored entries of a row, of which the mean or an extreme is taken.
+
+What is stored takes part, and nothing else: this is no operation on the dense tensor that ``a`` stands for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+
+from gossamer.errors import UnsupportedError
+
+from .marker import library
+
+REDUCE = ("mean", "amax", "amin")
+
+
+def _run(a: torch.Tensor, b: torch.Tensor, reduce: str) -> NoReturn:
+    raise UnsupportedError(
+        f"torch.sparse.mm(..., {reduce!r}) where it is not compiled (its gradient is not): what is stored is not known"
+    )
+
+
+def _shape(a: torch.Tensor, b: torch.Tensor, reduce: str) -> torch.Tensor:
+    return a.new_empty(a.shape[0], b.shape[1])
+
+
+def _no_gradient(ctx: Any, gradient: torch.Tensor) -> NoReturn:
+    raise UnsupportedError(
+        "torch.sparse.mm with a reduce other than 'sum' has no gradient: call it under torch.no_grad(), or, for a "
+        "mean, divide a sum by the number of entries"
+    )
+
+
+library.define("reduced_product(Tensor a, Tensor b, str reduce) -> Tensor")
+library.impl("reduced_product", _run, "CompositeExplicitAutograd")
+library.impl("reduced_product", _shape, "Meta")
+# the product of a sparse and a dense matrix, with the mean, amax or amin of the products of each row's stored entries
+REDUCED = torch.ops.gossamer.reduced_product.default
+torch.library.register_autograd("gossamer::reduced_product", _no_gradient, lib=library)
+
+# torch has it for sparse tensors only, and traces are made of dense stand-ins: their shapes, then
+_meta = torch.library.Library("aten", "IMPL", "Meta")
+_meta.impl("_sparse_mm_reduce_impl", lambda a, b, reduce: (_shape(a, b, reduce), a.new_empty(0, dtype=torch.int64)))
