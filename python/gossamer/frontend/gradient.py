@@ -28,15 +28,14 @@ from .pointwise import is_pointwise
 from .region import Region
 from .trace import Trace, trace
 
-# backward operations that PyTorch spells out in pointwise operations and sums
+# Backward operations that PyTorch can spell out in pointwise operations and sums. On dense operands each is one pass
+# in PyTorch, and left whole.
 _SPELLED_OUT = get_decompositions([
-    aten.gelu_backward, aten._softmax_backward_data, aten._log_softmax_backward_data, aten.silu_backward,
-    aten.elu_backward, aten.leaky_relu_backward, aten.hardswish_backward, aten.hardtanh_backward,
-    aten.hardsigmoid_backward, aten.mish_backward, aten.softplus_backward, aten.log_sigmoid_backward,
-    aten.logit_backward, aten._prelu_kernel_backward,
+    aten.threshold_backward, aten.gelu_backward, aten._softmax_backward_data, aten._log_softmax_backward_data,
+    aten.tanh_backward, aten.sigmoid_backward, aten.silu_backward, aten.elu_backward, aten.leaky_relu_backward,
+    aten.hardswish_backward, aten.hardtanh_backward, aten.hardsigmoid_backward, aten.mish_backward,
+    aten.softplus_backward, aten.log_sigmoid_backward, aten.logit_backward, aten._prelu_kernel_backward,
 ])  # fmt: skip
-# likewise, and each one pass in PyTorch over a gradient and a result of the region: only if one of these is sparse
-_FROM_RESULT = get_decompositions([aten.threshold_backward, aten.tanh_backward, aten.sigmoid_backward])
 # operations whose derivative PyTorch writes in terms of their result
 _KEEP_RESULT = {
     aten.relu.default, aten.sigmoid.default, aten.tanh.default, aten.exp.default, aten.sqrt.default,
@@ -56,7 +55,7 @@ def trace_gradient(
     wanted: Sequence[int],
     given: Sequence[int],
     saved: Sequence[int],
-    all_spelled_out: bool = False,
+    spelled_out: bool = False,
 ) -> Trace:
     """Capture the backward of a region.
 
@@ -67,7 +66,7 @@ def trace_gradient(
         wanted: the inputs whose gradients the result lists; None for one that no given gradient leads to.
         given: which results have a gradient.
         saved: which results are brought along.
-        all_spelled_out: whether operations are spelled out that PyTorch does in one pass where nothing is sparse.
+        spelled_out: whether backward operations that can be are spelled out in simpler ones.
 
     Raises:
         TraceError: it cannot be differentiated.
@@ -91,7 +90,7 @@ def trace_gradient(
         return [*found, *(results[number] for number in saved)]
 
     with autocast.switched_off():
-        traced = trace(backward, leaves, _SPELLED_OUT | (_FROM_RESULT if all_spelled_out else {}))
+        traced = trace(backward, leaves, _SPELLED_OUT if spelled_out else {})
     is_there = [gradient is not None for gradient in found]
     _use_saved(traced.graph, count, len(saved))
     _respell(traced.graph)
@@ -103,9 +102,14 @@ def trace_gradient(
     return replace(traced, rebuild=rebuild)
 
 
-def wants_all_spelled_out(found: Analysis) -> bool:
+def has_softmax(region: Region) -> bool:
+    """Whether there is a softmax in it."""
+    return any(node.target in SOFTMAX for node in region.graph.nodes)
+
+
+def wants_spelled_out(found: Analysis) -> bool:
     """Whether an operation on something sparse was left whole."""
-    return any(node.target in _FROM_RESULT for node in found.fallbacks)
+    return any(node.target in _SPELLED_OUT for node in found.fallbacks)
 
 
 def _results(region: Region) -> Sequence[fx.Node]:

@@ -19,10 +19,11 @@ from .fills import Analysis, analyze
 from .gradient import (
     broadcast_leaf,
     broadcast_patterns,
+    has_softmax,
     sample_needed,
     store_shared,
     trace_gradient,
-    wants_all_spelled_out,
+    wants_spelled_out,
 )
 from .leaf import Leaf
 from .normalize import normalize
@@ -130,11 +131,12 @@ def build_gradient(
 def _analyzed_gradient(
     region: Region, leaves: Sequence[Leaf], wanted: Sequence[int], given: Sequence[int], saved: Sequence[int]
 ) -> tuple[Trace, fx.Node, Analysis]:
-    for all_spelled_out in (False, True):
-        traced = trace_gradient(region, leaves, wanted, given, saved, all_spelled_out)
+    # a softmax in a region is sparse, and so is what its backward computes
+    for spelled_out in [True] if has_softmax(region) else [False, True]:
+        traced = trace_gradient(region, leaves, wanted, given, saved, spelled_out)
         shapes = normalize(traced)
         found = analyze(traced)
-        if not wants_all_spelled_out(found):
+        if not wants_spelled_out(found):
             break
     return traced, shapes, found
 
