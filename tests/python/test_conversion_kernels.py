@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gossamer as gs
-from gossamer.conversion import kernel
+from gossamer.conversion import flat, kernel
 from gossamer.conversion.patterns import converted, has_kernels
 from gossamer.convert import convert, convert_by_sorting
 from gossamer.sparsify import sparsify_by_index
@@ -182,6 +182,16 @@ def test_hypersparse_tensors_are_sorted():
     assert start.to(gs.DCSC).coordinates(0).tolist() == [0, 7, size - 2]
     assert start.to(gs.DCSR).coordinates(0).tolist() == [5, size - 1]
     assert converted(start.pattern, gs.DCSR) is not None
+
+
+@pytest.mark.parametrize("fmt", [gs.CSR, gs.DCSR, gs.CSC, gs.BSR((2, 1)), gs.BlockELL((1, 2)), gs.NM(2, 4)], ids=str)
+def test_indices_are_widened_where_32_bits_are_too_few(fmt, monkeypatch):
+    dense = torch.ones(8, 12).masked_fill(torch.arange(12) % 4 > 1, 0)
+    monkeypatch.setattr(flat, "_INT32_MAX", 20)  # sizes fit, numbers of nodes do not
+    for start in (gs.sparsify(dense, fmt), gs.sparsify(dense, gs.COO).to(fmt)):
+        start.validate()
+        assert all(array is None or array.dtype == torch.int64 for array in start.pattern._arrays)
+        assert torch.equal(start.to_dense(), dense)
 
 
 def test_many_threads_may_convert_at_once():

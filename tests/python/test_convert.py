@@ -18,7 +18,7 @@ def assert_is(tensor: gs.SparseTensor, dense: torch.Tensor) -> None:
     assert torch.equal(tensor.to_dense(), dense)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(tensors, formats, formats)
 def test_every_format_to_every_other(dense, first, second):
     start = gs.sparsify(dense, first)

@@ -15,6 +15,7 @@ from gossamer.errors import TensorError
 from gossamer.formats import Format
 
 _WORD = 64
+_INT32_MAX = 2**31 - 1
 _STEP, _PARTS, _TOTAL, _MASK, _UNKEPT, _SIZES = range(6)
 
 
@@ -164,7 +165,7 @@ def _kernel(outline: Outline, index: str, keep: str, values: str | None, slots: 
 
 def index_dtype_for(largest: int, wanted: torch.dtype | None) -> torch.dtype:
     """Returns int32, or int64 if that is wanted or needed for numbers up to `largest`."""
-    return torch.int64 if wanted == torch.int64 or largest > 2**31 - 1 else torch.int32
+    return torch.int64 if wanted == torch.int64 or largest > _INT32_MAX else torch.int32
 
 
 def _padded(keep: Tensor, test: tuple[int, int]) -> Tensor:
