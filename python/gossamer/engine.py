@@ -123,7 +123,8 @@ class Engine:
                 leaves.append(value)
                 key.append(_leaf_key(value))
             else:
-                key.append((type(value), value))
+                # as text, 0.0 is not -0.0 and nan is nan
+                key.append((type(value), value.hex() if isinstance(value, float) else value))
         if self._state is not None:
             own = self._state.tensors()
             leaves += own
