@@ -2,9 +2,9 @@
 
     python -m benchmarks.costs
 
-A first call is measured in processes of its own, after `import torch`, from `import gossamer` on; the median of several.
-The CPU time of a call is that of this thread for a problem of next to no work, everything that the call does included:
-the least of several medians, on one thread of PyTorch.
+A first call is measured in processes of its own, after `import torch`, from `import gossamer` on; the median of
+several. The CPU time of a call is that of this thread, all that the call does included, for a problem of next to no
+work: the least of several means, on one thread of PyTorch.
 """
 
 import json

@@ -14,7 +14,7 @@ from gossamer.errors import TensorError, TraceError, UnsupportedError
 from gossamer.expand import expand, expanded_pattern, summed
 from gossamer.frontend.leaf import Leaf, Stored
 from gossamer.pattern import Pattern
-from gossamer.tensor import SparseTensor
+from gossamer.tensor import Fill, SparseTensor
 
 if TYPE_CHECKING:
     from gossamer.execute import RegionKernel
@@ -36,25 +36,23 @@ def differentiable(kernel: RegionKernel, shapes: list[tuple[int, ...]], inputs: 
         Its results.
     """
     tensors = [i.values if isinstance(i, SparseTensor) else i for i in inputs]
-    frames = [_Frame(i.pattern, i.fill) if isinstance(i, SparseTensor) else None for i in inputs]
+    frames = [(i.pattern, i.fill) if isinstance(i, SparseTensor) else None for i in inputs]
     results = _RegionFunction.apply(kernel, shapes, frames, *tensors)
+    if kernel.is_dense:
+        return results
     return tuple(
         result if o.pattern_of is None else SparseTensor(inputs[o.pattern_of].pattern, result, o.fill)
         for result, o in zip(results, kernel.region.outputs, strict=True)
     )
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """All of a SparseTensor but its values."""
-
-    pattern: Pattern
-    fill: float | int | bool
+# all of a SparseTensor but its values
+_Frame = tuple[Pattern, Fill]
 
 
 def _framed(frames: Sequence[_Frame | None], tensors: Sequence[Tensor]) -> list[Value]:
     return [
-        tensor if frame is None else SparseTensor(frame.pattern, tensor, frame.fill)
+        tensor if frame is None else SparseTensor._make(frame[0], tensor, frame[1])
         for frame, tensor in zip(frames, tensors, strict=True)
     ]
 
@@ -68,7 +66,9 @@ class _RegionFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: RegionKernel, shapes: Any, frames: Any, *tensors: Tensor) -> Any:
-        results = _flat(kernel.run(shapes, _framed(frames, [tensor.detach() for tensor in tensors])))
+        results = kernel.run(shapes, _framed(frames, tensors))
+        if not kernel.is_dense:
+            results = _flat(results)
         ctx.kernel, ctx.frames = kernel, frames
         ctx.save_for_backward(*tensors, *(results[number] for number in kernel.gradients.saved))
         ctx.set_materialize_grads(False)

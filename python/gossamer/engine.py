@@ -126,9 +126,9 @@ class Engine:
                 # as text, 0.0 is not -0.0 and nan is nan
                 key.append((type(value), value.hex() if isinstance(value, float) else value))
         if self._state is not None:
-            own = self._state.tensors()
+            own, state_key = self._state.read()
             leaves += own
-            key.append(self._state.key(own))
+            key.append(state_key)
         patterns = shared_patterns(leaves)
         key.append((*_mode_key(), patterns))
         shapes = [leaf.shape for leaf in leaves]

@@ -141,9 +141,9 @@ class _Writer:
         self.unless(f"type({x}) is not {self.named(type(value))}", same)
 
     def module(self, state: ModuleState) -> None:
-        own = state.tensors()
-        self.lines.append(f"own = {self.named(state.tensors)}()")
-        self.unless(f"{self.named(state.key)}(own) != {self.named(state.key(own))}")
+        own, key = state.read()
+        self.lines.append(f"own, key = {self.named(state.read)}()")
+        self.unless(f"key is not {self.named(key)} and key != {self.named(key)}")
         self.leaves.append("*own")
         self.values += own
         self.shapes.append("*[t.shape for t in own]")

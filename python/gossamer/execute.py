@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gossamer.autograd import Gradients, differentiable
 from gossamer.coordinates import node_index
 from gossamer.errors import CompileError, FallbackWarning, UnsupportedError
 from gossamer.pattern import Pattern
@@ -21,7 +22,6 @@ from gossamer.runtime.signature import DTYPES
 from gossamer.tensor import SparseTensor, fill_of
 
 if TYPE_CHECKING:
-    from gossamer.autograd import Gradients
     from gossamer.frontend.region import Region
 
 # kernels that some region of this process has
@@ -54,6 +54,9 @@ class RegionKernel:
         backend: "compiled", or "reference" to run it densely in PyTorch.
         warn: where fallbacks are said.
         fullgraph: whether a region that the compiler refuses is an error.
+
+    Attributes:
+        is_dense: whether all of its results are dense.
     """
 
     __name__ = "region"
@@ -68,6 +71,7 @@ class RegionKernel:
         self._shapes = shapes
         self.warn = warn
         self.fullgraph = fullgraph
+        self.is_dense = all(output.pattern_of is None for output in region.outputs)
         self._callers: tuple[Any, ...] = ()
         self._shortened: set[Any] = set()
         self._sparse = [number for number, i in enumerate(region.inputs) if i.stored is not None]
@@ -86,8 +90,6 @@ class RegionKernel:
         if _is_grad_enabled():
             for i in inputs:
                 if i.requires_grad:
-                    from gossamer.autograd import differentiable
-
                     return differentiable(self, shapes, inputs)
         return self.run(shapes, inputs)
 
@@ -131,8 +133,6 @@ class RegionKernel:
     @cached_property
     def gradients(self) -> Gradients:
         """Its backward."""
-        from gossamer.autograd import Gradients
-
         return Gradients(self)
 
     def backward_kernels(self) -> list[RegionKernel]:

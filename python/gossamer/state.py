@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from gossamer.frontend.leaf import is_tracing
 from gossamer.tensor import SparseTensor
 from gossamer.weights import sparse_parameters
 
+_GONE = object()
 _PLAIN = (int, float, bool, str, type(None), torch.dtype)
 
 
@@ -33,6 +35,8 @@ class ModuleState:
     def __init__(self, module: nn.Module):
         self.module = module
         self._generation = 0
+        # the plain attributes, the kinds of the tensors and the key, when they were last read
+        self._last: tuple[list[Any], list[Any], Any] = [], [], None
         self._look()
 
     def _look(self) -> None:
@@ -73,36 +77,46 @@ class ModuleState:
             found += (len(own["_parameters"]), len(own["_buffers"]), len(own))
         return found
 
-    def _has_changed(self) -> bool:
+    def _has_changed(self, plain: Sequence[Any]) -> bool:
         if self._current_children() != self._children:
             return True
-        for table, name in self._plain:
-            if not isinstance(table.get(name), _PLAIN):
-                return True
+        if not self._are_same(plain) and not all(isinstance(value, _PLAIN) for value in plain):
+            return True
         for table, name in self._dense.values():
             if table.get(name) is None:
                 return True
         return not all(isinstance(table.get(name), SparseTensor) for table, name in self._attributes.values())
 
-    def tensors(self) -> list[Any]:
-        """The tensors, in the order of `names`."""
-        if self._has_changed():
+    def _are_same(self, plain: Sequence[Any]) -> bool:
+        """Whether the plain attributes are what they were when they were last read."""
+        return len(plain) == len(self._last[0]) and all(map(operator.is_, plain, self._last[0]))
+
+    def _read_plain(self) -> list[Any]:
+        return [table.get(name, _GONE) for table, name in self._plain]
+
+    def read(self) -> tuple[list[Any], Any]:
+        """What a call depends on.
+
+        Returns:
+            The tensors, in the order of `names`, and what code depends on: their kinds, and the plain attributes,
+            `training` among them.
+        """
+        plain = self._read_plain()
+        if self._has_changed(plain):
             self._generation += 1
             self._look()
+            plain = self._read_plain()
         dense = [table[name] for table, name in self._dense.values()]
         sparse = [make.forward(table["original"]) for make, table in self._chains]
-        return dense + sparse + [table[name] for table, name in self._attributes.values()]
-
-    def key(self, tensors: Sequence[Any]) -> Any:
-        """What code depends on: the kinds of these tensors, and the plain attributes, `training` among them."""
-        dense = len(self._dense)
-        kinds: list[Any] = [(t.dtype, t.device, t.shape) for t in tensors[:dense]]
-        kinds += [(t.dtype, t.device, t.shape, t.pattern.kind, t.fill) for t in tensors[dense : self.static]]
-        kinds += [
-            (t.dtype, t.pattern.kind, t.fill, tuple(size == 1 for size in t.shape)) for t in tensors[self.static :]
-        ]
-        plain = [table[name] for table, name in self._plain]
-        return self._generation, tuple(kinds), tuple(plain), tuple(map(type, plain))
+        attributes = [table[name] for table, name in self._attributes.values()]
+        kinds: list[Any] = [(t.dtype, t.device, t.shape) for t in dense]
+        kinds += [(t.dtype, t.device, t.shape, t.pattern.kind, t.fill) for t in sparse]
+        kinds += [(t.dtype, t.pattern.kind, t.fill, tuple(size == 1 for size in t.shape)) for t in attributes]
+        _, last_kinds, key = self._last
+        if kinds != last_kinds or not self._are_same(plain):
+            key = self._generation, tuple(kinds), tuple(plain), tuple(map(type, plain))
+            self._last = plain, kinds, key
+        return dense + sparse + attributes, key
 
     def call(self, tensors: Sequence[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the module on other tensors, in a trace."""

@@ -47,7 +47,7 @@ class SparseTensor:
     @classmethod
     def _make(cls, pattern: Pattern, values: Any, fill: Fill) -> "SparseTensor":
         """Without checks: pytree functions put anything where the values were."""
-        self = cls.__new__(cls)
+        self = object.__new__(cls)
         self.pattern, self.values, self.fill = pattern, values, fill
         return self
 

@@ -133,6 +133,7 @@ def _trace(
 ) -> Trace:
     env = _Env(duck_shape=False)
     mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)
+    mode.cache_enabled = False  # of shape rules, for other traces in the same environment; filling it is half of one
     places: dict[sympy.Symbol, tuple[int, int]] = {}
     fakes: list[torch.Tensor] = []
     on_pattern: dict[int, torch.Tensor] = {}
