@@ -194,6 +194,14 @@ def test_indices_are_widened_where_32_bits_are_too_few(fmt, monkeypatch):
         assert torch.equal(start.to_dense(), dense)
 
 
+def test_more_places_than_numbers_are_refused():
+    size = 1 << 32
+    ends, columns = torch.tensor([0, 1]), torch.tensor([5])
+    pattern = gs.Pattern(gs.DCSR, (size, size), [ends, ends], [columns, columns])
+    with pytest.raises(gs.TensorError, match="more places than a 64-bit index"):
+        pattern.converted(gs.COO)
+
+
 def test_many_threads_may_convert_at_once():
     dense = dense_tensor((96, 96), 0.2, torch.float32, 8)
     wanted = sparsify_by_index(dense, gs.CSC, None, 0.0)

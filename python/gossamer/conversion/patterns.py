@@ -119,6 +119,8 @@ def converted(pattern: Pattern, format: Format) -> Converted | None:
     sizes, size = pattern.level_sizes[:rank], math.prod(pattern.level_sizes[rank:])
     runs = math.prod(pattern.values_shape) // max(1, size)
     target_sizes = plan.target.level_sizes(_shape(plan.source, sizes))
+    if math.prod(target_sizes) >= 2**63:  # entries are known by a number; what sorts them refuses the shape
+        return None
     exchange = Exchange(pattern.storage()[:rank], plan.source, sizes, plan.target, target_sizes, runs)
     made = _stored_anew(plan, exchange, _index_dtype(pattern))
     if made is None:
