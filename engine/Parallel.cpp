@@ -18,7 +18,6 @@ namespace {
 struct OpenMP {
   void (*parallel)(void (*body)(void *), void *data, unsigned threads,
                    unsigned flags);
-  int (*threadNumber)();
   int (*threadCount)();
   int (*maxThreads)();
   int (*inParallel)();
@@ -35,26 +34,32 @@ bool find(void *library, const char *name, Function *&function) {
   return function != nullptr;
 }
 
+/// Pieces for each thread: a thread that is held up leaves its rest to others.
+constexpr int64_t kPiecesPerThread = 8;
+
 struct Work {
   const OpenMP *openmp;
   int64_t lo, hi, grain;
   void (*body)(void *, int64_t, int64_t);
   void *context;
+  std::atomic<int64_t> next = 0;
 };
 
-/// What one thread does: the part that its number gives it, rounded to whole
-/// grains.
-void runPart(void *data) {
-  const Work &work = *static_cast<const Work *>(data);
-  int64_t threads = work.openmp->threadCount(),
-          number = work.openmp->threadNumber();
+/// What one thread does: the next piece, of whole grains, until there is none.
+void runPieces(void *data) {
+  Work &work = *static_cast<Work *>(data);
   int64_t grains = (work.hi - work.lo + work.grain - 1) / work.grain;
-  int64_t first = grains * number / threads,
-          last = grains * (number + 1) / threads;
-  int64_t lo = work.lo + first * work.grain,
-          hi = std::min(work.hi, work.lo + last * work.grain);
-  if (lo < hi)
-    work.body(work.context, lo, hi);
+  int64_t pieces =
+      std::min(grains, work.openmp->threadCount() * kPiecesPerThread);
+  while (true) {
+    int64_t piece = work.next.fetch_add(1, std::memory_order_relaxed);
+    if (piece >= pieces)
+      return;
+    int64_t first = grains * piece / pieces,
+            last = grains * (piece + 1) / pieces;
+    work.body(work.context, work.lo + first * work.grain,
+              std::min(work.hi, work.lo + last * work.grain));
+  }
 }
 
 } // namespace
@@ -70,7 +75,6 @@ int gs_set_openmp(const char *path) {
     return GS_ERROR;
   auto *openmp = new OpenMP();
   if (!find(library, "GOMP_parallel", openmp->parallel) ||
-      !find(library, "omp_get_thread_num", openmp->threadNumber) ||
       !find(library, "omp_get_num_threads", openmp->threadCount) ||
       !find(library, "omp_get_max_threads", openmp->maxThreads) ||
       !find(library, "omp_in_parallel", openmp->inParallel)) {
@@ -99,5 +103,6 @@ void gs_parallel_for(int64_t lo, int64_t hi, int64_t grain,
     return;
   }
   Work work{openmp, lo, hi, grain, body, context};
-  openmp->parallel(runPart, &work, static_cast<unsigned>(threads), /*flags=*/0);
+  openmp->parallel(runPieces, &work, static_cast<unsigned>(threads),
+                   /*flags=*/0);
 }

@@ -138,7 +138,8 @@ def test_torchs_number_of_threads_is_honoured(threads):
         parts = run(elementwise(PART, grain=10), torch.zeros(1000)).unique()
     finally:
         torch.set_num_threads(before)
-    assert len(parts) == threads
+    # one thread takes everything at once; several take pieces as they come to it, eight for each
+    assert len(parts) == (1 if threads == 1 else 8 * threads)
     assert (parts % 10 == 0).all()
 
 
