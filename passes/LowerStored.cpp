@@ -11,7 +11,6 @@
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
-#include "passes/SharedPattern.h"
 #include "passes/Storage.h"
 #include "passes/StoredOps.h"
 
@@ -250,17 +249,6 @@ void lower(StoreValuesOp op) {
   if (!toTensor || toTensor.getBuffer() != op.getBuffer())
     memref::CopyOp::create(builder, op.getLoc(), values, op.getBuffer());
   op.erase();
-}
-
-/// Refuses operands whose entries are not those of the pattern one to one.
-LogicalResult verifyShared(Operation *op, Value pattern, ValueRange operands) {
-  for (Value operand : operands)
-    if (getSparseTensorEncoding(operand.getType()) &&
-        !samePattern(operand, pattern))
-      return op->emitOpError(
-          "has a sparse operand on another pattern; an argument says with "
-          "gossamer.pattern whose pattern it shares");
-  return success();
 }
 
 struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {

@@ -119,6 +119,24 @@ def LowerMatmul : Pass<"gossamer-lower-matmul", "::mlir::func::FuncOp"> {
                            "::mlir::vector::VectorDialect"];
 }
 
+def LowerSddmm : Pass<"gossamer-lower-sddmm", "::mlir::func::FuncOp"> {
+  let summary = "gossamer.sddmm becomes loops with sums in registers";
+  let description = [{
+    Over blocks as wide as half a vector or more: tiles of rows and columns, with
+    the columns' operand packed into panels. Over entries, and smaller blocks:
+    several at once, lanes along the summed dimension, for every level format.
+    Sums of f16 and bf16 are made in f32. Products over several dimensions, or
+    none, are left to gossamer-lower-stored.
+  }];
+  let options = [
+    Option<"vectorBytes", "vector-bytes", "unsigned", "32", "width of a vector">
+  ];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect",
+                           "::mlir::vector::VectorDialect"];
+}
+
 def LowerStored : Pass<"gossamer-lower-stored", "::mlir::func::FuncOp"> {
   let summary = "operations on stored entries become loops over them";
   let description = [{

@@ -46,6 +46,7 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
     function.addPass(createLowerAttention());
     function.addPass(createLowerMatmul({options.vectorBytes}));
     function.addPass(createSparsifyGenerics());
+    function.addPass(createLowerSddmm({options.vectorBytes}));
     function.addPass(createLowerStored());
   }
   // No canonicalizer between here and bufferization: it turns a load from a

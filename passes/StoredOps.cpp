@@ -4,6 +4,7 @@
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/SharedPattern.h"
 
 using namespace mlir;
 using namespace gossamer;
@@ -66,4 +67,15 @@ SmallVector<Value> gossamer::loopsOfDims(AffineMap patternMap,
   for (auto [expr, dim] : llvm::zip(patternMap.getResults(), dims))
     loops[cast<AffineDimExpr>(expr).getPosition()] = dim;
   return loops;
+}
+
+LogicalResult gossamer::verifyShared(Operation *op, Value pattern,
+                                     ValueRange operands) {
+  for (Value operand : operands)
+    if (getSparseTensorEncoding(operand.getType()) &&
+        !samePattern(operand, pattern))
+      return op->emitOpError(
+          "has a sparse operand on another pattern; an argument says with "
+          "gossamer.pattern whose pattern it shares");
+  return success();
 }

@@ -47,6 +47,10 @@ struct BodyOperands {
 llvm::SmallVector<mlir::Value> loopsOfDims(mlir::AffineMap patternMap,
                                            mlir::ValueRange dims);
 
+/// Refuses operands whose entries are not those of the pattern one to one.
+llvm::LogicalResult verifyShared(mlir::Operation *op, mlir::Value pattern,
+                                 mlir::ValueRange operands);
+
 } // namespace gossamer
 
 #endif // GOSSAMER_PASSES_STOREDOPS_H

@@ -1,4 +1,4 @@
-// mask * (a @ b), which stays sparse: values go straight into the caller's array, rows over threads.
+// mask * (a @ b.T), which stays sparse: values go straight into the caller's array, rows over threads.
 // RUN: gossamer-opt %s --gossamer-raise --gossamer-lower-cpu | FileCheck %s
 // RUN: gossamer-opt %s --gossamer-raise --gossamer-lower-cpu | FileCheck %s --check-prefix=LEFT
 
@@ -13,7 +13,7 @@
 // LEFT-NOT: builtin.unrealized_conversion_cast
 // LEFT-NOT: {{^ *(%[^=]* = )?"?(tensor|memref|linalg|scf|vector|math|arith|func|cf|gossamer|sparse_tensor|bufferization)\.}}
 
-#product = {indexing_maps = [affine_map<(i, j, k) -> (i, k)>, affine_map<(i, j, k) -> (k, j)>, affine_map<(i, j, k) -> (i, j)>],
+#product = {indexing_maps = [affine_map<(i, j, k) -> (i, k)>, affine_map<(i, j, k) -> (j, k)>, affine_map<(i, j, k) -> (i, j)>],
             iterator_types = ["parallel", "parallel", "reduction"]}
 #two = {indexing_maps = [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i, j)>],
         iterator_types = ["parallel", "parallel"]}
@@ -22,10 +22,9 @@
 func.func @main(%s: tensor<?x?xf64, #CSR> {gossamer.fill = 0.0 : f64}, %a: tensor<?x?xf64>, %b: tensor<?x?xf64>) -> tensor<?x?xf64, #CSR> {
   %sd = gossamer.convert %s {fill = 0.0 : f64} : tensor<?x?xf64, #CSR> to tensor<?x?xf64>
   %zero = arith.constant 0.0 : f64
-  %c1 = arith.constant 1 : index
   %c0 = arith.constant 0 : index
   %m = tensor.dim %a, %c0 : tensor<?x?xf64>
-  %n = tensor.dim %b, %c1 : tensor<?x?xf64>
+  %n = tensor.dim %b, %c0 : tensor<?x?xf64>
   %e = tensor.empty(%m, %n) : tensor<?x?xf64>
   %f = linalg.fill ins(%zero : f64) outs(%e : tensor<?x?xf64>) -> tensor<?x?xf64>
   %0 = linalg.generic #product ins(%a, %b : tensor<?x?xf64>, tensor<?x?xf64>) outs(%f : tensor<?x?xf64>) {
