@@ -13,12 +13,13 @@ AttentionLoops::AttentionLoops(AttentionOp op)
     : op(op), builder(op), loc(op.getLoc()), maps(op.getMaps()),
       numBatch(op.getNumBatchDims()), rank(maps[3].getNumResults()),
       mask(builder, loc, op.getMask()),
-      element(cast<FloatType>(getElementTypeOrSelf(op.getQuery()))) {
+      operand(cast<FloatType>(getElementTypeOrSelf(op.getQuery()))),
+      element(operand.getWidth() < 32 ? builder.getF32Type() : operand) {
   query = toBuffer(builder, loc, op.getQuery(), true);
   key = toBuffer(builder, loc, op.getKey(), true);
   value = toBuffer(builder, loc, op.getValue(), true);
-  for (Value operand : op.getExtras())
-    extras.push_back(toBuffer(builder, loc, operand, true));
+  for (Value extra : op.getExtras())
+    extras.push_back(toBuffer(builder, loc, extra, true));
   out = destination(builder, loc, op.getInit());
   sizeD = sizeOf(query, maps[0], numBatch + 2);
   sizeE = sizeOf(value, maps[2], numBatch + 3);
@@ -38,6 +39,15 @@ Value AttentionLoops::sizeOf(Value buffer, AffineMap map, unsigned loop) {
 Value AttentionLoops::constant(double value) {
   return arith::ConstantOp::create(builder, loc,
                                    builder.getFloatAttr(element, value));
+}
+
+Value AttentionLoops::narrow(OpBuilder &b, Value sum) {
+  if (!isNarrow())
+    return sum;
+  Type type = operand;
+  if (auto vector = dyn_cast<VectorType>(sum.getType()))
+    type = vector.clone(operand);
+  return arith::TruncFOp::create(b, loc, type, sum);
 }
 
 void AttentionLoops::forEachRow(

@@ -23,6 +23,11 @@ protected:
   mlir::Value sizeOf(mlir::Value buffer, mlir::AffineMap map, unsigned loop);
   mlir::Value constant(double value);
 
+  /// Whether sums are wider than what they are sums of.
+  bool isNarrow() const { return element != operand; }
+  /// A sum as an operand's type has it, a vector of sums as a vector of them.
+  mlir::Value narrow(mlir::OpBuilder &builder, mlir::Value sum);
+
   AttentionOp op;
   mlir::OpBuilder builder;
   mlir::Location loc;
@@ -31,7 +36,8 @@ protected:
   /// Dimensions of the mask.
   unsigned rank;
   Storage mask;
-  mlir::FloatType element;
+  /// The type of operands and result, and that of sums: f32 at least.
+  mlir::FloatType operand, element;
   mlir::Value query, key, value, out;
   llvm::SmallVector<mlir::Value> extras;
   mlir::Value sizeD, sizeE, zeroIndex, oneIndex, zero, one, lowest;

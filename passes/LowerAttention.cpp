@@ -15,6 +15,7 @@
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/AttentionLoops.h"
 #include "passes/Passes.h"
+#include "passes/RegisterTile.h"
 #include "passes/Report.h"
 
 namespace gossamer {
@@ -53,8 +54,10 @@ void AttentionLowering::forEachOut(
   OpBuilder inner = OpBuilder::atBlockTerminator(loop.getBody());
   loops[numBatch + 3] = loop.getInductionVar();
   SmallVector<Value> at = applyMap(inner, loc, maps.back(), loops);
-  Value old = memref::LoadOp::create(inner, loc, out, at);
-  memref::StoreOp::create(inner, loc, update(inner, old), out, at);
+  Value old = extendTo(inner, loc, memref::LoadOp::create(inner, loc, out, at),
+                       element);
+  memref::StoreOp::create(inner, loc, narrow(inner, update(inner, old)), out,
+                          at);
 }
 
 AttentionLowering::Pair AttentionLowering::emitEntry(OpBuilder &b, Value j,
@@ -67,19 +70,23 @@ AttentionLowering::Pair AttentionLowering::emitEntry(OpBuilder &b, Value j,
     OpBuilder inner = OpBuilder::atBlockEnd(dot.getBody());
     loops[numBatch + 2] = dot.getInductionVar();
     Value product = arith::MulFOp::create(
-        inner, loc, loadAt(inner, loc, query, maps[0], loops),
-        loadAt(inner, loc, key, maps[1], loops));
+        inner, loc,
+        extendTo(inner, loc, loadAt(inner, loc, query, maps[0], loops),
+                 element),
+        extendTo(inner, loc, loadAt(inner, loc, key, maps[1], loops), element));
     scf::YieldOp::create(
         inner, loc,
         arith::AddFOp::create(inner, loc, dot.getRegionIterArg(0), product)
             .getResult());
   }
   SmallVector<Value> args{
-      dot.getResult(0), memref::LoadOp::create(b, loc, mask.values, position)};
+      narrow(b, dot.getResult(0)),
+      memref::LoadOp::create(b, loc, mask.values, position)};
   for (auto [buffer, map] :
        llvm::zip(extras, ArrayRef(maps).drop_front(4).drop_back()))
     args.push_back(loadAt(b, loc, buffer, map, loops));
-  Value score = inlineBody(b, op.getBlock(), args, loops);
+  Value score =
+      extendTo(b, loc, inlineBody(b, op.getBlock(), args, loops), element);
 
   // A new maximum rescales what was summed so far.
   Value grows =
@@ -106,7 +113,8 @@ AttentionLowering::Pair AttentionLowering::emitEntry(OpBuilder &b, Value j,
   power = arith::SelectOp::create(b, loc, masked, zero, power);
   forEachOut(b, [&](OpBuilder &in, Value old) -> Value {
     Value product = arith::MulFOp::create(
-        in, loc, power, loadAt(in, loc, value, maps[2], loops));
+        in, loc, power,
+        extendTo(in, loc, loadAt(in, loc, value, maps[2], loops), element));
     return arith::AddFOp::create(in, loc, old, product);
   });
   return {rescale.getResult(0),

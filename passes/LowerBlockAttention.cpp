@@ -22,6 +22,7 @@
 #include "passes/Passes.h"
 #include "passes/RegisterTile.h"
 #include "passes/Report.h"
+#include "passes/TransposedCopy.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERBLOCKATTENTION
@@ -33,8 +34,9 @@ using namespace gossamer;
 
 namespace {
 
-/// Columns of a tile whose sums are in registers at once; also of the result.
-constexpr int64_t kColumns = 8;
+/// Vectors of rows that are worked on at once: what is broadcast against one is
+/// broadcast against all of them.
+constexpr int64_t kVectors = 2;
 
 /// A body of elementwise operations runs on vectors as it does on numbers.
 bool isVectorizable(Block &body) {
@@ -47,12 +49,13 @@ bool isVectorizable(Block &body) {
 
 class BlockAttention : AttentionLoops {
 public:
-  BlockAttention(AttentionOp op, unsigned lanes)
-      : AttentionLoops(op), lanes(lanes),
+  BlockAttention(AttentionOp op, unsigned lanes, unsigned columns)
+      : AttentionLoops(op), lanes(lanes), columns(columns),
         vector(VectorType::get(lanes, element)) {
     SmallVector<int64_t, 2> shape = blockShape(op);
     blockRows = shape[0];
     blockColumns = shape[1];
+    vectors = blockRows % (kVectors * lanes) == 0 ? kVectors : 1;
   }
 
   /// Rows and columns of the mask's blocks; empty if it has none.
@@ -63,32 +66,64 @@ public:
   }
 
 private:
+  using Vectors = SmallVector<Value>;
+  /// The rows of a block that are worked on at once, and their memory: q^T,
+  /// scores^T and the result^T, a line for each d, column, e. What has another
+  /// type in memory than sums have is copied for each block: k, v, and the
+  /// block of the mask, transposed, as bytes if it is bool.
   struct Tile {
-    Value firstRow, rowInBlock, rows, query, scores, sums;
+    Value firstRow, rowInBlock, rows;
+    Value query, scores, sums, keys, values, stored;
   };
   Value splat(OpBuilder &b, Value scalar) {
     return vector::BroadcastOp::create(
         b, loc, VectorType::get(lanes, scalar.getType()), scalar);
   }
-  Value load(OpBuilder &b, Value tile, Value row) {
-    return vector::LoadOp::create(b, loc, vector, tile,
-                                  ValueRange{row, zeroIndex});
+  /// Where vector `n` of a line of a tile begins.
+  SmallVector<Value> place(OpBuilder &b, Value line, int64_t n) {
+    return {line, indexConstant(b, loc, n * lanes)};
   }
-  void store(OpBuilder &b, Value value, Value tile, Value row) {
-    vector::StoreOp::create(b, loc, value, tile, ValueRange{row, zeroIndex});
+  Vectors load(OpBuilder &b, Value tile, Value line) {
+    Vectors result;
+    for (int64_t n = 0; n < vectors; ++n)
+      result.push_back(loadLanes(b, loc, lanes, tile, place(b, line, n)));
+    return result;
   }
+  void store(OpBuilder &b, Value value, Value tile, Value line, int64_t n) {
+    storeLanes(b, loc, value, tile, place(b, line, n));
+  }
+  bool isBool() { return mask.type.getElementType().isInteger(1); }
+  /// The values of the mask, of which i1 is a byte in memory: LLVM makes
+  /// vectors only of what it knows to be one.
+  Value storedValues(OpBuilder &b);
+  /// The most columns that divide a block, up to what registers can hold.
+  int64_t tileColumns() const {
+    int64_t most = columns;
+    while (blockColumns % most != 0)
+      --most;
+    return most;
+  }
+
   void emitBlockRow(OpBuilder &b, ValueRange ivs);
   void emitLaneGroup(OpBuilder &b, const Tile &tile, Value first, Value last);
-  Value emitIsFull(OpBuilder &b, Value block);
-  Value emitScores(OpBuilder &b, const Tile &tile, Value block, Value column,
-                   Value maximum, bool full);
-  Value emitBody(OpBuilder &b, const Tile &tile, Value score, Value block,
-                 Value column, Value inBlock, bool full);
-  Value gather(OpBuilder &b, Type type, const Tile &tile,
+  void loadQuery(OpBuilder &b, const Tile &tile);
+  void storeResult(OpBuilder &b, const Tile &tile, ValueRange sums);
+  Vectors emitBlock(OpBuilder &b, const Tile &tile, Value block,
+                    ValueRange state);
+  void copyBlock(OpBuilder &b, Value buffer, AffineMap map, unsigned loop,
+                 Value column, Value size, Value to);
+  void transposeMask(OpBuilder &b, const Tile &tile, Value block);
+  Value emitIsFull(OpBuilder &b, const Tile &tile, Value block);
+  Vectors emitScores(OpBuilder &b, const Tile &tile, Value column,
+                     ValueRange maxima, bool full);
+  Value emitBody(OpBuilder &b, const Tile &tile, Value score, Value column,
+                 Value inBlock, int64_t n, bool full);
+  Value gather(OpBuilder &b, Type type, const Tile &tile, int64_t n,
                llvm::function_ref<Value(OpBuilder &, Value)> at);
-  void emitProduct(OpBuilder &b, const Tile &tile, Value column, Value factor);
+  void emitProduct(OpBuilder &b, const Tile &tile, Value column,
+                   ValueRange factors);
 
-  int64_t lanes, blockRows, blockColumns;
+  int64_t lanes, columns, vectors, blockRows, blockColumns;
   VectorType vector;
   SmallVector<Value> loops;
 };
@@ -121,38 +156,60 @@ void BlockAttention::emitBlockRow(OpBuilder &b, ValueRange ivs) {
         addIndex(b, loc, mulIndex(b, loc, parent, mask.lvlSize(lvl)), coord);
   auto [first, last] = mask.segment(b, rank - 1, parent);
 
-  auto allocate = [&](int64_t rows, ValueRange size) -> Value {
-    return memref::AllocOp::create(b, loc,
-                                   MemRefType::get({rows, lanes}, element),
-                                   size, b.getI64IntegerAttr(64));
+  auto allocate = [&](ArrayRef<int64_t> shape, Type type,
+                      ValueRange size) -> Value {
+    return memref::AllocOp::create(b, loc, MemRefType::get(shape, type), size,
+                                   b.getI64IntegerAttr(64));
   };
+  int64_t dynamic = ShapedType::kDynamic, width = vectors * lanes;
   Tile tile;
-  tile.query = allocate(ShapedType::kDynamic, sizeD);
-  tile.scores = allocate(blockColumns, {});
-  tile.sums = allocate(ShapedType::kDynamic, sizeE);
+  tile.query = allocate({dynamic, width}, element, sizeD);
+  tile.scores = allocate({blockColumns, width}, element, {});
+  tile.sums = allocate({dynamic, width}, element, sizeE);
+  Type stored = getElementTypeOrSelf(storedValues(b));
+  tile.stored = allocate({blockColumns, width}, stored, {});
+  SmallVector<Value> buffers{tile.query, tile.scores, tile.sums, tile.stored};
+  if (isNarrow()) {
+    tile.keys = allocate({blockColumns, dynamic}, element, sizeD);
+    tile.values = allocate({blockColumns, dynamic}, element, sizeE);
+    buffers.append({tile.keys, tile.values});
+  }
   Value rowsOfBlock = indexConstant(b, loc, blockRows);
-  Value width = indexConstant(b, loc, lanes);
+  Value step = indexConstant(b, loc, width);
   Value base = mulIndex(b, loc, blockRow, rowsOfBlock);
-  auto groups = scf::ForOp::create(b, loc, zeroIndex, rowsOfBlock, width);
+  auto groups = scf::ForOp::create(b, loc, zeroIndex, rowsOfBlock, step);
   OpBuilder in = OpBuilder::atBlockTerminator(groups.getBody());
   tile.rowInBlock = groups.getInductionVar();
   tile.firstRow = addIndex(in, loc, base, tile.rowInBlock);
-  Value left = arith::SubIOp::create(in, loc, rowsOfBlock, tile.rowInBlock);
-  tile.rows = arith::MinUIOp::create(in, loc, left, width);
+  tile.rows = step;
+  if (blockRows % width != 0)
+    tile.rows = arith::MinUIOp::create(
+        in, loc, arith::SubIOp::create(in, loc, rowsOfBlock, tile.rowInBlock),
+        step);
   emitLaneGroup(in, tile, first, last);
-  for (Value buffer : {tile.query, tile.scores, tile.sums})
+  for (Value buffer : buffers)
     memref::DeallocOp::create(b, loc, buffer);
+}
+
+Value BlockAttention::storedValues(OpBuilder &b) {
+  if (!isBool())
+    return mask.values;
+  return UnrealizedConversionCastOp::create(
+             b, loc, MemRefType::get({ShapedType::kDynamic}, b.getI8Type()),
+             mask.values)
+      .getResult(0);
 }
 
 /// A vector of what `at` gives for each row. Lanes beyond the block's last row
 /// repeat it: what they make is never stored.
 Value BlockAttention::gather(OpBuilder &b, Type type, const Tile &tile,
+                             int64_t n,
                              llvm::function_ref<Value(OpBuilder &, Value)> at) {
   Value last = arith::SubIOp::create(b, loc, tile.rows, oneIndex);
   Value result = arith::ConstantOp::create(
       b, loc, b.getZeroAttr(VectorType::get(lanes, type)));
   for (int64_t lane = 0; lane < lanes; ++lane) {
-    Value row = indexConstant(b, loc, lane);
+    Value row = indexConstant(b, loc, n * lanes + lane);
     if (blockRows % lanes != 0)
       row = arith::MinUIOp::create(b, loc, row, last);
     result = vector::InsertOp::create(b, loc, at(b, row), result, lane);
@@ -160,20 +217,16 @@ Value BlockAttention::gather(OpBuilder &b, Type type, const Tile &tile,
   return result;
 }
 
-/// Whether all stored values of a block are true: then the mask need not be
-/// read an entry at a time.
-Value BlockAttention::emitIsFull(OpBuilder &b, Value block) {
-  // i1 is a byte in memory, but LLVM vectorises only what it knows to be one.
-  Value bytes =
-      UnrealizedConversionCastOp::create(
-          b, loc, MemRefType::get({ShapedType::kDynamic}, b.getI8Type()),
-          mask.values)
-          .getResult(0);
-  Value size = indexConstant(b, loc, blockRows * blockColumns);
-  Value start = mulIndex(b, loc, block, size);
+/// Whether all stored values of the rows are true in a block: then the mask
+/// need not be read an entry at a time.
+Value BlockAttention::emitIsFull(OpBuilder &b, const Tile &tile, Value block) {
+  Value bytes = storedValues(b);
+  Value width = indexConstant(b, loc, blockColumns);
+  Value start = mulIndex(b, loc, block, indexConstant(b, loc, blockRows));
+  start = mulIndex(b, loc, addIndex(b, loc, start, tile.rowInBlock), width);
+  Value end = addIndex(b, loc, start, mulIndex(b, loc, tile.rows, width));
   Value one = arith::ConstantIntOp::create(b, loc, b.getI8Type(), 1);
-  auto loop = scf::ForOp::create(b, loc, start, addIndex(b, loc, start, size),
-                                 oneIndex, one);
+  auto loop = scf::ForOp::create(b, loc, start, end, oneIndex, one);
   OpBuilder in = OpBuilder::atBlockEnd(loop.getBody());
   Value byte = memref::LoadOp::create(in, loc, bytes, loop.getInductionVar());
   scf::YieldOp::create(
@@ -184,31 +237,48 @@ Value BlockAttention::emitIsFull(OpBuilder &b, Value block) {
                                loop.getResult(0), one);
 }
 
+void BlockAttention::transposeMask(OpBuilder &b, const Tile &tile,
+                                   Value block) {
+  Value values = storedValues(b);
+  Value width = indexConstant(b, loc, blockColumns);
+  Value start = mulIndex(b, loc, block, indexConstant(b, loc, blockRows));
+  start = mulIndex(b, loc, addIndex(b, loc, start, tile.rowInBlock), width);
+  emitTransposedCopy(
+      b, loc, tile.rows, width, lanes,
+      [&](OpBuilder &in, Value row, Value column, Value on) {
+        Value at = addIndex(in, loc, start, mulIndex(in, loc, row, width));
+        return loadLanes(in, loc, lanes, values, addIndex(in, loc, at, column),
+                         on);
+      },
+      [&](OpBuilder &in, Value row, Value column, Value value, Value on) {
+        storeLanes(in, loc, value, tile.stored, {column, row}, on);
+      });
+}
+
 Value BlockAttention::emitBody(OpBuilder &b, const Tile &tile, Value score,
-                               Value block, Value column, Value inBlock,
+                               Value column, Value inBlock, int64_t n,
                                bool full) {
   Type stored = mask.type.getElementType();
   SmallVector<Value> point(loops);
   point[numBatch + 1] = column;
-  SmallVector<Value> args{score};
+  SmallVector<Value> args{narrow(b, score)};
   if (full) {
     args.push_back(splat(b, arith::ConstantIntOp::create(b, loc, stored, 1)));
   } else {
-    args.push_back(
-        gather(b, stored, tile, [&](OpBuilder &in, Value row) -> Value {
-          Value at =
-              mulIndex(in, loc, block, indexConstant(in, loc, blockRows));
-          at = addIndex(in, loc, at, addIndex(in, loc, tile.rowInBlock, row));
-          at = mulIndex(in, loc, at, indexConstant(in, loc, blockColumns));
-          return memref::LoadOp::create(in, loc, mask.values,
-                                        addIndex(in, loc, at, inBlock));
-        }));
+    Value value = loadLanes(b, loc, lanes, tile.stored, place(b, inBlock, n));
+    if (isBool()) {
+      Value none =
+          arith::ConstantOp::create(b, loc, b.getZeroAttr(value.getType()));
+      value =
+          arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, value, none);
+    }
+    args.push_back(value);
   }
-  for (auto [n, operand] : llvm::enumerate(extras)) {
+  for (auto [number, operand] : llvm::enumerate(extras)) {
     Value buffer = operand;
-    AffineMap map = maps[4 + n];
+    AffineMap map = maps[4 + number];
     if (map.isFunctionOfDim(numBatch))
-      args.push_back(gather(b, getElementTypeOrSelf(buffer), tile,
+      args.push_back(gather(b, getElementTypeOrSelf(buffer), tile, n,
                             [&](OpBuilder &in, Value row) -> Value {
                               point[numBatch] =
                                   addIndex(in, loc, tile.firstRow, row);
@@ -228,7 +298,9 @@ Value BlockAttention::emitBody(OpBuilder &b, const Tile &tile, Value score,
       Value vector;
       if (index.getDim() == numBatch)
         vector = arith::AddIOp::create(
-            b, loc, splat(b, tile.firstRow),
+            b, loc,
+            splat(b, addIndex(b, loc, tile.firstRow,
+                              indexConstant(b, loc, n * lanes))),
             vector::StepOp::create(b, loc,
                                    VectorType::get(lanes, b.getIndexType())));
       else
@@ -247,165 +319,224 @@ Value BlockAttention::emitBody(OpBuilder &b, const Tile &tile, Value score,
     state.addTypes(VectorType::get(lanes, inner.getResult(0).getType()));
     mapping.map(inner.getResult(0), b.create(state)->getResult(0));
   }
-  return asVector(op.getBlock().getTerminator()->getOperand(0));
+  return extendTo(
+      b, loc, asVector(op.getBlock().getTerminator()->getOperand(0)), element);
 }
 
-/// Fills the tile of scores of a block; returns the maximum so far.
-Value BlockAttention::emitScores(OpBuilder &b, const Tile &tile, Value block,
-                                 Value column, Value maximum, bool full) {
-  int64_t columns = std::gcd(kColumns, blockColumns);
+/// Fills the tile of scores of a block; returns the maxima so far.
+BlockAttention::Vectors
+BlockAttention::emitScores(OpBuilder &b, const Tile &tile, Value column,
+                           ValueRange maxima, bool full) {
+  int64_t count = tileColumns();
   auto strip =
       scf::ForOp::create(b, loc, zeroIndex, indexConstant(b, loc, blockColumns),
-                         indexConstant(b, loc, columns), maximum);
+                         indexConstant(b, loc, count), maxima);
   OpBuilder in = OpBuilder::atBlockEnd(strip.getBody());
-  Value inBlock = strip.getInductionVar();
   SmallVector<Value> places, at;
-  for (int64_t n = 0; n < columns; ++n) {
-    places.push_back(addIndex(in, loc, inBlock, indexConstant(in, loc, n)));
+  for (int64_t m = 0; m < count; ++m) {
+    places.push_back(
+        addIndex(in, loc, strip.getInductionVar(), indexConstant(in, loc, m)));
     at.push_back(addIndex(in, loc, column, places.back()));
   }
-  RegisterTile product(loc, {columns, 1, lanes}, element);
+  RegisterTile product(loc, {count, vectors, lanes}, element);
   SmallVector<Value> point(loops);
   SmallVector<Value> dots = product.accumulate(
       in, zeroIndex, sizeD, product.fill(in, zero),
-      [&](OpBuilder &inner, int64_t n, Value d) {
-        point[numBatch + 1] = at[n];
+      [&](OpBuilder &inner, int64_t m, Value d) -> Value {
+        if (tile.keys)
+          return memref::LoadOp::create(inner, loc, tile.keys,
+                                        ValueRange{places[m], d});
+        point[numBatch + 1] = at[m];
         point[numBatch + 2] = d;
         return loadAt(inner, loc, key, maps[1], point);
       },
-      [&](OpBuilder &inner, int64_t, Value d) {
-        return load(inner, tile.query, d);
+      [&](OpBuilder &inner, int64_t n, Value d) {
+        return loadLanes(inner, loc, lanes, tile.query, place(inner, d, n));
       });
-  Value running = strip.getRegionIterArg(0);
-  for (int64_t n = 0; n < columns; ++n) {
-    Value score = emitBody(in, tile, dots[n], block, at[n], places[n], full);
-    store(in, score, tile.scores, places[n]);
-    running = arith::MaximumFOp::create(in, loc, running, score);
-  }
+  Vectors running = llvm::to_vector_of<Value>(strip.getRegionIterArgs());
+  product.forEach(dots, [&](int64_t m, int64_t n, Value dot) {
+    Value score = emitBody(in, tile, dot, at[m], places[m], n, full);
+    store(in, score, tile.scores, places[m], n);
+    running[n] = arith::MaximumFOp::create(in, loc, running[n], score);
+  });
   scf::YieldOp::create(in, loc, running);
-  return strip.getResult(0);
+  return llvm::to_vector_of<Value>(strip.getResults());
 }
 
 /// sums = sums * factor + v^T p, over the columns of a block.
 void BlockAttention::emitProduct(OpBuilder &b, const Tile &tile, Value column,
-                                 Value factor) {
+                                 ValueRange factors) {
   forEachRowStrip(
-      b, loc, sizeE, kColumns, [&](OpBuilder &in, Value first, int64_t count) {
-        RegisterTile product(loc, {count, 1, lanes}, element);
+      b, loc, sizeE, columns, [&](OpBuilder &in, Value first, int64_t count) {
+        RegisterTile product(loc, {count, vectors, lanes}, element);
         SmallVector<Value> at, sums;
-        for (int64_t n = 0; n < count; ++n) {
-          at.push_back(addIndex(in, loc, first, indexConstant(in, loc, n)));
-          sums.push_back(arith::MulFOp::create(
-              in, loc, load(in, tile.sums, at[n]), factor));
+        for (int64_t m = 0; m < count; ++m) {
+          at.push_back(addIndex(in, loc, first, indexConstant(in, loc, m)));
+          for (auto [sum, factor] :
+               llvm::zip(load(in, tile.sums, at.back()), factors))
+            sums.push_back(arith::MulFOp::create(in, loc, sum, factor));
         }
         SmallVector<Value> point(loops);
         sums = product.accumulate(
             in, zeroIndex, indexConstant(in, loc, blockColumns), sums,
-            [&](OpBuilder &inner, int64_t n, Value j) {
+            [&](OpBuilder &inner, int64_t m, Value j) -> Value {
+              if (tile.values)
+                return memref::LoadOp::create(inner, loc, tile.values,
+                                              ValueRange{j, at[m]});
               point[numBatch + 1] = addIndex(inner, loc, column, j);
-              point[numBatch + 3] = at[n];
+              point[numBatch + 3] = at[m];
               return loadAt(inner, loc, value, maps[2], point);
             },
-            [&](OpBuilder &inner, int64_t, Value j) {
-              return load(inner, tile.scores, j);
+            [&](OpBuilder &inner, int64_t n, Value j) {
+              return loadLanes(inner, loc, lanes, tile.scores,
+                               place(inner, j, n));
             });
-        for (int64_t n = 0; n < count; ++n)
-          store(in, sums[n], tile.sums, at[n]);
+        product.forEach(sums, [&](int64_t m, int64_t n, Value sum) {
+          store(in, sum, tile.sums, at[m], n);
+        });
       });
+}
+
+/// A block of k or v in the type of sums: `loop` is its inner dimension.
+void BlockAttention::copyBlock(OpBuilder &b, Value buffer, AffineMap map,
+                               unsigned loop, Value column, Value size,
+                               Value to) {
+  auto rows = scf::ForOp::create(b, loc, zeroIndex,
+                                 indexConstant(b, loc, blockColumns), oneIndex);
+  OpBuilder in = OpBuilder::atBlockTerminator(rows.getBody());
+  SmallVector<Value> point(loops);
+  point[numBatch + 1] = addIndex(in, loc, column, rows.getInductionVar());
+  auto inner = scf::ForOp::create(in, loc, zeroIndex, size, oneIndex);
+  in = OpBuilder::atBlockTerminator(inner.getBody());
+  point[loop] = inner.getInductionVar();
+  Value value = extendTo(in, loc, loadAt(in, loc, buffer, map, point), element);
+  memref::StoreOp::create(
+      in, loc, value, to,
+      ValueRange{rows.getInductionVar(), inner.getInductionVar()});
+}
+
+/// q^T, and nothing in the lanes that have no row.
+void BlockAttention::loadQuery(OpBuilder &b, const Tile &tile) {
+  if (blockRows % (vectors * lanes) != 0)
+    linalg::FillOp::create(b, loc, zero, tile.query);
+  SmallVector<Value> point(loops);
+  emitTransposedCopy(
+      b, loc, tile.rows, sizeD, lanes,
+      [&](OpBuilder &in, Value row, Value d, Value on) {
+        point[numBatch] = addIndex(in, loc, tile.firstRow, row);
+        point[numBatch + 2] = d;
+        Value part = loadLanes(in, loc, lanes, query,
+                               applyMap(in, loc, maps[0], point), on);
+        return extendTo(in, loc, part, element);
+      },
+      [&](OpBuilder &in, Value row, Value d, Value value, Value on) {
+        storeLanes(in, loc, value, tile.query, {d, row}, on);
+      });
+}
+
+/// The rows of the result, divided by their sums. A row with nothing allowed
+/// has the sum 0, and is 0.
+void BlockAttention::storeResult(OpBuilder &b, const Tile &tile,
+                                 ValueRange sums) {
+  Value nothing = splat(b, zero);
+  Vectors inverses;
+  for (Value sum : sums) {
+    Value empty =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, sum, nothing);
+    Value inverse = arith::DivFOp::create(b, loc, splat(b, one), sum);
+    inverses.push_back(
+        arith::SelectOp::create(b, loc, empty, nothing, inverse));
+  }
+  auto e = scf::ForOp::create(b, loc, zeroIndex, sizeE, oneIndex);
+  OpBuilder scale = OpBuilder::atBlockTerminator(e.getBody());
+  Vectors line = load(scale, tile.sums, e.getInductionVar());
+  for (int64_t n = 0; n < vectors; ++n)
+    store(scale, arith::MulFOp::create(scale, loc, line[n], inverses[n]),
+          tile.sums, e.getInductionVar(), n);
+  SmallVector<Value> point(loops);
+  emitTransposedCopy(
+      b, loc, sizeE, tile.rows, lanes,
+      [&](OpBuilder &in, Value e, Value row, Value on) {
+        return loadLanes(in, loc, lanes, tile.sums, {e, row}, on);
+      },
+      [&](OpBuilder &in, Value e, Value row, Value value, Value on) {
+        point[numBatch] = addIndex(in, loc, tile.firstRow, row);
+        point[numBatch + 3] = e;
+        storeLanes(in, loc, narrow(in, value), out,
+                   applyMap(in, loc, maps.back(), point), on);
+      });
+}
+
+/// Maxima and sums after one more block.
+BlockAttention::Vectors BlockAttention::emitBlock(OpBuilder &b,
+                                                  const Tile &tile, Value block,
+                                                  ValueRange state) {
+  ValueRange maxima = state.take_front(vectors),
+             sums = state.drop_front(vectors);
+  Value column = mulIndex(b, loc, mask.coordinate(b, rank - 1, block),
+                          indexConstant(b, loc, blockColumns));
+  if (isNarrow()) {
+    copyBlock(b, key, maps[1], numBatch + 2, column, sizeD, tile.keys);
+    copyBlock(b, value, maps[2], numBatch + 3, column, sizeE, tile.values);
+  }
+  Vectors reached;
+  if (isBool()) {
+    auto choice = scf::IfOp::create(b, loc, SmallVector<Type>(vectors, vector),
+                                    emitIsFull(b, tile, block),
+                                    /*withElseRegion=*/true);
+    OpBuilder then = choice.getThenBodyBuilder();
+    scf::YieldOp::create(then, loc,
+                         emitScores(then, tile, column, maxima, true));
+    OpBuilder otherwise = choice.getElseBodyBuilder();
+    transposeMask(otherwise, tile, block);
+    scf::YieldOp::create(otherwise, loc,
+                         emitScores(otherwise, tile, column, maxima, false));
+    llvm::append_range(reached, choice.getResults());
+  } else {
+    transposeMask(b, tile, block);
+    reached = emitScores(b, tile, column, maxima, false);
+  }
+  // While nothing was allowed the maximum is -inf; measured from 0 instead,
+  // what is masked comes out as exp(-inf) = 0 and not as NaN.
+  Value none = splat(b, lowest), nothing = splat(b, zero);
+  Vectors from, factors, scaled;
+  for (int64_t n = 0; n < vectors; ++n) {
+    Value empty = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ,
+                                        reached[n], none);
+    from.push_back(arith::SelectOp::create(b, loc, empty, nothing, reached[n]));
+    factors.push_back(math::ExpOp::create(
+        b, loc, arith::SubFOp::create(b, loc, maxima[n], from[n])));
+    scaled.push_back(arith::MulFOp::create(b, loc, sums[n], factors[n]));
+  }
+  auto powers = scf::ForOp::create(
+      b, loc, zeroIndex, indexConstant(b, loc, blockColumns), oneIndex, scaled);
+  OpBuilder in = OpBuilder::atBlockEnd(powers.getBody());
+  Vectors scores = load(in, tile.scores, powers.getInductionVar()), totals;
+  for (int64_t n = 0; n < vectors; ++n) {
+    Value power = math::ExpOp::create(
+        in, loc, arith::SubFOp::create(in, loc, scores[n], from[n]));
+    store(in, power, tile.scores, powers.getInductionVar(), n);
+    totals.push_back(
+        arith::AddFOp::create(in, loc, powers.getRegionIterArg(n), power));
+  }
+  scf::YieldOp::create(in, loc, totals);
+  emitProduct(b, tile, column, factors);
+  llvm::append_range(reached, powers.getResults());
+  return reached;
 }
 
 void BlockAttention::emitLaneGroup(OpBuilder &b, const Tile &tile, Value first,
                                    Value last) {
-  // q^T, and nothing in the lanes that have no row.
-  if (blockRows % lanes != 0)
-    linalg::FillOp::create(b, loc, zero, tile.query);
+  loadQuery(b, tile);
   linalg::FillOp::create(b, loc, zero, tile.sums);
-  auto row = scf::ForOp::create(b, loc, zeroIndex, tile.rows, oneIndex);
-  {
-    OpBuilder in = OpBuilder::atBlockTerminator(row.getBody());
-    SmallVector<Value> point(loops);
-    point[numBatch] = addIndex(in, loc, tile.firstRow, row.getInductionVar());
-    auto d = scf::ForOp::create(in, loc, zeroIndex, sizeD, oneIndex);
-    OpBuilder inner = OpBuilder::atBlockTerminator(d.getBody());
-    point[numBatch + 2] = d.getInductionVar();
-    memref::StoreOp::create(
-        inner, loc, loadAt(inner, loc, query, maps[0], point), tile.query,
-        ValueRange{d.getInductionVar(), row.getInductionVar()});
-  }
-
-  Value none = splat(b, lowest), nothing = splat(b, zero);
-  auto blocks = scf::ForOp::create(b, loc, first, last, oneIndex,
-                                   ValueRange{none, nothing});
-  {
-    OpBuilder in = OpBuilder::atBlockEnd(blocks.getBody());
-    Value block = blocks.getInductionVar();
-    Value maximum = blocks.getRegionIterArg(0),
-          sum = blocks.getRegionIterArg(1);
-    Value column = mulIndex(in, loc, mask.coordinate(in, rank - 1, block),
-                            indexConstant(in, loc, blockColumns));
-    Value reached;
-    if (mask.type.getElementType().isInteger(1)) {
-      auto choice =
-          scf::IfOp::create(in, loc, TypeRange{vector}, emitIsFull(in, block),
-                            /*withElseRegion=*/true);
-      OpBuilder then = choice.getThenBodyBuilder();
-      scf::YieldOp::create(
-          then, loc, emitScores(then, tile, block, column, maximum, true));
-      OpBuilder otherwise = choice.getElseBodyBuilder();
-      scf::YieldOp::create(
-          otherwise, loc,
-          emitScores(otherwise, tile, block, column, maximum, false));
-      reached = choice.getResult(0);
-    } else {
-      reached = emitScores(in, tile, block, column, maximum, false);
-    }
-    // While nothing was allowed the maximum is -inf; measured from 0 instead,
-    // what is masked comes out as exp(-inf) = 0 and not as NaN.
-    Value empty = arith::CmpFOp::create(in, loc, arith::CmpFPredicate::OEQ,
-                                        reached, none);
-    Value from = arith::SelectOp::create(in, loc, empty, nothing, reached);
-    Value factor = math::ExpOp::create(
-        in, loc, arith::SubFOp::create(in, loc, maximum, from));
-    Value scaled = arith::MulFOp::create(in, loc, sum, factor);
-    auto powers = scf::ForOp::create(in, loc, zeroIndex,
-                                     indexConstant(in, loc, blockColumns),
-                                     oneIndex, scaled);
-    OpBuilder inner = OpBuilder::atBlockEnd(powers.getBody());
-    Value score = load(inner, tile.scores, powers.getInductionVar());
-    Value power = math::ExpOp::create(
-        inner, loc, arith::SubFOp::create(inner, loc, score, from));
-    store(inner, power, tile.scores, powers.getInductionVar());
-    scf::YieldOp::create(
-        inner, loc,
-        arith::AddFOp::create(inner, loc, powers.getRegionIterArg(0), power)
-            .getResult());
-    emitProduct(in, tile, column, factor);
-    scf::YieldOp::create(in, loc, ValueRange{reached, powers.getResult(0)});
-  }
-
-  // A row with nothing allowed has the sum 0, and is 0.
-  Value sum = blocks.getResult(1);
-  Value empty =
-      arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, sum, nothing);
-  Value inverse = arith::DivFOp::create(b, loc, splat(b, one), sum);
-  inverse = arith::SelectOp::create(b, loc, empty, nothing, inverse);
-  auto e = scf::ForOp::create(b, loc, zeroIndex, sizeE, oneIndex);
-  OpBuilder scale = OpBuilder::atBlockTerminator(e.getBody());
-  Value scaled = arith::MulFOp::create(
-      scale, loc, load(scale, tile.sums, e.getInductionVar()), inverse);
-  store(scale, scaled, tile.sums, e.getInductionVar());
-  auto back = scf::ForOp::create(b, loc, zeroIndex, tile.rows, oneIndex);
-  OpBuilder in = OpBuilder::atBlockTerminator(back.getBody());
-  SmallVector<Value> point(loops);
-  point[numBatch] = addIndex(in, loc, tile.firstRow, back.getInductionVar());
-  auto column = scf::ForOp::create(in, loc, zeroIndex, sizeE, oneIndex);
-  OpBuilder inner = OpBuilder::atBlockTerminator(column.getBody());
-  point[numBatch + 3] = column.getInductionVar();
-  Value result = memref::LoadOp::create(
-      inner, loc, tile.sums,
-      ValueRange{column.getInductionVar(), back.getInductionVar()});
-  memref::StoreOp::create(inner, loc, result, out,
-                          applyMap(inner, loc, maps.back(), point));
+  Vectors state(vectors, splat(b, lowest));
+  state.append(vectors, splat(b, zero));
+  auto blocks = scf::ForOp::create(b, loc, first, last, oneIndex, state);
+  OpBuilder in = OpBuilder::atBlockEnd(blocks.getBody());
+  scf::YieldOp::create(in, loc,
+                       emitBlock(in, tile, blocks.getInductionVar(),
+                                 blocks.getRegionIterArgs()));
+  storeResult(b, tile, blocks.getResults().drop_front(vectors));
 }
 
 struct LowerBlockAttention
@@ -415,10 +546,9 @@ struct LowerBlockAttention
     SmallVector<AttentionOp> ops;
     getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
     for (AttentionOp op : ops) {
-      unsigned bits =
-          getElementTypeOrSelf(op.getQuery()).getIntOrFloatBitWidth();
-      if (bits < 32)
-        continue;
+      // Sums of narrower numbers are f32.
+      unsigned bits = std::max(
+          32u, getElementTypeOrSelf(op.getQuery()).getIntOrFloatBitWidth());
       unsigned lanes = vectorBytes * 8 / bits;
       SmallVector<int64_t, 2> shape = BlockAttention::blockShape(op);
       // Lower blocks would leave most lanes empty.
@@ -428,7 +558,8 @@ struct LowerBlockAttention
              "one loop nest over " + Twine(shape[0]) + "x" + Twine(shape[1]) +
                  " blocks, " + Twine(lanes) +
                  " rows a vector, block rows in parallel, scores never stored");
-      BlockAttention(op, lanes).run();
+      // Sums leave registers for what is multiplied: of 16, or of 32.
+      BlockAttention(op, lanes, vectorBytes == 64 ? 8 : 4).run();
     }
   }
 };

@@ -1,16 +1,18 @@
 // RUN: gossamer-opt %s --gossamer-lower-block-attention="vector-bytes=32" -cse --split-input-file | FileCheck %s
 
-// Rows of a block as lanes: block rows in parallel; q transposed once; a block whose
-// values are all true is not masked; no memory but tiles.
+// Rows of a block as lanes, two vectors of them: block rows in parallel; q transposed once, in registers; a
+// block whose values are all true is not masked, the mask of another transposed; no memory but tiles.
 #BSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 floordiv 16 : dense, d1 floordiv 16 : compressed, d0 mod 16 : dense, d1 mod 16 : dense) }>
 // CHECK-LABEL: func @blocks
 func.func @blocks(%q: tensor<?x?xf32>, %k: tensor<?x?xf32>, %v: tensor<?x?xf32>, %m: tensor<?x?xi1, #BSR>, %out: memref<?x?xf32>) -> tensor<?x?xf32> {
   %e = bufferization.to_tensor %out restrict writable : memref<?x?xf32> to tensor<?x?xf32>
   // CHECK: scf.parallel
-  // CHECK-COUNT-3: memref.alloc(
+  // CHECK-COUNT-4: memref.alloc(
   // CHECK-NOT: memref.alloc(
-  // CHECK: scf.for
+  // CHECK: vector.shuffle
   // CHECK: scf.if
+  // CHECK: vector.fma
+  // CHECK: vector.shuffle {{.*}} vector<8xi8>
   // CHECK: arith.select {{.*}} vector<8xi1>, vector<8xf32>
   // CHECK: math.exp {{.*}} : vector<8xf32>
   // CHECK-NOT: gossamer.attention
@@ -72,4 +74,30 @@ func.func @others(%q: tensor<?x?xf32>, %c: tensor<?x?xi1, #CSR>, %l: tensor<?x?x
     gossamer.yield %1 : f32
   } -> tensor<?x?xf32>
   return %0, %2, %3 : tensor<?x?xf32>, tensor<?x?xf32>, tensor<?x?xf32>
+}
+
+// -----
+
+// q, k and v of 16 bits: blocks of them are extended once, sums and the softmax are f32.
+#BSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 floordiv 16 : dense, d1 floordiv 16 : compressed, d0 mod 16 : dense, d1 mod 16 : dense) }>
+// CHECK-LABEL: func @narrow
+func.func @narrow(%q: tensor<?x?xbf16>, %k: tensor<?x?xbf16>, %v: tensor<?x?xbf16>, %m: tensor<?x?xi1, #BSR>, %out: memref<?x?xbf16>) -> tensor<?x?xbf16> {
+  %e = bufferization.to_tensor %out restrict writable : memref<?x?xbf16> to tensor<?x?xbf16>
+  // CHECK: scf.parallel
+  // CHECK: memref.load {{.*}} : memref<?x?xbf16>
+  // CHECK: arith.extf {{.*}} : bf16 to f32
+  // CHECK: vector.fma {{.*}} : vector<8xf32>
+  // CHECK: arith.truncf {{.*}} : vector<8xf32> to vector<8xbf16>
+  // CHECK: math.exp {{.*}} : vector<8xf32>
+  // CHECK: vector.store {{.*}} vector<8xbf16>
+  %0 = gossamer.attention ins(%q, %k, %v, %m : tensor<?x?xbf16>, tensor<?x?xbf16>, tensor<?x?xbf16>, tensor<?x?xi1, #BSR>)
+      outs(%e : tensor<?x?xbf16>)
+      maps [affine_map<(i, j, d, e) -> (i, d)>, affine_map<(i, j, d, e) -> (j, d)>, affine_map<(i, j, d, e) -> (j, e)>,
+            affine_map<(i, j, d, e) -> (i, j)>, affine_map<(i, j, d, e) -> (i, e)>] {
+  ^bb0(%s: bf16, %mask: i1):
+    %lowest = arith.constant 0xFF80 : bf16
+    %1 = arith.select %mask, %s, %lowest : bf16
+    gossamer.yield %1 : bf16
+  } -> tensor<?x?xbf16>
+  return %0 : tensor<?x?xbf16>
 }
