@@ -6,7 +6,7 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -241,10 +241,13 @@ class Engine:
             return state.call(tensors[len(slots) :], args, kwargs)
 
         program = build(call, described, self.options.backend, self.warn, self.options.fullgraph)
-        self._report_fallbacks(program)
-        self._report_gradients(program)
         if not program.fits(shapes):
             # an empty tensor was traced as if it had some length, and the function asks
+            described = [replace(leaf, static=leaf.static or 0 in leaf.shape) for leaf in described]
+            program = build(call, described, self.options.backend, self.warn, self.options.fullgraph)
+        self._report_fallbacks(program)
+        self._report_gradients(program)
+        if any(0 in leaf.shape and leaf.static for leaf in described) or not program.fits(shapes):
             program.fits = functools.partial(_same_shapes, tuple(map(tuple, shapes)))
         fitting.append(program)
         return program

@@ -5,7 +5,7 @@ import json
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class Signature:
         ones: The letters whose size is 1.
         threads: How many the kernel may use.
         target: For a conversion the map to convert to.
+        other: The map of the second sparse operand, if there is one.
     """
 
     operation: str
@@ -45,6 +46,7 @@ class Signature:
     ones: str = ""
     threads: int = 1
     target: str = ""
+    other: str = ""
 
     @property
     def storage(self) -> Storage:
@@ -99,7 +101,8 @@ def signatures(seed: int) -> Iterator[Signature]:
             ones = "".join(c for c in dict.fromkeys(ones) if _unit(operation, format, c) == 1)
             dtype, threads = next(dtypes[name]), 2 if rng.random() < 0.1 else 1
             target = "" if operation.compiled else str(_target(rng, operation, format, ones))
-            yield Signature(name, str(format), pos_width, crd_width, dtype, ones, threads, target)
+            other = str(_other(rng, operation, format)) if operation.other else ""
+            yield Signature(name, str(format), pos_width, crd_width, dtype, ones, threads, target, other)
 
 
 def _formats(rng: random.Random, rank: int) -> Iterator[gs.Format]:
@@ -113,7 +116,7 @@ def _formats(rng: random.Random, rank: int) -> Iterator[gs.Format]:
 
 def _unit(operation: Operation, format: gs.Format, letter: str) -> int:
     dims = [d for d, other in enumerate(operation.sparse) if other == letter]
-    return math.lcm(1, *(unit(format, d) for d in dims))
+    return math.lcm(1, *(unit(format, d) for d in dims))  # a second operand has the same blocks, or none
 
 
 def cases(signature: Signature, seed: str) -> Iterator[Case]:
@@ -150,6 +153,13 @@ def _target(rng: random.Random, operation: Operation, format: gs.Format, ones: s
             return target
 
 
+def _other(rng: random.Random, operation: Operation, format: gs.Format) -> gs.Format:
+    """The same format, or for one that stores entries one by one another that does."""
+    if any(unit(format, d) > 1 for d in range(format.dim_rank)) or rng.random() < 0.3:
+        return format
+    return rng.choice(_SINGLE).for_rank(len(operation.other))
+
+
 def _size(rng: random.Random, operation: Operation, signature: Signature, letter: str) -> int:
     if letter in signature.ones:
         return 1
@@ -172,12 +182,24 @@ class Operands:
         keep: Which entries it stores: bool, of its shape.
         entries: The same as a dense tensor.
         dense: The dense operands, by name.
+        second: The second sparse operand, its entries as a dense tensor, and which it stores.
     """
 
     stored: gs.SparseTensor
     keep: Tensor
     entries: Tensor
     dense: dict[str, Tensor]
+    second: tuple[gs.SparseTensor, Tensor, Tensor] | None = None
+
+    @property
+    def arguments(self) -> list[gs.SparseTensor]:
+        """The sparse operands."""
+        return [self.stored] if self.second is None else [self.stored, self.second[0]]
+
+    @property
+    def sparse_entries(self) -> list[Tensor]:
+        """The same as dense tensors."""
+        return [self.entries] if self.second is None else [self.entries, self.second[1]]
 
 
 def operands(case: Case) -> Operands:
@@ -186,11 +208,11 @@ def operands(case: Case) -> Operands:
     generator = torch.Generator().manual_seed(case.seed)
     dtype = getattr(torch, case.signature.dtype)
     own = getattr(torch, operation.stores) if operation.stores else dtype
-    shape = tuple(case.sizes[letter] for letter in operation.sparse)
-    keep = _pattern(case, shape, storage.format, generator)
-    values = _values(case.values, shape, own, generator)
-    stored = gs.sparsify(values, storage.format, by=lambda _: keep, fill=operation.fill)
-    stored = with_widths(stored, storage.pos_width, storage.crd_width)
+    stored, entries, kept = _sparse(case, operation.sparse, storage, own, generator)
+    second = None
+    if operation.other:
+        other = replace(storage, format=gs.Format(case.signature.other))
+        second = _sparse(case, operation.other, other, own, generator)
     if operation.backward and own.is_floating_point:
         stored.requires_grad_()
     style = "normal" if case.values in ("zeros", "special") else case.values
@@ -198,8 +220,21 @@ def operands(case: Case) -> Operands:
         name: _values(style, [case.sizes[c] for c in letters], dtype, generator).requires_grad_(operation.backward)
         for name, letters in operation.dense.items()
     }
+    return Operands(stored, kept, entries, dense, second)
+
+
+def _sparse(
+    case: Case, letters: str, storage: Storage, dtype: torch.dtype, generator: torch.Generator
+) -> tuple[gs.SparseTensor, Tensor, Tensor]:
+    """A sparse operand, its entries as a dense tensor, and which of them it stores."""
+    fill = OPERATIONS[case.signature.operation].fill
+    shape = tuple(case.sizes[letter] for letter in letters)
+    keep = _pattern(case, shape, storage.format, generator)
+    values = _values(case.values, shape, dtype, generator)
+    stored = gs.sparsify(values, storage.format, by=lambda _: keep, fill=fill)
+    stored = with_widths(stored, storage.pos_width, storage.crd_width)
     kept = _whole_blocks(keep, storage.format)
-    return Operands(stored, kept, values.masked_fill(~kept, operation.fill), dense)
+    return stored, values.masked_fill(~kept, fill), kept
 
 
 def _whole_blocks(keep: Tensor, format: gs.Format) -> Tensor:

@@ -42,7 +42,7 @@ class Compiled:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                result = self.function(made.stored, **made.dense, **extra)
+                result = self.function(*made.arguments, *made.dense.values(), **extra)
                 gradients = _gradients(result, made, case.seed) if self.operation.backward else []
             except Exception as error:
                 raise Failure(f"{type(error).__name__}: {error}") from error
@@ -150,8 +150,10 @@ def _expected(operation: Operation, made: Operands, absolute: bool, exact: bool)
         value = value if exact or not (value.is_floating_point() or absolute) else value.double()
         return value.abs().nan_to_num(0.0, 0.0, 0.0) if absolute and value.dtype != torch.bool else value
 
-    own = made.entries.masked_fill(~made.keep, 0) if operation.fill else made.entries  # what it leaves out is 0
-    dense = [wide(value) for value in (own, *made.dense.values())]
+    own = [
+        t.masked_fill(~made.keep, 0) if operation.fill else t for t in made.sparse_entries
+    ]  # what it leaves out is 0
+    dense = [wide(value) for value in (*own, *made.dense.values())]
     if operation.reference is not None:
         return operation.reference(made.keep, *dense)
     function = operation.function

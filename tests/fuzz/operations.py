@@ -16,11 +16,12 @@ NUMBERS = FLOATS + INTEGERS
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of one sparse operand and some dense ones.
+    """An operation of one or two sparse operands and some dense ones.
 
     Attributes:
         name: What it is called.
         sparse: The letters of the sparse operand's dimensions; equal letters are equal sizes.
+        other: Those of a second sparse operand, which has a pattern and a format of its own.
         dense: Name -> letters of the dense operands, in the order in which the function takes them.
         function: Of the sparse operand and the dense ones.
         sums: The letters that are summed over, which the error grows with.
@@ -49,11 +50,12 @@ class Operation:
     backward: bool = False
     ones: bool = True
     fill: float = 0
+    other: str = ""
 
     @property
     def letters(self) -> str:
         """All letters, each once."""
-        return "".join(dict.fromkeys(self.sparse + "".join(self.dense.values())))
+        return "".join(dict.fromkeys(self.sparse + self.other + "".join(self.dense.values())))
 
 
 def softmax_where(keep: Tensor, scores: Tensor) -> Tensor:
@@ -211,6 +213,39 @@ def _attentions() -> list[Operation]:
     ]
 
 
+def _merged() -> list[Operation]:
+    """Of two patterns: what either or both store. Their formats are equal, or store entries one by one."""
+    matrices: dict[str, Any] = {"sparse": "ij", "other": "ij", "dense": {}, "ones": False}
+    return [
+        Operation("a + b", **matrices, function=lambda a, b: a + b, dtypes=NUMBERS, special=True),
+        Operation("a - 3 b", **matrices, function=lambda a, b: torch.sub(a, b, alpha=3), slack=4),
+        Operation("a * b", **matrices, function=lambda a, b: a * b, dtypes=NUMBERS),
+        Operation("maximum of a and b", **matrices, function=torch.maximum),
+        Operation("(a + b) (a - b)", **matrices, function=lambda a, b: (a + b) * (a - b), slack=6),
+        Operation("a where positive, else b", **matrices, function=lambda a, b: torch.where(a > 0, a, b)),
+        Operation("a or b", **matrices, function=lambda a, b: a | b, dtypes=("bool",)),
+        Operation("a and not b", **matrices, function=lambda a, b: a & ~b, dtypes=("bool",)),
+        Operation("a below b", **matrices, function=lambda a, b: torch.cat([a, b * 2])),
+        Operation("3-D a + b", "hij", {}, lambda a, b: a + b, other="hij", ones=False),
+        Operation(
+            "(a * b) @ x", "ij", {"x": "jk"}, lambda a, b, x: (a * b) @ x, other="ij", sums="j", slack=4, ones=False
+        ),
+    ]
+
+
+def _parts() -> list[Operation]:
+    matrix: dict[str, Any] = {"sparse": "ij", "dense": {}, "ones": False, "special": True}
+    return [
+        Operation("rows of a", **matrix, function=lambda a: a[1:-1] * 2),
+        Operation("columns of a", **matrix, function=lambda a: a[:, 1:-2]),
+        Operation("every second row of a", **matrix, function=lambda a: a[::2]),
+        Operation("a.T * 2", **matrix, function=lambda a: (a * 2).T),
+        Operation("a beside a", **matrix, function=lambda a: torch.cat([a, a * 2], 1)),
+        Operation("rows of a, in a product", "ij", {"x": "jk"}, lambda a, x: a[1:] @ x, sums="j", ones=False),
+        Operation("3-D a without its first", "hij", {}, lambda a: a[1:], ones=False),
+    ]
+
+
 def _conversions() -> list[Operation]:
     """Of the formats' own conversions, outside of compiled functions; `to` is drawn for each case."""
     every: dict[str, Any] = {"dtypes": (*NUMBERS, "bool"), "compiled": False, "special": True, "slack": 0}
@@ -244,5 +279,5 @@ def _gradients(operations: list[Operation]) -> list[Operation]:
     ]  # fmt: skip
 
 
-_FORWARD = _products() + _stored() + _sums() + _attentions() + _conversions()
+_FORWARD = _products() + _stored() + _sums() + _attentions() + _merged() + _parts() + _conversions()
 OPERATIONS = {operation.name: operation for operation in _FORWARD + _gradients(_FORWARD)}

@@ -454,3 +454,11 @@ def test_no_kernel_for_a_dtype():
     torch.testing.assert_close(result, a @ x)
     with pytest.raises(gs.UnsupportedError, match="complex64"):
         gs.sparse_jit(lambda a, x: a @ x, a=gs.CSR, fullgraph=True)(a, x)
+
+
+def test_sizes_that_an_empty_input_has_not():
+    """x[1:] has a row less than x, or none: a program for inputs with rows is not one for inputs without."""
+    compiled = gs.sparse_jit(lambda a, x: torch.cat([a[1:], a]) @ x)
+    for rows in (5, 0, 3, 0):
+        a, x = torch.randn(rows, 7), torch.randn(7, 5)
+        torch.testing.assert_close(compiled(gs.sparsify(a, gs.CSR), x), torch.cat([a[1:], a]) @ x)

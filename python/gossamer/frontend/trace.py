@@ -53,6 +53,7 @@ class Trace:
         rebuild: makes the function's own result from the graph's flat results.
         held: SparseTensors and options that nodes refer to by number.
         own_gradients: names of custom autograd functions, of which only the forward is in the graph.
+        lengths: sizes in the graph that would be negative where inputs are empty: x[1:] has one row less than x, or none.
     """
 
     graph: fx.Graph
@@ -62,10 +63,12 @@ class Trace:
     rebuild: Callable[[Sequence[Any]], Any]
     held: list[Any]
     own_gradients: tuple[str, ...] = ()
+    lengths: tuple[sympy.Expr, ...] = ()
 
     def guard(self) -> Callable[[Shapes], bool]:
         """Whether leaves of other sizes may use this trace, as a function of their shapes."""
         texts = dict.fromkeys(self._text(guard.expr) for guard in self.env.guards)
+        texts |= dict.fromkeys(f"{self._text(length)} >= 0" for length in self.lengths)
         return self._function("(" + " and ".join(f"({text})" for text in texts) + ")" if texts else "True")
 
     def sizes(self, expressions: Sequence[sympy.Expr]) -> Callable[[Shapes], tuple[int, ...]]:
@@ -170,7 +173,20 @@ def _trace(
     values, in_graph, spec = result[0]
     _lift_constants(module)
     rebuild = _rebuilder(values, in_graph, spec)
-    return Trace(module.graph, tuple(leaves), env, places, rebuild, held, tuple(own_gradients))
+    lengths = _lengths(module.graph)
+    return Trace(module.graph, tuple(leaves), env, places, rebuild, held, tuple(own_gradients), lengths)
+
+
+def _lengths(graph: fx.Graph) -> tuple[sympy.Expr, ...]:
+    """What `Trace.lengths` says: symbols count as positive while tracing, and no guard is left of that."""
+    found: dict[sympy.Expr, None] = {}
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        for size in value.shape if isinstance(value, torch.Tensor) else ():
+            expr = size.node.expr if isinstance(size, torch.SymInt) else None
+            if expr is not None and not expr.is_Symbol and expr.xreplace(dict.fromkeys(expr.free_symbols, 0)) < 0:
+                found[expr] = None
+    return tuple(found)
 
 
 def _rebuilder(values: Sequence[Any], in_graph: Sequence[int], spec: TreeSpec) -> Callable[[Sequence[Any]], Any]:
