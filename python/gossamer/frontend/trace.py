@@ -53,7 +53,7 @@ class Trace:
         rebuild: makes the function's own result from the graph's flat results.
         held: SparseTensors and options that nodes refer to by number.
         own_gradients: names of custom autograd functions, of which only the forward is in the graph.
-        lengths: sizes in the graph that would be negative where inputs are empty: x[1:] has one row less than x, or none.
+        lengths: sizes in the graph that would be negative for empty inputs: x[1:] has one row less than x, or none.
     """
 
     graph: fx.Graph
