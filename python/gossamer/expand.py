@@ -72,6 +72,8 @@ def expand(tensor: SparseTensor, shape: Sequence[int]) -> SparseTensor:
         TensorError: A dimension that is stored sparsely would have to be repeated.
     """
     pattern, gather = expanded_pattern(tensor.pattern, shape)
+    if not pattern.storage_size:
+        return SparseTensor(pattern, tensor.values.new_empty(pattern.values_shape), tensor.fill)
     blocks = tensor.values.reshape(-1, tensor.pattern.inner_size)
     values = blocks[gather.clamp(min=0)]
     if pattern.nnz != pattern.storage_size:
@@ -81,6 +83,8 @@ def expand(tensor: SparseTensor, shape: Sequence[int]) -> SparseTensor:
 
 def summed(values: Tensor, pattern: Pattern, shape: Sequence[int]) -> Tensor:
     """Returns the values of a tensor on a pattern that was broadcast to `shape`, summed onto that pattern's entries."""
+    if not values.numel():
+        return values.new_zeros(pattern.values_shape)
     _, gather = expanded_pattern(pattern, shape)
     blocks = values.reshape(gather.numel(), -1)
     used = gather >= 0

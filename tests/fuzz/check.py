@@ -29,6 +29,14 @@ class Compiled:
         self.operation = OPERATIONS[signature.operation]
         self.function = gs.sparse_jit(self.operation.function) if self.operation.compiled else self.operation.function
 
+    def dense_roads(self) -> list[str]:
+        """The operations inside of kernels that got all entries of a sparse operand: right, and slow."""
+        if not self.operation.compiled:
+            return []
+        kernels = [k for ps in self.function.engine.programs.values() for p in ps for k in p.kernels]
+        entries = [entry for kernel in kernels for c in kernel.compiled.values() for entry in c.signature.report]
+        return sorted({entry.op for entry in entries if entry.road == "dense"})
+
     def check(self, case: Case) -> None:
         """Runs a case.
 

@@ -95,6 +95,8 @@ def _checked(options: argparse.Namespace, number: int, signature: Any) -> dict[s
             done["failure"], done["case"] = str(failure), case.dumps()
             break
         done["cases"] += 1
+    if roads := compiled.dense_roads():
+        done["dense"], done["format"] = roads, signature.format
     done["seconds"] = round(time.perf_counter() - start, 3)
     return done
 
@@ -149,6 +151,7 @@ def _summary(options: argparse.Namespace, log: Path) -> tuple[str, int]:
     for entry in done:
         cases[entry["operation"]] += entry["cases"]
         dtypes[entry["dtype"]] += entry["cases"]
+    roads = Counter(entry["operation"] for entry in done if "dense" in entry)
     failures = [entry for entry in done if "failure" in entry]
     seconds = sum(entry.get("seconds", 0.0) for entry in done)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
@@ -161,6 +164,9 @@ def _summary(options: argparse.Namespace, log: Path) -> tuple[str, int]:
         *(f"{count:8} {name}" for name, count in sorted(cases.items(), key=lambda pair: pair[0].lower())),
         "",
         *(f"{count:8} {name}" for name, count in sorted(dtypes.items())),
+        "",
+        f"signatures whose kernels make a sparse operand dense: {sum(roads.values())}",
+        *(f"{count:8} {name}" for name, count in roads.most_common()),
         "",
         *(f"FAILED {entry['failure']}\n  python -m tests.fuzz --case '{entry['case']}'" for entry in failures),
     ]

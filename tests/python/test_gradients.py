@@ -58,3 +58,15 @@ def test_like_dense(case):
         if isinstance(arg, gs.SparseTensor):
             theirs = sample(theirs, arg.pattern, 0).values
         torch.testing.assert_close(mine, theirs)
+
+
+def test_masks_broadcast_to_nothing() -> None:
+    """No batches, and no rows under a dense level after the sparse ones."""
+    rows_last = gs.Format("(i, j) -> (j : compressed, i : dense)")
+    for format, batch, rows in ((rows_last, 2, 0), (rows_last, 0, 6), (gs.CSR, 0, 6), (gs.BSR(2), 0, 6)):
+        mask = gs.sparsify(torch.rand(rows, 8) < 0.5, format)
+        q, k, v = (torch.randn(batch, n, 4, requires_grad=True) for n in (rows, 8, 8))
+        attention = gs.sparse_jit(lambda q, k, v, m: torch.softmax((q @ k.mT).masked_fill(~m, -torch.inf), -1) @ v)
+        attention(q, k, v, mask).sum().backward()
+        for tensor in (q, k, v):
+            assert torch.equal(tensor.grad, torch.zeros_like(tensor))
