@@ -1,4 +1,7 @@
-"""`python -m tests.fuzz`: many cases, in a child process that may crash, from where the last run stopped."""
+"""`python -m tests.fuzz`: many cases, in a child process that may crash.
+
+A run goes on where the last one stopped, after what failed in it.
+"""
 
 import argparse
 import datetime
@@ -11,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="only signatures whose text has this in it")
     parser.add_argument("--case", help="run this one case, as a failure printed it")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, default=PER_CHILD, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -70,7 +75,7 @@ def _child(options: argparse.Namespace) -> int:
 
     numbered = enumerate(signatures(options.seed))
     start = time.monotonic()
-    for number, signature in itertools.islice(numbered, options.child, options.child + PER_CHILD):
+    for number, signature in itertools.islice(numbered, options.child, options.child + options.count):
         if options.only not in str(signature):
             print(json.dumps({"number": number, "cases": 0}), flush=True)
             continue
@@ -110,29 +115,42 @@ def _read(log: Path) -> list[dict[str, Any]]:
 
 def _run(options: argparse.Namespace, log: Path) -> None:
     done = _read(log)
-    total, number = sum(entry["cases"] for entry in done), len(done)
+    again = [entry["number"] for entry in done if "failure" in entry]
+    done = [entry for entry in done if "failure" not in entry]
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in done))
+    total = sum(entry["cases"] for entry in done)
+    following = 1 + max([entry["number"] for entry in done] + again, default=-1)
     deadline = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
     with tempfile.TemporaryDirectory() as folder, log.open("a") as lines:
-        current = Path(folder, "case")
-        environment = {"OMP_WAIT_POLICY": "passive", "GOSSAMER_CACHE_DIR": str(Path(folder, "cache")), **os.environ}
-        environment["GOSSAMER_FUZZ_CURRENT"] = str(current)
-        while total < options.cases and time.monotonic() < deadline:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "tests.fuzz", *sys.argv[1:], "--child", str(number)],
-                stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT,
-            )  # fmt: skip
-            assert child.stdout is not None
-            for line in child.stdout:
-                number, total = number + 1, total + _note(lines, json.loads(line))
+        while (again or total < options.cases) and time.monotonic() < deadline:
+            number, count = (again.pop(0), 1) if again else (following, PER_CHILD)
+            for entry in _from_child(folder, number, count):
+                number, total = entry["number"] + 1, total + _note(lines, entry)
                 if total >= options.cases or time.monotonic() > deadline:
-                    child.terminate()
                     break
-            if child.wait() > 0 or (child.returncode < 0 and total < options.cases and time.monotonic() < deadline):
-                crash = f"the process ended with {child.returncode}"
-                case = json.loads(current.read_text())
-                entry = {"operation": case["signature"]["operation"], "dtype": case["signature"]["dtype"]}
-                _note(lines, {"number": number, "cases": 0, **entry, "failure": crash, "case": json.dumps(case)})
-                number += 1
+            following = max(following, number)
+
+
+def _from_child(folder: str, number: int, count: int) -> Iterator[dict[str, Any]]:
+    """What a child writes about the signatures from `number` on; the last entry is where it crashed, if it did."""
+    current = Path(folder, "case")
+    environment = {"OMP_WAIT_POLICY": "passive", "GOSSAMER_CACHE_DIR": str(Path(folder, "cache")), **os.environ}
+    environment["GOSSAMER_FUZZ_CURRENT"] = str(current)
+    command = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:], "--child", str(number), "--count", str(count)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+    assert child.stdout is not None
+    try:
+        for line in child.stdout:
+            yield (entry := json.loads(line))
+            number = entry["number"] + 1
+        if child.wait():
+            case = json.loads(current.read_text())
+            what = {"operation": case["signature"]["operation"], "dtype": case["signature"]["dtype"]}
+            crash = f"the process ended with {child.returncode}"
+            yield {"number": number, "cases": 0, **what, "failure": crash, "case": json.dumps(case)}
+    finally:
+        child.terminate()
+        child.wait()
 
 
 def _note(lines: Any, entry: dict[str, Any]) -> int:
