@@ -52,6 +52,8 @@ OpOperand *initOf(Value value) {
     return &matmul.getInitMutable();
   if (auto attention = dyn_cast_or_null<AttentionOp>(op))
     return &attention.getInitMutable();
+  if (auto reduce = dyn_cast_or_null<ReduceOp>(op))
+    return &reduce.getInitMutable();
   if (auto dps = dyn_cast_or_null<DestinationStyleOpInterface>(op))
     return dps.getTiedOpOperand(cast<OpResult>(value));
   return nullptr;

@@ -8,6 +8,7 @@
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "llvm/ADT/SmallBitVector.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace gossamer;
@@ -235,6 +236,53 @@ Reduction gossamer::matchReduction(Value value, ReductionKind kind) {
     return {};
   return {{op.getDpsInputs()[0], op.getIndexingMapsArray()[0]},
           op.getIndexingMapMatchingResult(op->getResult(result))};
+}
+
+/// How an operation of two scalars reduces.
+static std::optional<arith::AtomicRMWKind> kindOf(Operation *op) {
+  using Kind = arith::AtomicRMWKind;
+  return llvm::TypeSwitch<Operation *, std::optional<Kind>>(op)
+      .Case([](arith::AddFOp) { return Kind::addf; })
+      .Case([](arith::AddIOp) { return Kind::addi; })
+      .Case([](arith::MulFOp) { return Kind::mulf; })
+      .Case([](arith::MulIOp) { return Kind::muli; })
+      .Case([](arith::MaximumFOp) { return Kind::maximumf; })
+      .Case([](arith::MinimumFOp) { return Kind::minimumf; })
+      .Case([](arith::MaxSIOp) { return Kind::maxs; })
+      .Case([](arith::MinSIOp) { return Kind::mins; })
+      .Case([](arith::OrIOp) { return Kind::ori; })
+      .Case([](arith::AndIOp) { return Kind::andi; })
+      .Default([](Operation *) { return std::nullopt; });
+}
+
+Combiner gossamer::matchCombiner(linalg::GenericOp op) {
+  if (op->getNumResults() != 1 || op.getNumReductionLoops() == 0 ||
+      !op.hasPureTensorSemantics() ||
+      !op.getIndexingMapMatchingResult(op->getResult(0))
+           .isProjectedPermutation())
+    return {};
+  Value out = op.getRegionOutputArgs()[0];
+  Operation *last =
+      op.getBody()->getTerminator()->getOperand(0).getDefiningOp();
+  auto kind = last ? kindOf(last) : std::nullopt;
+  if (!kind || !out.hasOneUse() || last->getBlock() != op.getBody() ||
+      !llvm::is_contained(last->getOperands(), out))
+    return {};
+  TypedAttr init = getSplat(op.getDpsInits()[0]);
+  OpBuilder builder(op);
+  Type type = last->getResult(0).getType();
+  bool neutral = *kind == arith::AtomicRMWKind::addf
+                     ? isZero(init)
+                     : init == arith::getIdentityValueAttr(*kind, type, builder,
+                                                           op.getLoc());
+  if (!neutral)
+    return {};
+  return {last, *kind, last->getOperand(last->getOperand(0) == out ? 1 : 0)};
+}
+
+bool ScalarEmitter::hasEmitted(Value tensor) const {
+  return llvm::any_of(emitted,
+                      [&](auto &entry) { return entry.first.first == tensor; });
 }
 
 void ScalarEmitter::bind(Access access, Value value) {

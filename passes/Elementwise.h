@@ -12,6 +12,7 @@
 #define GOSSAMER_PASSES_ELEMENTWISE_H
 
 #include "dialect/gossamer/Gossamer.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/IR/Builders.h"
 #include <functional>
@@ -70,6 +71,16 @@ struct Reduction {
 };
 Reduction matchReduction(mlir::Value value, ReductionKind kind);
 
+/// The last operation of a reduction's body, which combines `value` with what
+/// was reduced so far, from the neutral element on.
+struct Combiner {
+  mlir::Operation *op;
+  mlir::arith::AtomicRMWKind kind;
+  mlir::Value value;
+  explicit operator bool() const { return op; }
+};
+Combiner matchCombiner(mlir::linalg::GenericOp op);
+
 /// Emits scalar code for elements of tensors into a block. Where a chain begins
 /// (at an argument, a contraction, a reduction, anything not elementwise) the
 /// element becomes an argument of the block, once for every different access.
@@ -90,6 +101,9 @@ public:
   llvm::ArrayRef<std::pair<Access, mlir::Value>> leaves() const {
     return arguments;
   }
+
+  /// Whether code was emitted for an element of `tensor`.
+  bool hasEmitted(mlir::Value tensor) const;
 
 private:
   mlir::Value emitGeneric(mlir::OpBuilder &builder, mlir::linalg::GenericOp op,

@@ -43,6 +43,20 @@ def RaiseSample : Pass<"gossamer-raise-sample", "::mlir::func::FuncOp"> {
   let dependentDialects = ["::gossamer::GossamerDialect"];
 }
 
+def RaiseReduce : Pass<"gossamer-raise-reduce", "::mlir::func::FuncOp"> {
+  let summary = "reductions of what is sparse become gossamer.reduce";
+  let description = [{
+    A linalg reduction (sum, product, maximum, minimum, and, or) of an elementwise
+    function of sparse tensors on one pattern, which is one number where that has
+    nothing stored: the function is the body. Products and softmaxes in it are
+    sampled on the pattern first (gossamer.sample) and raised in turn.
+
+    Refused, with a remark: what is not one number off the pattern; a product
+    where that number is neither 0 nor 1.
+  }];
+  let dependentDialects = ["::gossamer::GossamerDialect"];
+}
+
 def ChooseFormats : Pass<"gossamer-choose-formats", "::mlir::func::FuncOp"> {
   let summary = "operands arrive in the storage that the loops want";
   let description = [{
@@ -135,6 +149,18 @@ def LowerSddmm : Pass<"gossamer-lower-sddmm", "::mlir::func::FuncOp"> {
                            "::mlir::memref::MemRefDialect",
                            "::mlir::scf::SCFDialect",
                            "::mlir::vector::VectorDialect"];
+}
+
+def LowerReduce : Pass<"gossamer-lower-reduce", "::mlir::func::FuncOp"> {
+  let summary = "gossamer.reduce becomes loops over what is stored";
+  let description = [{
+    For every level format, see the head of LowerReduce.cpp.
+
+    Refused, with an error: a sparse operand on another pattern.
+  }];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect"];
 }
 
 def LowerStored : Pass<"gossamer-lower-stored", "::mlir::func::FuncOp"> {

@@ -29,6 +29,7 @@ void gossamer::buildRaisePipeline(OpPassManager &pm) {
   function.addPass(createRaiseAttention());
   function.addPass(createRaiseMatmul());
   function.addPass(createRaiseSample());
+  function.addPass(createRaiseReduce());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
 }
@@ -44,6 +45,7 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
     function.addPass(createBindResults());
     function.addPass(createLowerBlockAttention({options.vectorBytes}));
     function.addPass(createLowerAttention());
+    function.addPass(createLowerReduce());
     function.addPass(createLowerMatmul({options.vectorBytes}));
     function.addPass(createSparsifyGenerics());
     function.addPass(createLowerSddmm({options.vectorBytes}));

@@ -5,8 +5,7 @@
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
-#include "passes/SharedPattern.h"
-#include "passes/Softmax.h"
+#include "passes/SparseValues.h"
 #include "llvm/ADT/SetVector.h"
 
 namespace gossamer {
@@ -78,32 +77,13 @@ Access MatmulRaiser::asSparse(Access access) {
   }
   if (getSparseTensorEncoding(view.tensor.getType()))
     return view;
-  // Computed from sparse tensors on one pattern, elementwise, and 0 where that
-  // has nothing stored: then it has the same pattern.
-  ScratchEmitter scratch(op.getLoc());
-  AffineMap identity = identityOf(view.tensor);
-  Value value = scratch.emitter.emit(scratch.builder, {view.tensor, identity});
-  for (auto &[leaf, arg] : scratch.emitter.leaves()) {
-    SparseSource source = getSparseSource(leaf.tensor);
-    if (!source || leaf.map != identity)
-      continue;
-    DenseMap<Value, TypedAttr> fills;
-    for (auto &[other, otherArg] : scratch.emitter.leaves())
-      if (SparseSource on = getSparseSource(other.tensor);
-          on && other.map == identity && samePattern(on.tensor, source.tensor))
-        fills[otherArg] = on.fill;
-    if (!isZero(evaluate(value, fills)))
-      continue;
-    auto pattern = cast<RankedTensorType>(source.tensor.getType());
-    auto type = RankedTensorType::get(pattern.getShape(),
-                                      getElementTypeOrSelf(view.tensor),
-                                      pattern.getEncoding());
-    builder.setInsertionPoint(op);
-    Value sample = SampleOp::create(builder, op.getLoc(), type, view.tensor,
-                                    source.tensor);
-    return {sample, view.map};
-  }
-  return access;
+  // Computed from sparse tensors on one pattern, and 0 where that has nothing
+  // stored: then it has the same pattern.
+  SparseSource source = findPattern(view.tensor);
+  if (!source || !isZero(source.fill))
+    return access;
+  builder.setInsertionPoint(op);
+  return {sampleOn(builder, op.getLoc(), view.tensor, source.tensor), view.map};
 }
 
 bool MatmulRaiser::isClosed(Value last, const SetVector<Value> &derived) {

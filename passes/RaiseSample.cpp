@@ -1,5 +1,6 @@
 //===- RaiseSample.cpp - computing at stored positions only ---------------===//
 
+#include "passes/RaiseSample.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/IR/TypeUtilities.h"
@@ -8,6 +9,7 @@
 #include "passes/Report.h"
 #include "passes/SharedPattern.h"
 #include "passes/Softmax.h"
+#include "passes/SparseValues.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_RAISESAMPLE
@@ -38,6 +40,10 @@ public:
 private:
   Value raiseSoftmax();
   Value raiseElementwise();
+  /// Whether nothing but what is emitted here needs a product: then it is not
+  /// computed twice if it is folded in.
+  bool isUsedHereOnly(Value product, ScalarEmitter &emitter);
+  Value sampled(Value tensor);
 
   SampleOp op;
   SmallVectorImpl<SampleOp> &worklist;
@@ -57,13 +63,8 @@ Value SampleRaiser::raiseSoftmax() {
       continue;
     // The softmax runs over stored entries only if the others are -inf.
     Value score = emitter.emit(inner, *scores);
-    DenseMap<Value, TypedAttr> fills;
-    for (auto &[leaf, arg] : emitter.leaves())
-      if (SparseSource source = getSparseSource(leaf.tensor);
-          source && leaf.map == identity &&
-          samePattern(source.tensor, op.getPattern()))
-        fills[arg] = source.fill;
-    if (!isMaskedScore(evaluate(score, fills))) {
+    if (!isMaskedScore(
+            evaluate(score, fillsOn(op.getPattern(), identity, emitter)))) {
       reportRefusal(op, "gossamer.softmax",
                     "entries that the pattern does not store are not -inf");
       return {};
@@ -76,6 +77,21 @@ Value SampleRaiser::raiseSoftmax() {
                              j);
   }
   return {};
+}
+
+bool SampleRaiser::isUsedHereOnly(Value product, ScalarEmitter &emitter) {
+  if (product == op.getSource())
+    return true;
+  return llvm::all_of(product.getUsers(), [&](Operation *user) {
+    return isa<linalg::GenericOp>(user) && user->getNumResults() == 1 &&
+           emitter.hasEmitted(user->getResult(0));
+  });
+}
+
+Value SampleRaiser::sampled(Value tensor) {
+  Value sample = sampleOn(builder, op.getLoc(), tensor, op.getPattern());
+  worklist.push_back(sample.getDefiningOp<SampleOp>());
+  return sample;
 }
 
 Value SampleRaiser::raiseElementwise() {
@@ -95,20 +111,24 @@ Value SampleRaiser::raiseElementwise() {
   SmallVector<Value> args, extras;
   SmallVector<AffineMap> maps{identity};
   for (auto [access, arg] : emitter.leaves()) {
-    SparseSource source = getSparseSource(access.tensor);
-    if (source && access.map == identity &&
-        samePattern(source.tensor, op.getPattern())) {
-      if (source.tensor == op.getPattern()) {
+    bool there = access.map == identity;
+    SparseSource source = there ? findPattern(access.tensor) : SparseSource();
+    if (source && samePattern(source.tensor, op.getPattern())) {
+      SparseSource given = getSparseSource(access.tensor);
+      if (given && given.tensor == op.getPattern()) {
         stored = arg;
         continue;
       }
-      access.tensor = source.tensor; // its stored entries are all that is asked
-    }
-    Contraction contraction = matchContraction(access.tensor);
-    if (contraction && !sum && access.map == identity) {
-      sum = arg;
-      product = contraction;
-      continue;
+      // Its stored entries are all that is asked for.
+      access.tensor = given ? given.tensor : sampled(access.tensor);
+    } else if (Contraction contraction = matchContraction(access.tensor);
+               contraction && there) {
+      if (!sum && isUsedHereOnly(access.tensor, emitter)) {
+        sum = arg;
+        product = contraction;
+        continue;
+      }
+      access.tensor = sampled(access.tensor);
     }
     args.push_back(arg);
     extras.push_back(access.tensor);
@@ -164,11 +184,17 @@ Value SampleRaiser::raiseElementwise() {
 
 struct RaiseSample : gossamer::impl::RaiseSampleBase<RaiseSample> {
   void runOnOperation() override {
-    SmallVector<SampleOp> worklist;
-    getOperation().walk([&](SampleOp op) { worklist.push_back(op); });
-    while (!worklist.empty())
-      SampleRaiser(worklist.pop_back_val(), worklist).run();
+    SmallVector<SampleOp> samples;
+    getOperation().walk([&](SampleOp op) { samples.push_back(op); });
+    for (SampleOp op : llvm::reverse(samples))
+      raiseSample(op);
   }
 };
 
 } // namespace
+
+void gossamer::raiseSample(SampleOp op) {
+  SmallVector<SampleOp> worklist{op};
+  while (!worklist.empty())
+    SampleRaiser(worklist.pop_back_val(), worklist).run();
+}

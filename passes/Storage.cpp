@@ -178,13 +178,13 @@ SmallVector<Value> Storage::toDims(OpBuilder &builder,
   return dims;
 }
 
-void Storage::visit(OpBuilder &builder, unsigned lvl,
-                    SmallVectorImpl<Value> &coords, Value parent,
-                    Body body) const {
-  if (lvl == type.getLvlRank()) {
-    body(builder, coords, parent);
-    return;
-  }
+SmallVector<Value> Storage::visitBelow(OpBuilder &builder,
+                                       SmallVectorImpl<Value> &coords,
+                                       Value parent, unsigned end,
+                                       ValueRange carried, Step step) const {
+  unsigned lvl = coords.size();
+  if (lvl == end)
+    return step(builder, coords, parent, carried);
   LevelType level = type.getLvlType(lvl);
   Value zero = indexConstant(builder, loc, 0);
   Value one = indexConstant(builder, loc, 1);
@@ -194,14 +194,18 @@ void Storage::visit(OpBuilder &builder, unsigned lvl,
     std::tie(lower, upper) = segment(builder, lvl, parent);
   } else if (type.isSingletonLvl(lvl)) {
     coords.push_back(coordinate(builder, lvl, parent));
-    visit(builder, lvl + 1, coords, parent, body);
+    SmallVector<Value> results =
+        visitBelow(builder, coords, parent, end, carried, step);
     coords.pop_back();
-    return;
+    return results;
   } else if (type.isNOutOfMLvl(lvl)) {
     upper = indexConstant(builder, loc, getN(level));
   }
-  auto loop = scf::ForOp::create(builder, loc, lower, upper, one);
-  OpBuilder inner = OpBuilder::atBlockTerminator(loop.getBody());
+  auto loop = scf::ForOp::create(builder, loc, lower, upper, one, carried);
+  // A loop that carries nothing has its terminator already.
+  OpBuilder inner = carried.empty()
+                        ? OpBuilder::atBlockTerminator(loop.getBody())
+                        : OpBuilder::atBlockEnd(loop.getBody());
   Value position = loop.getInductionVar();
   // Positions of a level that has no segments are numbered through its parent.
   if (!level.isWithPosLT())
@@ -209,16 +213,24 @@ void Storage::visit(OpBuilder &builder, unsigned lvl,
         addIndex(inner, loc, mulIndex(inner, loc, parent, upper), position);
   coords.push_back(stored ? coordinate(inner, lvl, position)
                           : loop.getInductionVar());
-  visit(inner, lvl + 1, coords, position, body);
+  SmallVector<Value> next =
+      visitBelow(inner, coords, position, end, loop.getRegionIterArgs(), step);
+  if (!carried.empty())
+    scf::YieldOp::create(inner, loc, next);
   coords.pop_back();
+  return llvm::to_vector_of<Value>(loop.getResults());
 }
 
 void Storage::forEach(OpBuilder &builder, bool parallel, Body body) const {
   SmallVector<Value> coords;
   Value root = indexConstant(builder, loc, 0);
   unsigned leading = parallel ? numLeadingDense() : 0;
+  auto step = [&](OpBuilder &b, ValueRange at, Value position, ValueRange) {
+    body(b, at, position);
+    return SmallVector<Value>();
+  };
   if (leading == 0) {
-    visit(builder, 0, coords, root, body);
+    visitBelow(builder, coords, root, type.getLvlRank(), {}, step);
     return;
   }
   SmallVector<Value> zeros(leading, root);
@@ -232,5 +244,5 @@ void Storage::forEach(OpBuilder &builder, bool parallel, Body body) const {
         addIndex(inner, loc, mulIndex(inner, loc, position, sizes[lvl]), iv);
     coords.push_back(iv);
   }
-  visit(inner, leading, coords, position, body);
+  visitBelow(inner, coords, position, type.getLvlRank(), {}, step);
 }

@@ -53,10 +53,18 @@ public:
                                        mlir::Value)>;
   void forEach(mlir::OpBuilder &builder, bool parallel, Body body) const;
 
-private:
-  void visit(mlir::OpBuilder &builder, unsigned lvl,
+  /// Visits the nodes of level `end` - 1 (entries, if that is the last) below
+  /// one node, which is `coords` and the position `parent`, in storage order.
+  /// What a step returns is carried to the next; returns what the last did.
+  using Step = llvm::function_ref<llvm::SmallVector<mlir::Value>(
+      mlir::OpBuilder &, mlir::ValueRange coords, mlir::Value position,
+      mlir::ValueRange carried)>;
+  llvm::SmallVector<mlir::Value>
+  visitBelow(mlir::OpBuilder &builder,
              llvm::SmallVectorImpl<mlir::Value> &coords, mlir::Value parent,
-             Body body) const;
+             unsigned end, mlir::ValueRange carried, Step step) const;
+
+private:
   mlir::Location loc;
   llvm::SmallVector<mlir::Value> positions, coordinateArrays, sizes;
 };

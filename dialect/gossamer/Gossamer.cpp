@@ -6,6 +6,7 @@
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "mlir/IR/PatternMatch.h"
+#include "mlir/IR/TypeUtilities.h"
 
 #include "dialect/gossamer/GossamerDialect.cpp.inc"
 #include "dialect/gossamer/GossamerEnums.cpp.inc"
@@ -58,6 +59,22 @@ void ConvertOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 
 bool MatmulOp::isSparseLhs() {
   return sparse_tensor::getSparseTensorEncoding(getLhs().getType()) != nullptr;
+}
+
+TypedAttr ReduceOp::getIdentity() {
+  Builder builder(getContext());
+  Type type = getElementTypeOrSelf(getResult());
+  // Upstream's identity of a sum is -0.0, which is none of torch's sums.
+  if (getKind() == arith::AtomicRMWKind::addf)
+    return builder.getZeroAttr(type);
+  OpBuilder unused(getContext());
+  return arith::getIdentityValueAttr(getKind(), type, unused, getLoc());
+}
+
+bool ReduceOp::isFillNeutral() {
+  if (getKind() == arith::AtomicRMWKind::addf)
+    return cast<FloatAttr>(getFill()).getValue().isZero();
+  return getFill() == getIdentity();
 }
 
 bool MatmulOp::hasEpilogue() {

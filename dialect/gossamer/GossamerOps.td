@@ -5,6 +5,7 @@
 
 include "gossamer/GossamerDialect.td"
 include "gossamer/GossamerEnums.td"
+include "mlir/Dialect/Arith/IR/ArithBase.td"
 include "mlir/Dialect/SparseTensor/IR/SparseTensorTypes.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
@@ -32,7 +33,8 @@ class Gossamer_StructuredOp<string mnemonic, list<Trait> traits = []>
 
 def Gossamer_YieldOp : Gossamer_Op<"yield",
     [Pure, Terminator, ReturnLike,
-     ParentOneOf<["AttentionOp", "MapOp", "MatmulOp", "SDDMMOp"]>]> {
+     ParentOneOf<["AttentionOp", "MapOp", "MatmulOp", "ReduceOp",
+                       "SDDMMOp"]>]> {
   let summary = "the value of a scalar body";
   let arguments = (ins Variadic<AnyType>:$values);
   let assemblyFormat = "$values attr-dict `:` type($values)";
@@ -40,12 +42,13 @@ def Gossamer_YieldOp : Gossamer_Op<"yield",
 }
 
 def Gossamer_IndexOp : Gossamer_Op<"index",
-    [Pure, ParentOneOf<["AttentionOp", "MapOp", "MatmulOp", "SDDMMOp"]>]> {
+    [Pure, ParentOneOf<["AttentionOp", "MapOp", "MatmulOp", "ReduceOp",
+                       "SDDMMOp"]>]> {
   let summary = "the iteration index of a dimension, inside a scalar body";
   let description = [{
     As `linalg.index`. A body may ask for the dimensions of the value that it
     makes: those of the result of `matmul`, of the scores of `attention`, of the
-    pattern of `sddmm` and `map`.
+    pattern of `sddmm`, `map` and `reduce`.
   }];
   let arguments = (ins ConfinedAttr<I64Attr, [IntMinValue<0>]>:$dim);
   let results = (outs Index:$result);
@@ -304,6 +307,54 @@ def Gossamer_MapOp : Gossamer_StructuredOp<"map"> {
     `maps` $indexing_maps attr-dict-with-keyword $body `->` type($result)
   }];
   let extraClassDeclaration = structuredDeclaration;
+}
+
+def Gossamer_ReduceOp : Gossamer_StructuredOp<"reduce"> {
+  let summary = "a reduction of a sparse tensor over some of its dimensions, or all";
+  let description = [{
+    For every point of the result, the entries along the loops that the result's
+    map lacks, combined by `kind` (`addf`, `addi`, `mulf`, `muli`, `maximumf`,
+    `minimumf`, `maxs`, `mins`, `ori`, `andi`). A stored entry is the body on its
+    value and the operands, of which each is dense or has the very pattern; one
+    that is not stored is `fill`, which is what the body gives there. So the
+    maximum over a row of negative entries is 0 where the fill is 0 and the row
+    is not full, and a fill that is neutral (0 in a sum, -inf in a maximum) costs
+    nothing. In a product the fill is 0 or 1.
+
+    Maps are those of pattern (a permutation), operands, result. `init` gives the
+    result its shape; its contents are not read. NaN and infinities are as in the
+    dense reduction; the order of a floating-point sum depends on sizes alone.
+
+    ```mlir
+    %r = gossamer.reduce addf ins(%s : tensor<?x?xf32, #CSR>)
+        outs(%e : tensor<?xf32>) fill(0.0 : f32)
+        maps [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i)>] {
+    ^bb0(%v: f32):
+      %0 = arith.mulf %v, %v : f32
+      gossamer.yield %0 : f32
+    } -> tensor<?xf32>
+    ```
+  }];
+  let arguments = (ins AnySparseTensor:$pattern,
+                       Variadic<AnyRankedTensor>:$extras, AnyRankedTensor:$init,
+                       AtomicRMWKindAttr:$kind, TypedAttrInterface:$fill,
+                       AffineMapArrayAttr:$indexing_maps);
+  let results = (outs AnyRankedTensor:$result);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    $kind `ins` `(` $pattern `:` type($pattern) `)`
+    (`with` `(` $extras^ `:` type($extras) `)`)?
+    `outs` `(` $init `:` type($init) `)` `fill` `(` $fill `)`
+    `maps` $indexing_maps attr-dict-with-keyword $body `->` type($result)
+  }];
+  let extraClassDeclaration = structuredDeclaration # [{
+    ::mlir::AffineMap getPatternMap() { return getMaps().front(); }
+    ::mlir::AffineMap getResultMap() { return getMaps().back(); }
+    /// What a reduction of nothing gives.
+    ::mlir::TypedAttr getIdentity();
+    /// Whether entries that are not stored change nothing.
+    bool isFillNeutral();
+  }];
 }
 
 def Gossamer_SoftmaxOp : Gossamer_Op<"softmax",

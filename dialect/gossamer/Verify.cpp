@@ -169,6 +169,8 @@ LogicalResult IndexOp::verify() {
     limit = op.getNumBatchDims() + 2;
   else if (auto op = dyn_cast<SDDMMOp>(parent))
     limit = cast<ShapedType>(op.getPattern().getType()).getRank();
+  else if (auto op = dyn_cast<ReduceOp>(parent))
+    limit = cast<ShapedType>(op.getPattern().getType()).getRank();
   else if (auto op = dyn_cast<MapOp>(parent))
     limit = cast<ShapedType>(op.getPattern().getType()).getRank();
   if (static_cast<uint64_t>(getDim()) >= limit)
@@ -373,6 +375,62 @@ LogicalResult MapOp::verify() {
   SmallVector<Type> body{getElementTypeOrSelf(getPattern())};
   appendElementTypes(getExtras(), body);
   return verifyBody(*this, getBlock(), body, getElementTypeOrSelf(getResult()));
+}
+
+/// Whether a reduction by `kind` of elements of `type` is meant.
+static bool reduces(arith::AtomicRMWKind kind, Type type) {
+  using Kind = arith::AtomicRMWKind;
+  switch (kind) {
+  case Kind::addf:
+  case Kind::mulf:
+  case Kind::maximumf:
+  case Kind::minimumf:
+    return isa<FloatType>(type);
+  case Kind::addi:
+  case Kind::muli:
+  case Kind::maxs:
+  case Kind::mins:
+  case Kind::ori:
+  case Kind::andi:
+    return type.isSignlessInteger();
+  default:
+    return false;
+  }
+}
+
+LogicalResult ReduceOp::verify() {
+  SmallVector<Type> types(getOperandTypes());
+  SmallVector<AffineMap> maps = getMaps();
+  if (failed(verifyMaps(*this, maps, types)))
+    return failure();
+  if (!maps[0].isPermutation())
+    return emitOpError("the pattern's map must be a permutation");
+  if (!maps.back().isProjectedPermutation())
+    return emitOpError("the result's map must be a projected permutation");
+  if (failed(verifyOnPattern(*this, getExtras(),
+                             llvm::ArrayRef(maps).drop_front().drop_back(),
+                             getPattern(), maps[0])))
+    return failure();
+  if (isSparse(getResult().getType()) ||
+      getInit().getType() != getResult().getType())
+    return emitOpError("init and result must have the same dense type");
+  Type element = getElementTypeOrSelf(getResult());
+  if (!reduces(getKind(), element))
+    return emitOpError() << "does not reduce " << element << " by "
+                         << arith::stringifyAtomicRMWKind(getKind());
+  if (getFill().getType() != element)
+    return emitOpError() << "fill has type " << getFill().getType()
+                         << ", expected " << element;
+  bool product = getKind() == arith::AtomicRMWKind::mulf ||
+                 getKind() == arith::AtomicRMWKind::muli;
+  auto number = dyn_cast<FloatAttr>(getFill());
+  bool zero = number ? number.getValue().isZero()
+                     : cast<IntegerAttr>(getFill()).getValue().isZero();
+  if (product && !zero && !isFillNeutral())
+    return emitOpError("a product takes a fill of 0 or 1");
+  SmallVector<Type> body{getElementTypeOrSelf(getPattern())};
+  appendElementTypes(getExtras(), body);
+  return verifyBody(*this, getBlock(), body, element);
 }
 
 /// Whether `map` is (batch subset..., tail...), where a batch dimension may be
