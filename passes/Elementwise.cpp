@@ -255,7 +255,7 @@ static std::optional<arith::AtomicRMWKind> kindOf(Operation *op) {
       .Default([](Operation *) { return std::nullopt; });
 }
 
-Combiner gossamer::matchCombiner(linalg::GenericOp op) {
+Accumulation gossamer::matchAccumulation(linalg::GenericOp op) {
   if (op->getNumResults() != 1 || op.getNumReductionLoops() == 0 ||
       !op.hasPureTensorSemantics() ||
       !op.getIndexingMapMatchingResult(op->getResult(0))
@@ -381,6 +381,10 @@ TypedAttr gossamer::evaluate(Value value,
     return typed(0);
   if (isa<math::ExpOp>(op) && isNegativeInfinity(typed(0)))
     return FloatAttr::get(op->getResult(0).getType(), 0.0);
+  if (auto power = dyn_cast<math::FPowIOp>(op)) // has no folder
+    if (auto exponent = dyn_cast_or_null<IntegerAttr>(operands[1]);
+        exponent && isZero(typed(0)) && exponent.getInt() > 0)
+      return typed(0);
   SmallVector<OpFoldResult> folded;
   if (failed(op->fold(operands, folded)) || folded.size() != 1)
     return {};

@@ -73,13 +73,13 @@ Reduction matchReduction(mlir::Value value, ReductionKind kind);
 
 /// The last operation of a reduction's body, which combines `value` with what
 /// was reduced so far, from the neutral element on.
-struct Combiner {
+struct Accumulation {
   mlir::Operation *op;
   mlir::arith::AtomicRMWKind kind;
   mlir::Value value;
   explicit operator bool() const { return op; }
 };
-Combiner matchCombiner(mlir::linalg::GenericOp op);
+Accumulation matchAccumulation(mlir::linalg::GenericOp op);
 
 /// Emits scalar code for elements of tensors into a block. Where a chain begins
 /// (at an argument, a contraction, a reduction, anything not elementwise) the

@@ -118,8 +118,7 @@ bool ReduceLowering::isKept(unsigned lvl) {
   return false;
 }
 
-SmallVector<Value> ReduceLowering::pointOf(OpBuilder &b,
-                                           ValueRange coords) {
+SmallVector<Value> ReduceLowering::pointOf(OpBuilder &b, ValueRange coords) {
   // The levels that are left are of reduced dimensions.
   SmallVector<Value> all(coords);
   while (all.size() < numLevels)

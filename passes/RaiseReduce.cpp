@@ -30,10 +30,10 @@ public:
 private:
   /// Emits what is reduced, at one point of the loops; null if a body asks for
   /// an index that it may not.
-  Value emit(ScalarEmitter &emitter, OpBuilder &inner, Combiner combiner);
+  Value emit(ScalarEmitter &emitter, OpBuilder &inner, Accumulation combiner);
   /// A leaf on whose pattern all is computed, with what an unstored entry
   /// gives.
-  bool findPatternLeaf(Combiner combiner);
+  bool findPatternLeaf(Accumulation combiner);
 
   linalg::GenericOp op;
   OpBuilder builder;
@@ -43,7 +43,7 @@ private:
 };
 
 Value ReduceRaiser::emit(ScalarEmitter &emitter, OpBuilder &inner,
-                         Combiner combiner) {
+                         Accumulation combiner) {
   IRMapping mapping;
   for (auto [n, input] : llvm::enumerate(op.getDpsInputs())) {
     BlockArgument arg = op.getBody()->getArgument(n);
@@ -63,7 +63,7 @@ Value ReduceRaiser::emit(ScalarEmitter &emitter, OpBuilder &inner,
   return mapping.lookupOrDefault(combiner.value);
 }
 
-bool ReduceRaiser::findPatternLeaf(Combiner combiner) {
+bool ReduceRaiser::findPatternLeaf(Accumulation combiner) {
   ScratchEmitter scratch(op.getLoc());
   Value value = emit(scratch.emitter, scratch.builder, combiner);
   if (!value)
@@ -97,7 +97,7 @@ bool ReduceRaiser::findPatternLeaf(Combiner combiner) {
 }
 
 void ReduceRaiser::run() {
-  Combiner combiner = matchCombiner(op);
+  Accumulation combiner = matchAccumulation(op);
   if (!combiner || !findPatternLeaf(combiner))
     return;
   bool product = combiner.kind == arith::AtomicRMWKind::mulf ||

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .importer import STORED_ON, main_function, torch_mlir
+from .importer import STORED_ON, main_function
+from .mlir import torch_mlir
 
 # torch-mlir's LLVM 24 refuses encodings on i1, MLIR 22 takes them: until they are text, bools are ui8, which no
 # other tensor is (linalg's integers are signless)

@@ -28,6 +28,7 @@ from .marker import STORED
 from .pointwise import is_pointwise
 from .reach import Reach
 from .reduced import REDUCED
+from .reductions import REDUCTIONS
 
 FEEDING_VIEWS = {aten.transpose.int, aten.permute.default, aten.unsqueeze.default}
 
@@ -119,11 +120,31 @@ class _Grouping:
         for arg in g.tensor_args(node):
             if arg in self.owner and arg in self.found.sparse and self.owner[arg] is not group:
                 group = self._merge(self.owner[arg], group)
+        for reduced in self._reduced_behind(node):
+            if self.owner[reduced] is not group:
+                group = self._merge(self.owner[reduced], group)
+
+    def _reduced_behind(self, node: fx.Node) -> list[fx.Node]:
+        """What was reduced over stored entries, and comes back onto a pattern in a dense operand of ``node``."""
+        found: list[fx.Node] = []
+        pending = [arg for arg in g.tensor_args(node) if arg not in self.found.sparse] if is_pointwise(node) else []
+        seen: set[fx.Node] = set()
+        while pending:
+            dense = pending.pop()
+            if dense in seen:
+                continue
+            seen.add(dense)
+            if dense in self.owner and dense.target in REDUCTIONS:
+                found.append(dense)
+            elif self._absorbable(dense) or _is_view(dense):
+                pending += g.tensor_args(dense)
+        return found
 
     def _merge(self, into: Group, group: Group) -> Group:
         """Join two groups, with the dense pointwise operations between them, if no path leaves and returns."""
         between = self._between(into.owned, group.owned)
-        if not all(self._absorbable(node) for node in between):
+        # reduced values are put along the rows again, by views
+        if not all(self._absorbable(node) or _is_view(node) for node in between):
             return group
         added = group.owned | between
         if not self._fits(into, added):
@@ -271,3 +292,7 @@ class _Grouping:
             if node.target in FEEDING_VIEWS and node not in group.members and node not in self.found.sources:
                 group.copied.add(node)
                 feeding.append(node.args[0])
+
+
+def _is_view(node: fx.Node) -> bool:
+    return node.target in FEEDING_VIEWS and g.is_tensor(node)

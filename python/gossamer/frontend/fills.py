@@ -34,6 +34,7 @@ from .marker import ANNOTATE, CAPTURED, STORED
 from .masks import combine
 from .pointwise import is_pointwise
 from .reduced import REDUCED
+from .reductions import REDUCTIONS, reduction_of, rewrite
 from .trace import SizeOf, Trace
 
 
@@ -93,6 +94,9 @@ def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
             found.fallbacks[node] = str(refusal)
             return node.next
         return before.next
+    before = node.prev
+    if rewrite(graph, node):
+        return before.next
     try:
         _classify(graph, node, found)
     except Refused as refusal:
@@ -150,7 +154,8 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
     elif node.target in SOFTMAX:
         found.sparse[node] = _softmax(node, operands[0])
     elif node.target in REDUCTIONS:
-        _require_fill(operands, REDUCTIONS[node.target])
+        if reduction_of(node) and reduction_of(node).kind == "prod" and operands[0].fill not in (0, 1):
+            raise Refused(f"in a product, entries that are not stored have to be 0 or 1, they are {operands[0].fill}")
     elif is_pointwise(node):
         found.sparse[node] = _pointwise(graph, node, found)
         if combine(node, found):
@@ -166,9 +171,6 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
 
 
 SOFTMAX = {aten.softmax.int: 0.0, aten.log_softmax.int: -math.inf}
-REDUCTIONS = {
-    aten.sum.default: 0, aten.sum.dim_IntList: 0, aten.mean.default: 0, aten.mean.dim: 0, aten.amax.default: -math.inf,
-}  # fmt: skip
 
 
 def _stored(node: fx.Node, found: Analysis) -> Sparse:
@@ -181,11 +183,6 @@ def _require_zero(operands: Sequence[Sparse], what: str) -> None:
     for operand in operands:
         if operand.fill != 0:
             raise Refused(f"{what} needs entries that are not stored to be 0, they are {operand.fill}")
-
-
-def _require_fill(operands: Sequence[Sparse], fill: float) -> None:
-    if operands[0].fill != fill:
-        raise Refused(f"it needs entries that are not stored to be {fill}, they are {operands[0].fill}")
 
 
 def _softmax(node: fx.Node, operand: Sparse) -> Sparse:

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import sympy
@@ -24,9 +22,11 @@ from torch import fx
 from gossamer.errors import UnsupportedError
 
 from . import graph as g
+from . import linalg_reduction, reductions
 from .contract import contract, parse
 from .graph import aten
 from .marker import stored_on
+from .mlir import torch_mlir
 from .pointwise import spell_out
 from .reduced import REDUCED
 
@@ -49,28 +49,14 @@ _CLEAN = "builtin.module(canonicalize,cse,resolve-ranked-shaped-type-result-dims
 class _Gap:
     """An operation that was opened: where its operands are found, and which argument stands for its result.
 
-    ``attribute`` is the equation of a contraction, the dim of a softmax, the fill of what is stored, or how
-    the products of a row are reduced.
+    ``attribute`` is the equation of a contraction, the dim of a softmax, the fill of what is stored, how the products of
+    a row are reduced, or a ``Reduction``.
     """
 
     build: Callable[..., ir.Value]
-    operands: tuple[tuple[str, int], ...]
     attribute: Any
+    operands: tuple[tuple[str, int], ...]
     result: int
-
-
-@cache
-def torch_mlir() -> Any:
-    """What is used of torch-mlir."""
-    from torch_mlir import ir, passmanager
-    from torch_mlir.dialects import arith, func, linalg, sparse_tensor, tensor  # noqa: F401 (registers)
-    from torch_mlir.dialects import torch as torch_dialect
-    from torch_mlir.extras import fx_importer
-
-    return SimpleNamespace(
-        ir=ir, PassManager=passmanager.PassManager, arith=arith, func=func, linalg=linalg, tensor=tensor,
-        torch=torch_dialect, FxImporter=fx_importer.FxImporter,
-    )  # fmt: skip
 
 
 def import_region(region: fx.Graph) -> ir.Module:
@@ -83,7 +69,7 @@ def import_region(region: fx.Graph) -> ir.Module:
         A module in a context of its own, which allows unregistered dialects.
     """
     mlir = torch_mlir()
-    graph, gaps, n_inputs, n_results = _open_gaps(region)
+    graph, gaps, n_inputs, n_results = _open_gaps(reductions.spell_out(region))
     sizes = _argument_sizes(graph)
     context = mlir.ir.Context()
     context.allow_unregistered_dialects = True
@@ -139,8 +125,7 @@ def _open_gaps(region: fx.Graph) -> tuple[fx.Graph, list[_Gap], int, int]:
             results = [argument if old is node else old for old in results]
             arguments.append(argument)
             places = tuple(_place(operand, arguments, results) for operand in operands)
-            build = {contract: _contraction, REDUCED: _reduced, stored_on: _stored}.get(node.target, _softmax)
-            gaps.append(_Gap(build, places, node.args[len(operands)], len(arguments) - 1))
+            gaps.append(_Gap(*_gap_builder(node, operands), places, len(arguments) - 1))
             graph.erase_node(node)
     graph.output(tuple(results))
     spell_out(graph)
@@ -155,7 +140,16 @@ def _gap_operands(node: fx.Node) -> tuple[fx.Node, ...]:
         return node.args[:2]
     if node.target is aten.softmax.int and g.value(node).dtype == g.value(node.args[0]).dtype:
         return node.args[:1]
-    return ()
+    return node.args[:1] if reductions.reduction_of(node) else ()
+
+
+def _gap_builder(node: fx.Node, operands: tuple[fx.Node, ...]) -> tuple[Callable[..., ir.Value], Any]:
+    """What closes the gap, and what it has to know beside the operands."""
+    reduction = reductions.reduction_of(node)
+    if reduction is not None:
+        return linalg_reduction.build, reduction
+    builders = {contract: _contraction, REDUCED: _reduced, stored_on: _stored}
+    return builders.get(node.target, _softmax), node.args[len(operands)]
 
 
 def _place(operand: fx.Node, arguments: list[fx.Node], results: list[fx.Node]) -> tuple[str, int]:

@@ -142,6 +142,39 @@ func.func @map(%s: tensor<?x?xf32, #CSR>, %p: tensor<?x?xf32, #CSR>,
   return %2 : tensor<?x?xf32, #CSR>
 }
 
+// A body, an operand of the pattern, one that is dense; all dimensions, or one.
+// CHECK-LABEL: func @reduce
+func.func @reduce(%s: tensor<?x?xf32, #CSR>, %p: tensor<?x?xf32, #CSR>,
+                  %row: tensor<?xf32>, %e: tensor<?xf32>, %one: tensor<i1>) -> tensor<?xf32> {
+  // CHECK: gossamer.reduce addf ins(%{{.*}} : tensor<?x?xf32, #[[CSR]]>)
+  // CHECK-SAME: with(%{{.*}}, %{{.*}} : tensor<?x?xf32, #[[CSR]]>, tensor<?xf32>)
+  // CHECK-SAME: outs(%{{.*}} : tensor<?xf32>) fill(0.000000e+00 : f32) maps
+  // CHECK: gossamer.index 0
+  // CHECK: } -> tensor<?xf32>
+  %0 = gossamer.reduce addf ins(%s : tensor<?x?xf32, #CSR>)
+      with(%p, %row : tensor<?x?xf32, #CSR>, tensor<?xf32>)
+      outs(%e : tensor<?xf32>) fill(0.0 : f32)
+      maps [affine_map<(i, j) -> (i, j)>, affine_map<(i, j) -> (i, j)>,
+            affine_map<(i, j) -> (j)>, affine_map<(i, j) -> (i)>] {
+  ^bb0(%v: f32, %w: f32, %r: f32):
+    %i = gossamer.index 0
+    %1 = arith.mulf %v, %w : f32
+    %2 = arith.subf %1, %r : f32
+    gossamer.yield %2 : f32
+  } -> tensor<?xf32>
+  // CHECK: gossamer.reduce ori
+  // CHECK-SAME: fill(false)
+  %any = gossamer.reduce ori ins(%s : tensor<?x?xf32, #CSR>)
+      outs(%one : tensor<i1>) fill(false)
+      maps [affine_map<(i, j) -> (j, i)>, affine_map<(i, j) -> ()>] {
+  ^bb0(%v: f32):
+    %zero = arith.constant 0.0 : f32
+    %1 = arith.cmpf une, %v, %zero : f32
+    gossamer.yield %1 : i1
+  } -> tensor<i1>
+  return %0 : tensor<?xf32>
+}
+
 // Grouped queries: loops (batch, kv head, group, i, j, d, e); k and v have no
 // group, one mask serves every batch and head (constant 0), a bias has no batch.
 // CHECK-LABEL: func @attention
