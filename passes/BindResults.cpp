@@ -50,6 +50,8 @@ OpOperand *initOf(Value value) {
   Operation *op = value.getDefiningOp();
   if (auto matmul = dyn_cast_or_null<MatmulOp>(op))
     return &matmul.getInitMutable();
+  if (auto contract = dyn_cast_or_null<ContractOp>(op))
+    return &contract.getInitMutable();
   if (auto attention = dyn_cast_or_null<AttentionOp>(op))
     return &attention.getInitMutable();
   if (auto reduce = dyn_cast_or_null<ReduceOp>(op))

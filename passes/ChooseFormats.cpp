@@ -1,6 +1,7 @@
 //===- ChooseFormats.cpp - storage that the loops want --------------------===//
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/SparseTensor/IR/SparseTensorType.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/Passes.h"
 #include "passes/SharedPattern.h"
@@ -82,10 +83,11 @@ class FormatChooser {
 public:
   LogicalResult visit(MatmulOp op);
   LogicalResult visit(AttentionOp op);
+  LogicalResult visit(ContractOp op);
 
 private:
   LogicalResult require(Operation *op, OpOperand &operand,
-                        ArrayRef<unsigned> order);
+                        ArrayRef<unsigned> order, bool keepBlocks = true);
   Value convertArgument(Location loc, BlockArgument argument, Type stored);
   Value gather(Value value, BlockArgument argument, RankedTensorType stored);
 
@@ -126,11 +128,12 @@ Value FormatChooser::gather(Value value, BlockArgument argument,
 
 /// Makes `operand` arrive in storage that is row-major in `order`.
 LogicalResult FormatChooser::require(Operation *op, OpOperand &operand,
-                                     ArrayRef<unsigned> order) {
+                                     ArrayRef<unsigned> order,
+                                     bool keepBlocks) {
   Value value = operand.get();
   auto type = cast<RankedTensorType>(value.getType());
   auto encoding = cast<SparseTensorEncodingAttr>(type.getEncoding());
-  auto wanted = rowMajor(encoding, order, /*inBlocks=*/true);
+  auto wanted = rowMajor(encoding, order, /*inBlocks=*/keepBlocks);
   if (!blockLevels(wanted).empty() && !haveSameBlocks(encoding, wanted))
     wanted = rowMajor(encoding, order, /*inBlocks=*/false);
   if (wanted.withoutBitWidths() == encoding.withoutBitWidths())
@@ -181,6 +184,97 @@ LogicalResult FormatChooser::visit(AttentionOp op) {
   return require(op, op.getMaskMutable(), order);
 }
 
+/// The dimensions in the order of their outermost levels.
+SmallVector<unsigned> storedOrder(SparseTensorType type) {
+  SmallVector<unsigned> order;
+  for (unsigned lvl = 0; lvl < type.getLvlRank(); ++lvl)
+    for (unsigned dim = 0; dim < type.getDimRank(); ++dim)
+      if ((type.isIdentity()
+               ? lvl == dim
+               : type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim)) &&
+          !llvm::is_contained(order, dim))
+        order.push_back(dim);
+  return order;
+}
+
+/// Whether several operands can be gone through at once: every coordinate once,
+/// in order.
+bool isPlain(SparseTensorType type) {
+  return llvm::all_of(type.getLvlTypes(), [](LevelType level) {
+    return (isDenseLT(level) || isCompressedLT(level)) && isUniqueLT(level) &&
+           isOrderedLT(level);
+  });
+}
+
+LogicalResult FormatChooser::visit(ContractOp op) {
+  SmallVector<AffineMap> maps = op.getMaps();
+  SmallVector<OpOperand *> sparse;
+  for (OpOperand &operand : op.getInputsMutable())
+    if (getSparseTensorEncoding(operand.get().getType()))
+      sparse.push_back(&operand);
+  if (sparse.size() < 2)
+    return success(); // any order will do
+  auto loopOf = [&](OpOperand *operand, unsigned dim) {
+    AffineMap map = maps[operand->getOperandNumber()];
+    return cast<AffineDimExpr>(map.getResult(dim)).getPosition();
+  };
+  // What an operand has in common with those before it is outermost, so that it
+  // is found at once.
+  SmallVector<SmallVector<unsigned>> orders;
+  SmallVector<unsigned> known;
+  for (OpOperand *operand : sparse) {
+    SmallVector<unsigned> stored =
+        storedOrder(getSparseTensorType(operand->get()));
+    SmallVector<unsigned> &order = orders.emplace_back();
+    for (unsigned loop : known)
+      for (unsigned dim : stored)
+        if (loopOf(operand, dim) == loop)
+          order.push_back(dim);
+    for (unsigned dim : stored)
+      if (!llvm::is_contained(order, dim))
+        order.push_back(dim);
+    for (unsigned dim : order)
+      if (!llvm::is_contained(known, loopOf(operand, dim)))
+        known.push_back(loopOf(operand, dim));
+  }
+  // Blocks are kept if they are of the innermost two dimensions, the same along
+  // every loop, and no two operands have two loops of them in common, whose
+  // order within a block may differ.
+  bool keepBlocks = true;
+  DenseMap<unsigned, int64_t> blocks;
+  for (auto [operand, order] : llvm::zip(sparse, orders)) {
+    auto type = getSparseTensorType(operand->get());
+    unsigned shared = 0, inner = 0, all = 0;
+    for (auto [place, dim] : llvm::enumerate(order)) {
+      int64_t block = blockSize(type.getEncoding(), dim);
+      auto [it, isNew] = blocks.try_emplace(loopOf(operand, dim), block);
+      keepBlocks &= it->second == block;
+      shared += !isNew && block > 1;
+      all += block > 1;
+      inner += block > 1 && place + 2 >= order.size();
+    }
+    keepBlocks &= shared < 2 &&
+                  (all == 0 || (all == 2 && inner == 2 &&
+                                blockLevels(type.getEncoding()).size() == 2)) &&
+                  llvm::none_of(
+                      type.getLvlTypes(),
+                      [](LevelType level) { return isNOutOfMLT(level); });
+  }
+  // The first one may stay as it is stored; the others have to be dense but for
+  // their last dimension.
+  for (auto [operand, order] : llvm::zip(sparse, orders)) {
+    auto type = getSparseTensorType(operand->get());
+    bool isBlocked = llvm::any_of(order, [&](unsigned dim) {
+      return blockSize(type.getEncoding(), dim) > 1;
+    });
+    bool stays = operand == sparse.front() && isPlain(type) &&
+                 (keepBlocks || !isBlocked);
+    if (!stays && failed(require(op, *operand, order, keepBlocks)))
+      return failure();
+  }
+  return success();
+}
+
 struct ChooseFormats : gossamer::impl::ChooseFormatsBase<ChooseFormats> {
   void runOnOperation() override {
     FormatChooser chooser;
@@ -190,6 +284,8 @@ struct ChooseFormats : gossamer::impl::ChooseFormatsBase<ChooseFormats> {
         done = chooser.visit(matmul);
       else if (auto attention = dyn_cast<AttentionOp>(op))
         done = chooser.visit(attention);
+      else if (auto contract = dyn_cast<ContractOp>(op))
+        done = chooser.visit(contract);
       return failed(done) ? WalkResult::interrupt() : WalkResult::advance();
     });
     if (result.wasInterrupted())

@@ -127,9 +127,7 @@ SparseSource gossamer::getSparseSource(Value dense) {
   return {convert.getSource(), cast<TypedAttr>(convert.getFill())};
 }
 
-/// The constant that every element of a tensor has, if it is known: of a splat,
-/// a fill, or the generic that a fill was generalised to.
-static TypedAttr getSplat(Value tensor) {
+TypedAttr gossamer::getSplat(Value tensor) {
   Attribute attr;
   if (matchPattern(tensor, m_Constant(&attr))) {
     auto elements = dyn_cast<DenseElementsAttr>(attr);

@@ -51,6 +51,10 @@ struct SparseSource {
 };
 SparseSource getSparseSource(mlir::Value dense);
 
+/// The constant that every element of a tensor has, if it is known: of a splat,
+/// a fill, or the generic that a fill was generalised to.
+mlir::TypedAttr getSplat(mlir::Value tensor);
+
 /// sum over some loops of lhs * rhs, onto zero. The operands may be narrower
 /// than the sum (float16 and bfloat16, summed in float32) if `mayWiden`.
 struct Contraction {

@@ -33,6 +33,19 @@ def RaiseMatmul : Pass<"gossamer-raise-matmul", "::mlir::func::FuncOp"> {
   let dependentDialects = ["::gossamer::GossamerDialect"];
 }
 
+def RaiseContract : Pass<"gossamer-raise-contract", "::mlir::func::FuncOp"> {
+  let summary = "other products with sparse operands become gossamer.contract";
+  let description = [{
+    A linalg sum of a product that gossamer-raise-matmul does not take: of two
+    sparse operands, of three operands or more, or with nothing to sum over (an
+    outer product). Operands are looked at as gossamer-raise-matmul does it.
+
+    Refused, with a remark: a fill other than 0; an index that occurs twice in one
+    operand.
+  }];
+  let dependentDialects = ["::gossamer::GossamerDialect"];
+}
+
 def RaiseSample : Pass<"gossamer-raise-sample", "::mlir::func::FuncOp"> {
   let summary = "gossamer.sample is folded into what makes its source";
   let description = [{
@@ -161,6 +174,21 @@ def LowerReduce : Pass<"gossamer-lower-reduce", "::mlir::func::FuncOp"> {
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
                            "::mlir::memref::MemRefDialect",
                            "::mlir::scf::SCFDialect"];
+}
+
+def LowerContract : Pass<"gossamer-lower-contract", "::mlir::func::FuncOp"> {
+  let summary = "gossamer.contract becomes a level-space generic for the sparsifier";
+  let description = [{
+    The loops are the levels of the sparse operands, in an order in which all of
+    them are stored (gossamer-choose-formats sees to it that there is one), then
+    the loops that only dense operands have.
+
+    Refused, with an error: operands whose levels are in no common order, or of
+    different blocks.
+  }];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::linalg::LinalgDialect",
+                           "::mlir::memref::MemRefDialect"];
 }
 
 def LowerStored : Pass<"gossamer-lower-stored", "::mlir::func::FuncOp"> {

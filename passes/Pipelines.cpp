@@ -27,6 +27,7 @@ void gossamer::buildRaisePipeline(OpPassManager &pm) {
   OpPassManager &function = pm.nest<func::FuncOp>();
   function.addPass(createLinalgGeneralizeNamedOpsPass());
   function.addPass(createRaiseAttention());
+  function.addPass(createRaiseContract());
   function.addPass(createRaiseMatmul());
   function.addPass(createRaiseSample());
   function.addPass(createRaiseReduce());
@@ -47,6 +48,7 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
     function.addPass(createLowerAttention());
     function.addPass(createLowerReduce());
     function.addPass(createLowerMatmul({options.vectorBytes}));
+    function.addPass(createLowerContract());
     function.addPass(createSparsifyGenerics());
     function.addPass(createLowerSddmm({options.vectorBytes}));
     function.addPass(createLowerStored());

@@ -5,7 +5,7 @@
 #include "passes/Elementwise.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
-#include "passes/SparseValues.h"
+#include "passes/SparseOperand.h"
 #include "llvm/ADT/SetVector.h"
 
 namespace gossamer {
@@ -19,11 +19,6 @@ using sparse_tensor::getSparseTensorEncoding;
 
 namespace {
 
-AffineMap identityOf(Value tensor) {
-  return AffineMap::getMultiDimIdentityMap(
-      cast<ShapedType>(tensor.getType()).getRank(), tensor.getContext());
-}
-
 /// Rewrites one contraction.
 class MatmulRaiser {
 public:
@@ -34,8 +29,6 @@ public:
   bool run();
 
 private:
-  /// The operand as a sparse tensor, or as it is if it is dense.
-  Access asSparse(Access access);
   /// The last value of the elementwise operations that nothing but the
   /// contraction's result leads to; that result itself if there are none.
   Value findEpilogue();
@@ -65,25 +58,6 @@ void MatmulRaiser::openUnitDims(Access &sparse, Access &dense) {
   sparse.map = widened(exprs);
   dense.map = widened(dense.map.getResults());
   contraction.result = widened(contraction.result.getResults());
-}
-
-Access MatmulRaiser::asSparse(Access access) {
-  Access view = traceView(access);
-  if (SparseSource source = getSparseSource(view.tensor)) {
-    if (isZero(source.fill))
-      return {source.tensor, view.map};
-    reportRefusal(op, "gossamer.matmul", "the sparse operand's fill is not 0");
-    return access;
-  }
-  if (getSparseTensorEncoding(view.tensor.getType()))
-    return view;
-  // Computed from sparse tensors on one pattern, and 0 where that has nothing
-  // stored: then it has the same pattern.
-  SparseSource source = findPattern(view.tensor);
-  if (!source || !isZero(source.fill))
-    return access;
-  builder.setInsertionPoint(op);
-  return {sampleOn(builder, op.getLoc(), view.tensor, source.tensor), view.map};
 }
 
 bool MatmulRaiser::isClosed(Value last, const SetVector<Value> &derived) {
@@ -125,7 +99,9 @@ Value MatmulRaiser::findEpilogue() {
 
 bool MatmulRaiser::run() {
   Location loc = op.getLoc();
-  Access lhs = asSparse(contraction.lhs), rhs = asSparse(contraction.rhs);
+  StringRef name = MatmulOp::getOperationName();
+  Access lhs = asSparse(op, contraction.lhs, name),
+         rhs = asSparse(op, contraction.rhs, name);
   bool sparseLhs = getSparseTensorEncoding(lhs.tensor.getType()) != nullptr;
   bool sparseRhs = getSparseTensorEncoding(rhs.tensor.getType()) != nullptr;
   if (!sparseLhs && !sparseRhs)

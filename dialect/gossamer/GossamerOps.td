@@ -240,6 +240,46 @@ def Gossamer_MatmulOp : Gossamer_StructuredOp<"matmul"> {
   }];
 }
 
+def Gossamer_ContractOp : Gossamer_Op<"contract", [Pure]> {
+  let summary = "the sum of a product of several tensors, one or more sparse";
+  let description = [{
+    For every point of the result, the sum over the remaining loops of the product
+    of all operands. What `gossamer.matmul` does not take: two sparse operands,
+    three or more operands (MTTKRP), nothing to sum over. Maps are those of the
+    operands and the result, and are projected permutations (of dense operands
+    also with 0 for a broadcast). The fill of every sparse operand is 0. The
+    result may be of a wider float type than the operands, in which then all is
+    multiplied and summed. `init` gives the result its shape; its contents are
+    not read.
+
+    ```mlir
+    %y = gossamer.contract ins(%x, %b, %c :
+            tensor<?x?x?xf32, #CSF>, tensor<?x?xf32>, tensor<?x?xf32>)
+        outs(%e : tensor<?x?xf32>)
+        maps [affine_map<(i, j, k, l) -> (i, k, l)>,
+              affine_map<(i, j, k, l) -> (k, j)>,
+              affine_map<(i, j, k, l) -> (l, j)>,
+              affine_map<(i, j, k, l) -> (i, j)>] -> tensor<?x?xf32>
+    ```
+  }];
+  let arguments = (ins Variadic<AnyRankedTensor>:$inputs,
+                       AnyRankedTensor:$init,
+                       AffineMapArrayAttr:$indexing_maps);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = [{
+    `ins` `(` $inputs `:` type($inputs) `)` `outs` `(` $init `:` type($init) `)`
+    `maps` $indexing_maps attr-dict `->` type($result)
+  }];
+  let extraClassDeclaration = [{
+    ::llvm::SmallVector<::mlir::AffineMap> getMaps() {
+      return ::llvm::to_vector(
+          getIndexingMaps().getAsValueRange<::mlir::AffineMapAttr>());
+    }
+    ::mlir::AffineMap getResultMap() { return getMaps().back(); }
+  }];
+  let hasVerifier = 1;
+}
+
 def Gossamer_SDDMMOp : Gossamer_StructuredOp<"sddmm"> {
   let summary = "a product of dense matrices, at the stored positions of a pattern";
   let description = [{

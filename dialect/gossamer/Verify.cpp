@@ -336,6 +336,39 @@ LogicalResult MatmulOp::verify() {
   return verifyBody(*this, getBlock(), body, element);
 }
 
+LogicalResult ContractOp::verify() {
+  SmallVector<Type> types(getInputs().getTypes());
+  types.push_back(getResult().getType());
+  SmallVector<AffineMap> maps = getMaps();
+  if (failed(verifyMaps(*this, maps, types)))
+    return failure();
+  if (llvm::none_of(getInputs().getTypes(), isSparse))
+    return emitOpError("at least one operand must be sparse");
+  if (isSparse(getResult().getType()) || isSparse(getInit().getType()))
+    return emitOpError("result and init must be dense");
+  if (getInit().getType() != getResult().getType())
+    return emitOpError("init and result must have the same type");
+  Type element = getElementTypeOrSelf(getInputs().front());
+  Type sum = getElementTypeOrSelf(getResult());
+  for (auto [input, map] : llvm::zip(getInputs(), maps)) {
+    if (getElementTypeOrSelf(input) != element)
+      return emitOpError("operands must have the same element type");
+    if (isSparse(input.getType()) && !map.isProjectedPermutation())
+      return emitOpError("a sparse operand's map must be a projected "
+                         "permutation");
+  }
+  if (!element.isIntOrFloat() || element.getIntOrFloatBitWidth() < 8)
+    return emitOpError("takes numbers, of a byte at least");
+  bool widens = isa<FloatType>(element) && isa<FloatType>(sum) &&
+                sum.getIntOrFloatBitWidth() > element.getIntOrFloatBitWidth();
+  if (sum != element && !widens)
+    return emitOpError("result must have the operands' element type, or a "
+                       "wider float type");
+  if (!maps.back().isProjectedPermutation())
+    return emitOpError("the result's map must be a projected permutation");
+  return success();
+}
+
 LogicalResult SDDMMOp::verify() {
   SmallVector<Type> types(getOperandTypes());
   SmallVector<AffineMap> maps = getMaps();

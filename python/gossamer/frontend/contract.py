@@ -9,6 +9,7 @@ A dim of size 1 whose label has another size elsewhere is broadcast, as in ``tor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,15 +37,41 @@ def contract(a: torch.Tensor, b: torch.Tensor, equation: str) -> torch.Tensor:
     if a.dtype != b.dtype:
         raise TensorError(f"a product of {a.dtype} with {b.dtype}: cast one of them to the dtype of the other")
     if isinstance(a, g.FakeTensor):
-        return torch.empty(_result_shape(a, b, equation), dtype=a.dtype, device=a.device)
+        return torch.empty(_result_shape([a, b], equation), dtype=a.dtype, device=a.device)
     return torch.einsum(equation, a, b)
+
+
+def contract_all(*operands_and_equation: Any) -> torch.Tensor:
+    """``contract`` of any number of tensors at once, the equation last, as in ``contract_all(a, b, c, "ij,jk,k->i")``.
+
+    No product of two of them exists on the way; each letter is in two of them, or in one and in the result.
+    """
+    *operands, equation = operands_and_equation
+    for other in operands[1:]:
+        if operands[0].device != other.device:
+            raise TensorError(f"a product of tensors on {operands[0].device} and {other.device}: move one of them")
+        if operands[0].dtype != other.dtype:
+            raise TensorError(
+                f"a product of {operands[0].dtype} with {other.dtype}: cast one to the dtype of the other"
+            )
+    if isinstance(operands[0], g.FakeTensor):
+        return torch.empty(_result_shape(operands, equation), dtype=operands[0].dtype, device=operands[0].device)
+    return torch.einsum(equation, *operands)
+
+
+PRODUCTS_OF = (contract, contract_all)
 
 
 def parse(equation: str) -> tuple[str, str, str]:
     """``"ij,jk->ik"`` as ``("ij", "jk", "ik")``."""
-    operands, out = equation.split("->")
-    a, b = operands.split(",")
+    (a, b), out = parse_all(equation)
     return a, b, out
+
+
+def parse_all(equation: str) -> tuple[list[str], str]:
+    """``"ij,jk,k->i"`` as ``(["ij", "jk", "k"], "i")``."""
+    operands, out = equation.split("->")
+    return operands.split(","), out
 
 
 def matmul_equation(a_rank: int, b_rank: int) -> str:
@@ -56,10 +83,10 @@ def matmul_equation(a_rank: int, b_rank: int) -> str:
     return f"{a},{b}->{out}"
 
 
-def _result_shape(a: torch.Tensor, b: torch.Tensor, equation: str) -> list[int | torch.SymInt]:
-    a_labels, b_labels, out = parse(equation)
+def _result_shape(operands: Sequence[torch.Tensor], equation: str) -> list[int | torch.SymInt]:
+    names, out = parse_all(equation)
     sizes: dict[str, int | torch.SymInt] = {}
-    for labels, tensor in ((a_labels, a), (b_labels, b)):
+    for labels, tensor in zip(names, operands, strict=True):
         for label, dim in zip(labels, tensor.shape, strict=True):
             if label in sizes and not g.is_one(dim) and not g.is_one(sizes[label]):
                 torch._check(sizes[label] == dim, lambda: f"the sizes of a dim in {equation} differ")
@@ -70,9 +97,19 @@ def _result_shape(a: torch.Tensor, b: torch.Tensor, equation: str) -> list[int |
 
 library.define("contract(Tensor a, Tensor b, str equation) -> Tensor")
 library.impl("contract", lambda a, b, equation: torch.einsum(equation, a, b), "CompositeExplicitAutograd")
-library.impl("contract", lambda a, b, equation: a.new_empty(_result_shape(a, b, equation)), "Meta")
+library.impl("contract", lambda a, b, equation: a.new_empty(_result_shape([a, b], equation)), "Meta")
 # `contract` as an operation that autograd differentiates, and whose gradients are contractions again
 CONTRACT = torch.ops.gossamer.contract.default
+
+
+library.define("contract_all(Tensor[] operands, str equation) -> Tensor")
+library.impl("contract_all", lambda operands, equation: torch.einsum(equation, *operands),
+             "CompositeExplicitAutograd")  # fmt: skip
+library.impl(
+    "contract_all", lambda operands, equation: operands[0].new_empty(_result_shape(operands, equation)), "Meta"
+)
+# likewise of `contract_all`
+CONTRACT_ALL = torch.ops.gossamer.contract_all.default
 
 
 def _save_operands(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor, str], output: torch.Tensor) -> None:
@@ -112,11 +149,33 @@ def _gradient(
 torch.library.register_autograd("gossamer::contract", _gradients, setup_context=_save_operands, lib=library)
 
 
+def _save_all(ctx: Any, inputs: tuple[Sequence[torch.Tensor], str], output: torch.Tensor) -> None:
+    operands, ctx.equation = inputs
+    ctx.save_for_backward(*operands)
+
+
+def _all_gradients(ctx: Any, gradient: torch.Tensor) -> tuple[list[torch.Tensor | None], None]:
+    names, out = parse_all(ctx.equation)
+    operands = ctx.saved_tensors
+    gradients: list[torch.Tensor | None] = []
+    for number, labels in enumerate(names):
+        if not ctx.needs_input_grad[0][number]:
+            gradients.append(None)
+            continue
+        others = [(n, other) for n, other in enumerate(names) if n != number]
+        equation = f"{','.join([out, *(other for _, other in others)])}->{labels}"
+        gradients.append(CONTRACT_ALL([gradient, *(operands[n] for n, _ in others)], equation))
+    return gradients, None
+
+
+torch.library.register_autograd("gossamer::contract_all", _all_gradients, setup_context=_save_all, lib=library)
+
+
 def fold_views(graph: fx.Graph) -> None:
     """Put the transposes, permutes and unsqueezes that feed a ``contract`` into its equation."""
     for node in list(graph.nodes):
-        if node.op == "call_function" and node.target is contract:
-            while any(_fold_one(node, operand) for operand in (0, 1)):
+        if node.op == "call_function" and node.target in PRODUCTS_OF:
+            while any(_fold_one(node, operand) for operand in range(len(node.args) - 1)):
                 pass
     g.prune(graph)
 
@@ -125,17 +184,19 @@ def _fold_one(node: fx.Node, operand: int) -> bool:
     view = node.args[operand]
     if not isinstance(view, fx.Node) or view.op != "call_function":
         return False
-    labels = list(parse(node.args[2]))
-    kept = _labels_before(view, labels[operand])
+    *_, equation = node.args
+    names, out = parse_all(equation)
+    kept = _labels_before(view, names[operand])
     if kept is None:
         return False
-    dropped = set(labels[operand]) - set(kept)
-    # the result's dim of a dropped label must still be there in the other operand
-    if any(label in labels[2] and label not in labels[1 - operand] for label in dropped):
+    dropped = set(names[operand]) - set(kept)
+    # the result's dim of a dropped label must still be there in another operand
+    others = "".join(names[:operand] + names[operand + 1 :])
+    if any(label in out and label not in others for label in dropped):
         return False
-    labels[operand] = kept
+    names[operand] = kept
     args = list(node.args)
-    args[operand], args[2] = view.args[0], f"{labels[0]},{labels[1]}->{labels[2]}"
+    args[operand], args[-1] = view.args[0], f"{','.join(names)}->{out}"
     node.args = tuple(args)
     return True
 

@@ -20,7 +20,7 @@ from torch import fx
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from . import graph as g
-from .contract import contract
+from .contract import PRODUCTS_OF, contract
 from .decompose import PRODUCTS, Refused, decompose
 from .fills import Analysis
 from .graph import aten
@@ -259,7 +259,7 @@ class _Grouping:
 
     def _take_epilogues(self, group: Group) -> None:
         for node in sorted(group.owned, key=self.order.__getitem__):
-            is_product = node.target in (contract, REDUCED)
+            is_product = node.target in (*PRODUCTS_OF, REDUCED)
             if is_product and node in self.found.touched and node not in self.found.sparse:
                 self._take_epilogue(group, node)
 
@@ -285,8 +285,8 @@ class _Grouping:
             if node in self.prologue and node not in group.members:
                 group.copied.add(node)
                 pending += node.all_input_nodes
-        products = [node for node in group.owned if node.target in (contract, REDUCED)]
-        feeding = [arg for node in products for arg in node.args[:2]]
+        products = [node for node in group.owned if node.target in (*PRODUCTS_OF, REDUCED)]
+        feeding = [arg for node in products for arg in node.args[:-1]]
         while feeding:
             node = feeding.pop()
             if node.target in FEEDING_VIEWS and node not in group.members and node not in self.found.sources:

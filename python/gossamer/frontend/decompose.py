@@ -7,7 +7,7 @@ all others stay whole, for PyTorch to run.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import fx
 
 from . import graph as g
 from .contract import BATCH, contract, matmul_equation
+from .einsum import LETTERS, expand_einsum
 from .graph import aten
 from .reduced import REDUCE, REDUCED
 
@@ -26,16 +27,22 @@ class Refused(Exception):
 class Builder:
     """Calls operations into a graph at its insertion point."""
 
-    def __init__(self, graph: fx.Graph):
+    def __init__(self, graph: fx.Graph, sparse: Container[fx.Node] = ()):
         self.graph = graph
+        self.sparse = sparse
         self.mode = g.fake_mode(graph)
 
     def __call__(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         return g.emit(self.graph, target, *args, mode=self.mode, **kwargs)
 
 
-def decompose(graph: fx.Graph, node: fx.Node) -> fx.Node:
+def decompose(graph: fx.Graph, node: fx.Node, sparse: Container[fx.Node] = ()) -> fx.Node:
     """Replace a node whose target is in ``DECOMPOSITIONS``; returns the node that has its value now.
+
+    Args:
+        graph: the graph.
+        node: the node.
+        sparse: what is known to be sparse.
 
     Raises:
         Refused: this use of the operation has no decomposition; the graph is as before.
@@ -43,7 +50,7 @@ def decompose(graph: fx.Graph, node: fx.Node) -> fx.Node:
     last = node.prev
     with graph.inserting_before(node):
         try:
-            result = DECOMPOSITIONS[node.target](Builder(graph), *node.args, **node.kwargs)
+            result = DECOMPOSITIONS[node.target](Builder(graph, sparse), *node.args, **node.kwargs)
         except Refused:
             while node.prev is not last:
                 graph.erase_node(node.prev)
@@ -93,29 +100,15 @@ def _sparse_mm(b: Builder, x: fx.Node, y: fx.Node, reduce: str = "sum") -> fx.No
 
 
 def _einsum(b: Builder, equation: str, operands: list[fx.Node], path: object = None) -> fx.Node:
-    if len(operands) != 2:
-        raise Refused(f"an einsum of {len(operands)} operands; write it as products of two")
-    return b(contract, *operands, _explicit(equation, [_rank(operand) for operand in operands]))
+    return expand_einsum(b, equation, operands, [operand in b.sparse for operand in operands])
 
 
-def _explicit(equation: str, ranks: list[int]) -> str:
-    """An einsum equation with its result spelled out, and letters for the ellipsis."""
-    equation = equation.replace(" ", "")
-    inputs, arrow, out = equation.partition("->")
-    operands = inputs.split(",")
-    letters = [c for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" if c not in equation]
-    extra = [rank - len(labels.replace("...", "")) for labels, rank in zip(operands, ranks, strict=True)]
-    counts = [n for n, labels in zip(extra, operands, strict=True) if "..." in labels]
-    shared = "".join(letters[: max(counts, default=0)])
-    operands = [labels.replace("...", shared[len(shared) - n :]) for labels, n in zip(operands, extra, strict=True)]
-    if any(len(set(labels)) < len(labels) for labels in operands):
-        raise Refused("an einsum that takes a diagonal")
-    if arrow:
-        out = out.replace("...", shared)
-    else:
-        together = "".join(operands)
-        out = shared + "".join(sorted(c for c in set(together) if together.count(c) == 1 and c not in shared))
-    return f"{operands[0]},{operands[1]}->{out}"
+def _tensordot(b: Builder, x: fx.Node, y: fx.Node, x_dims: list[int], y_dims: list[int]) -> fx.Node:
+    x_labels, y_labels = list(LETTERS[: _rank(x)]), list(LETTERS[_rank(x) : _rank(x) + _rank(y)])
+    for x_dim, y_dim in zip(x_dims, y_dims, strict=True):
+        y_labels[y_dim % _rank(y)] = x_labels[x_dim % _rank(x)]
+    out = [c for c in x_labels if c not in y_labels] + [c for c in y_labels if c not in x_labels]
+    return b(contract, x, y, f"{''.join(x_labels)},{''.join(y_labels)}->{''.join(out)}")
 
 
 def _softmax(b: Builder, x: fx.Node, dim: int, dtype: torch.dtype | None = None) -> fx.Node:
@@ -193,6 +186,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., fx.Node]] = {
     aten.addmv.default: _addmm,
     aten.baddbmm.default: _addmm,
     aten.einsum.default: _einsum,
+    aten.tensordot.default: _tensordot,
     aten.scaled_dot_product_attention.default: _sdpa,
     aten.softmax.int: _softmax,
     aten.log_softmax.int: _log_softmax,

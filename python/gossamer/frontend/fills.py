@@ -25,7 +25,7 @@ from . import graph as g
 from .align import align
 from .analysis import Analysis, Fill, Sparse, add_source
 from .constants import fill_of
-from .contract import contract
+from .contract import PRODUCTS_OF
 from .decompose import PRODUCTS, Refused, decompose, has_decomposition
 from .derived import SPLITS, derive, permutation, release, split_up
 from .graph import aten
@@ -89,7 +89,7 @@ def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
     if has_decomposition(node):
         before = node.prev
         try:
-            decompose(graph, node)
+            decompose(graph, node, found.sparse)
         except Refused as refusal:
             found.fallbacks[node] = str(refusal)
             return node.next
@@ -145,7 +145,7 @@ def _classify(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
         found.sparse[node] = _structure(node, found.sparse[node.args[0]])
     elif node.target is STORED:
         found.sparse[node] = _stored(node, found)
-    elif node.target is contract:
+    elif node.target in PRODUCTS_OF:
         _require_zero(operands, "a product")
     elif node.target is REDUCED:
         if node.args[0] not in found.sparse or node.args[1] in found.sparse:

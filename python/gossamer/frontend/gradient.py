@@ -18,7 +18,7 @@ from torch._decomp import get_decompositions
 
 from . import autocast
 from . import graph as g
-from .contract import CONTRACT, contract
+from .contract import CONTRACT, CONTRACT_ALL, PRODUCTS_OF, contract, contract_all
 from .cut import FEEDING_VIEWS
 from .fills import REDUCTIONS, SOFTMAX, Analysis, Sparse, analyze
 from .graph import aten
@@ -123,6 +123,8 @@ def _differentiable(graph: fx.Graph) -> fx.Graph:
     for node in copy.nodes:
         if node.target is contract:
             node.target = CONTRACT
+        elif node.target is contract_all:
+            node.target, node.args = CONTRACT_ALL, (list(node.args[:-1]), node.args[-1])
     return copy
 
 
@@ -146,6 +148,8 @@ def _respell(graph: fx.Graph) -> None:
             node.replace_all_uses_with(node.args[0])
         elif node.target is CONTRACT:
             node.target = contract
+        elif node.target is CONTRACT_ALL:
+            node.target, node.args = contract_all, (*node.args[0], node.args[1])
         elif node.target in _SOFTMAX_BELOW:
             x, dim, widens = node.args
             if widens:
@@ -217,7 +221,7 @@ def _is_needed(node: fx.Node) -> bool:
 def _takes_stored(user: fx.Node) -> bool:
     if user.target in FEEDING_VIEWS:
         return any(_takes_stored(other) for other in user.users)
-    return user.target is contract or user.target in REDUCTIONS
+    return user.target in PRODUCTS_OF or user.target in REDUCTIONS
 
 
 # --- patterns that are broadcast

@@ -23,7 +23,7 @@ from gossamer.errors import UnsupportedError
 
 from . import graph as g
 from . import linalg_reduction, reductions
-from .contract import contract, parse
+from .contract import PRODUCTS_OF, contract, contract_all, parse_all
 from .graph import aten
 from .marker import stored_on
 from .mlir import torch_mlir
@@ -136,8 +136,10 @@ def _open_gaps(region: fx.Graph) -> tuple[fx.Graph, list[_Gap], int, int]:
 
 def _gap_operands(node: fx.Node) -> tuple[fx.Node, ...]:
     """The operands of an operation that torch-mlir shall not see; none for all others."""
-    if node.target in (contract, stored_on, REDUCED):
+    if node.target in (stored_on, REDUCED):
         return node.args[:2]
+    if node.target in PRODUCTS_OF:
+        return node.args[:-1]
     if node.target is aten.softmax.int and g.value(node).dtype == g.value(node.args[0]).dtype:
         return node.args[:1]
     return node.args[:1] if reductions.reduction_of(node) else ()
@@ -148,8 +150,7 @@ def _gap_builder(node: fx.Node, operands: tuple[fx.Node, ...]) -> tuple[Callable
     reduction = reductions.reduction_of(node)
     if reduction is not None:
         return linalg_reduction.build, reduction
-    builders = {contract: _contraction, REDUCED: _reduced, stored_on: _stored}
-    return builders.get(node.target, _softmax), node.args[len(operands)]
+    return _BUILDERS.get(node.target, _softmax), node.args[len(operands)]
 
 
 def _place(operand: fx.Node, arguments: list[fx.Node], results: list[fx.Node]) -> tuple[str, int]:
@@ -259,44 +260,45 @@ def _used_values(op: ir.Operation) -> list[ir.Value]:
 
 def _reduced(a: ir.Value, b: ir.Value, reduce: str, result_type: ir.Type) -> ir.Value:
     """The product of two matrices, marked as one that is no sum: raising takes the mark, or refuses."""
-    return _contraction(a, b, "mk,kn->mn", result_type, reduce)
+    return _contraction(a, b, "mk,kn->mn", result_type, combine=reduce)
 
 
-def _contraction(
-    a: ir.Value, b: ir.Value, equation: str, result_type: ir.Type, combine: str | None = None
-) -> ir.Value:
-    """``linalg.generic`` for an equation: the result's dims first, in order, then what is summed."""
+def _contraction(*arguments: Any, combine: str | None = None) -> ir.Value:
+    """``linalg.generic`` for operands, equation and type: the result's dims first, in order, then what is summed."""
+    *operands, equation, result_type = arguments
     mlir = torch_mlir()
     ir = mlir.ir
-    a_labels, b_labels, out = parse(equation)
-    labels = out + "".join(dict.fromkeys(label for label in a_labels + b_labels if label not in out))
+    names, out = parse_all(equation)
+    named = list(zip(operands, names, strict=True))
+    labels = out + "".join(dict.fromkeys(label for label in "".join(names) if label not in out))
     result_type = ir.RankedTensorType(result_type)
     element = result_type.element_type
     # half-precision products are summed in f32, as torch does
     narrow = str(element) in ("f16", "bf16")
     accumulator = ir.F32Type.get() if narrow else element
-    sizes = [_label_size(label, (a, a_labels), (b, b_labels)) for label in out]
+    sizes = [_label_size(label, *named) for label in out]
     empty = mlir.tensor.EmptyOp(sizes, accumulator).result
     is_float = isinstance(accumulator, (ir.F32Type, ir.F64Type))
     zero = mlir.arith.ConstantOp(accumulator, 0.0 if is_float else 0).result
     filled = mlir.linalg.fill(zero, outs=[empty])
     # A loop must be the index of something: what is summed over one element is read by its loop after all.
-    single = {n for n in labels if n not in out and _label_size(n, (a, a_labels), (b, b_labels)) == 1}
-    maps = [_map(value, names, labels, single) for value, names in ((a, a_labels), (b, b_labels), (filled, out))]
+    single = {n for n in labels if n not in out and _label_size(n, *named) == 1}
+    maps = [_map(value, own, labels, single) for value, own in (*named, (filled, out))]
     generic = mlir.linalg.GenericOp(
-        [filled.type], [a, b], [filled],
+        [filled.type], operands, [filled],
         ir.ArrayAttr.get([ir.AffineMapAttr.get(m) for m in maps]),
         ir.ArrayAttr.get([_iterator("parallel" if label in out else "reduction") for label in labels]),
     )  # fmt: skip
     if combine:
         generic.operation.attributes[COMBINE] = ir.StringAttr.get(combine)
-    elements = [ir.RankedTensorType(value.type).element_type for value in (a, b)] + [accumulator]
+    elements = [ir.RankedTensorType(value.type).element_type for value in operands] + [accumulator]
     body = generic.regions[0].blocks.append(*elements)
     with ir.InsertionPoint(body):
-        left, right = (_widened(value, accumulator) for value in body.arguments[:2])
         multiply, add = _arithmetic(is_float, accumulator)
-        product = multiply(left, right).result
-        mlir.linalg.YieldOp([add(product, body.arguments[2]).result])
+        product, *others = (_widened(value, accumulator) for value in list(body.arguments)[:-1])
+        for other in others:
+            product = multiply(product, other).result
+        mlir.linalg.YieldOp([add(product, body.arguments[len(operands)]).result])
     result = generic.results[0]
     return _narrowed(result, result_type) if narrow else _cast(result, result_type)
 
@@ -324,6 +326,11 @@ def _stored(x: ir.Value, on: ir.Value, fill: float | int | bool, result_type: ir
     attribute = mlir.ir.FloatAttr.get(mlir.ir.RankedTensorType(x.type).element_type, float(fill))
     stored = mlir.ir.Operation.create(STORED_ON, results=[x.type], operands=[x, on], attributes={"fill": attribute})
     return _cast(stored.results[0], result_type)
+
+
+_BUILDERS: dict[Any, Callable[..., Any]] = {
+    contract: _contraction, contract_all: _contraction, REDUCED: _reduced, stored_on: _stored,
+}  # fmt: skip
 
 
 def _sizes(value: ir.Value) -> list[Any]:
