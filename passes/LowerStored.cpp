@@ -11,6 +11,7 @@
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
+#include "passes/SharedPattern.h"
 #include "passes/Storage.h"
 #include "passes/StoredOps.h"
 
