@@ -35,6 +35,7 @@ from .masks import combine
 from .pointwise import is_pointwise
 from .reduced import REDUCED
 from .reductions import REDUCTIONS, reduction_of, rewrite
+from .repetition import note_repeated, repeated
 from .trace import SizeOf, Trace
 
 
@@ -85,6 +86,9 @@ def _visit(graph: fx.Graph, node: fx.Node, found: Analysis) -> fx.Node:
         add_source(found, node, stored, found.captured.setdefault(id(tensor.pattern), node))
         return node.next
     if not any(arg in found.sparse for arg in node.all_input_nodes):
+        return node.next
+    if node.target is repeated:
+        note_repeated(node, found)
         return node.next
     if has_decomposition(node):
         before = node.prev

@@ -28,6 +28,7 @@ from .gradient import (
 from .leaf import Leaf
 from .normalize import normalize
 from .region import Region
+from .repetition import repeat_patterns
 from .split import split
 from .trace import Shapes, Trace, trace
 
@@ -85,6 +86,8 @@ def build(
             autocast.spell_out(traced.graph)
         shapes = normalize(traced)
         found = analyze(traced)
+        while repeat_patterns(traced, found):
+            found = analyze(traced)
         return assemble(traced, shapes, found, backend, warn, fullgraph, start, autocasts)
 
 
