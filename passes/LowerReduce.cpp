@@ -410,7 +410,7 @@ struct LowerReduce : gossamer::impl::LowerReduceBase<LowerReduce> {
     SmallVector<ReduceOp> ops;
     getOperation().walk([&](ReduceOp op) { ops.push_back(op); });
     for (ReduceOp op : ops) {
-      if (failed(verifyOnePattern(op, op.getPattern(), op.getExtras())))
+      if (failed(verifyShared(op, op.getPattern(), op.getExtras())))
         return signalPassFailure();
       ReduceLowering(op).run();
     }

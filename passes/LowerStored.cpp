@@ -11,7 +11,6 @@
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
-#include "passes/SharedPattern.h"
 #include "passes/Storage.h"
 #include "passes/StoredOps.h"
 
@@ -265,11 +264,11 @@ struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
         report(op, op->getName().getStringRef(), Road::General,
                "loops over stored entries");
       if (auto map = dyn_cast<MapOp>(op)) {
-        if (failed(verifyOnePattern(op, map.getPattern(), map.getExtras())))
+        if (failed(verifyShared(op, map.getPattern(), map.getExtras())))
           return signalPassFailure();
         lower(map);
       } else if (auto sddmm = dyn_cast<SDDMMOp>(op)) {
-        if (failed(verifyOnePattern(op, sddmm.getPattern(), sddmm.getExtras())))
+        if (failed(verifyShared(op, sddmm.getPattern(), sddmm.getExtras())))
           return signalPassFailure();
         lower(sddmm);
       } else if (auto softmax = dyn_cast<SoftmaxOp>(op)) {

@@ -54,14 +54,3 @@ bool gossamer::samePattern(Value a, Value b) {
   BlockArgument argument = patternArgument(a);
   return argument && argument == patternArgument(b);
 }
-
-LogicalResult gossamer::verifyOnePattern(Operation *op, Value pattern,
-                                         ValueRange operands) {
-  for (Value operand : operands)
-    if (getSparseTensorEncoding(operand.getType()) &&
-        !samePattern(operand, pattern))
-      return op->emitOpError(
-          "has a sparse operand on another pattern; an argument says with "
-          "gossamer.pattern whose pattern it shares");
-  return success();
-}

@@ -19,11 +19,6 @@ mlir::BlockArgument patternArgument(mlir::Value sparse);
 /// Whether two sparse tensors have one pattern, in one storage.
 bool samePattern(mlir::Value a, mlir::Value b);
 
-/// Refuses sparse operands of `op` whose entries are not those of `pattern` one
-/// to one.
-mlir::LogicalResult verifyOnePattern(mlir::Operation *op, mlir::Value pattern,
-                                     mlir::ValueRange operands);
-
 } // namespace gossamer
 
 #endif // GOSSAMER_PASSES_SHAREDPATTERN_H
