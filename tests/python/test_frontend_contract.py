@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+import gossamer as gs
 from frontend_cases import real
-from gossamer.frontend.contract import contract, matmul_equation
-from gossamer.frontend.decompose import Refused, _explicit
+from gossamer.frontend.contract import contract, contract_all, matmul_equation
+from gossamer.frontend.einsum import explicit
 
 
 @pytest.mark.parametrize(
@@ -29,9 +30,11 @@ def test_matmul_equations(a, b):
 )
 def test_einsum_equations(equation, shapes):
     x, y = (real(*shape) for shape in shapes)
-    torch.testing.assert_close(contract(x, y, _explicit(equation, [x.dim(), y.dim()])), torch.einsum(equation, x, y))
+    names, out = explicit(equation, [x.dim(), y.dim()])
+    torch.testing.assert_close(contract(x, y, f"{','.join(names)}->{out}"), torch.einsum(equation, x, y))
 
 
-def test_a_diagonal_is_refused():
-    with pytest.raises(Refused, match="diagonal"):
-        _explicit("ii,ij->j", [2, 2])
+def test_products_of_several_check_their_operands():
+    x = real(2, 3)
+    with pytest.raises(gs.TensorError, match=r"a product of torch.float64 with torch.float32: cast"):
+        contract_all(x, x, x.float(), "ij,ij,ij->")
