@@ -49,8 +49,8 @@ _CLEAN = "builtin.module(canonicalize,cse,resolve-ranked-shaped-type-result-dims
 class _Gap:
     """An operation that was opened: where its operands are found, and which argument stands for its result.
 
-    ``attribute`` is the equation of a contraction, the dim of a softmax, the fill of what is stored, how the products of
-    a row are reduced, or a ``Reduction``.
+    ``attribute`` is the equation of a contraction, the dim of a softmax, the fill of what is stored, how the products
+    of a row are reduced, or a ``Reduction``.
     """
 
     build: Callable[..., ir.Value]
