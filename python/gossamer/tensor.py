@@ -264,12 +264,18 @@ def gather_runs(values: Tensor, gather: Tensor, size: int, fill: Fill) -> Tensor
     Differentiable in the values.
     """
     if not values.numel():
-        return values.new_full((gather.numel(), size), fill)
+        return filled_from_nothing(values, (gather.numel(), size), fill)
     runs = values.reshape(-1, size)
     missing = gather < 0
     if not bool(missing.any()):
         return runs.index_select(0, gather)
     return runs.index_select(0, gather.clamp(min=0)).masked_fill(missing[:, None], fill)
+
+
+def filled_from_nothing(values: Tensor, shape: Sequence[int], fill: Fill) -> Tensor:
+    """Returns a tensor of the fill alone, in the graph of empty `values`: a gradient of nothing is one, too."""
+    filled = values.new_full(tuple(shape), fill)
+    return filled + values.sum() if values.requires_grad else filled
 
 
 def fill_of(dtype: torch.dtype, fill: Fill | None) -> Fill:

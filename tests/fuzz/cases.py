@@ -115,8 +115,9 @@ def _formats(rng: random.Random, rank: int) -> Iterator[gs.Format]:
 
 
 def _unit(operation: Operation, format: gs.Format, letter: str) -> int:
-    dims = [d for d, other in enumerate(operation.sparse) if other == letter]
-    return math.lcm(1, *(unit(format, d) for d in dims))  # a second operand has the same blocks, or none
+    # A second operand has the same blocks, or none.
+    dims = [d for letters in (operation.sparse, operation.other) for d, own in enumerate(letters) if own == letter]
+    return math.lcm(1, *(unit(format, d) for d in dims))
 
 
 def cases(signature: Signature, seed: str) -> Iterator[Case]:
@@ -170,6 +171,8 @@ def _size(rng: random.Random, operation: Operation, signature: Signature, letter
     pool = SMALL[:5] if letter in "bhl" else SIZES
     if letter in "de" or (len(operation.letters) > 4 and letter not in operation.sparse):
         pool = (*SMALL, 16, 33)
+    if letter in operation.filled:
+        pool = pool[1:]
     return multiple * rng.choice([size for size in pool if size * multiple <= LARGEST or size <= 3])
 
 
@@ -213,6 +216,8 @@ def operands(case: Case) -> Operands:
     if operation.other:
         other = replace(storage, format=gs.Format(case.signature.other))
         second = _sparse(case, operation.other, other, own, generator)
+        if operation.backward:
+            second[0].requires_grad_()
     if operation.backward and own.is_floating_point:
         stored.requires_grad_()
     style = "normal" if case.values in ("zeros", "special") else case.values

@@ -72,7 +72,7 @@ def _gradients(result: Any, made: Operands, seed: int) -> list[Tensor]:
 
 
 def _differentiated(made: Operands) -> list[Tensor]:
-    return [t for t in (made.stored.values, *made.dense.values()) if t.requires_grad]
+    return [t for t in (*(a.values for a in made.arguments), *made.dense.values()) if t.requires_grad]
 
 
 def _cotangent(out: Tensor, seed: int) -> Tensor:
@@ -108,19 +108,20 @@ def _expected_gradients(operation: Operation, case: Case, made: Operands, result
         value = value.detach()
         return sized(value.double()).requires_grad_() if value.is_floating_point() else value
 
-    own = leaf(made.entries.masked_fill(~made.keep, 0) if operation.fill else made.entries)
+    own = [leaf(t.masked_fill(~made.keep, 0) if operation.fill else t) for t in made.sparse_entries]
     dense = [leaf(value) for value in made.dense.values()]
-    out = operation.reference(made.keep, own, *dense) if operation.reference else operation.function(own, *dense)
+    out = operation.reference(made.keep, *own, *dense) if operation.reference else operation.function(*own, *dense)
     if isinstance(result, gs.SparseTensor):
         out = sample(out, result.pattern, 0.0).values
         cotangent = _cotangent(result.values, case.seed)
     else:
         cotangent = _cotangent(result, case.seed)
-    wanted = [tensor for tensor in (own, *dense) if tensor.requires_grad]
+    wanted = [tensor for tensor in (*own, *dense) if tensor.requires_grad]
     found = torch.autograd.grad(out, wanted, sized(cotangent.double()), allow_unused=True)
     found = [torch.zeros_like(w) if f is None else f for w, f in zip(wanted, found, strict=True)]
-    if own.requires_grad:
-        found[0] = sample(found[0], made.stored.pattern, 0.0).values
+    for number, argument in enumerate(made.arguments):
+        if argument.requires_grad:
+            found[number] = sample(found[number], argument.pattern, 0.0).values
     return found
 
 

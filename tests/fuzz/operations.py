@@ -33,6 +33,7 @@ class Operation:
         compiled: Whether it runs under sparse_jit.
         backward: Whether gradients are taken too.
         ones: Whether sizes of 1 are tried.
+        filled: Letters whose sizes are not 0: there is no maximum of nothing.
         fill: What entries that are not stored are.
     """
 
@@ -51,6 +52,7 @@ class Operation:
     ones: bool = True
     fill: float = 0
     other: str = ""
+    filled: str = ""
 
     @property
     def letters(self) -> str:
@@ -198,6 +200,57 @@ def _sums() -> list[Operation]:
     ]
 
 
+def _reductions() -> list[Operation]:
+    """What is not stored takes part in extrema and products."""
+    matrix: dict[str, Any] = {"sparse": "ij", "dense": {}, "ones": False}
+    masked: dict[str, Any] = {"sparse": "ij", "dense": {}, "fill": -math.inf, "ones": False}
+    return [
+        Operation("amax", **matrix, function=lambda a: a.amax(), dtypes=NUMBERS, filled="ij"),
+        Operation("amax of rows", **matrix, function=lambda a: a.amax(1), dtypes=NUMBERS, filled="j"),
+        Operation("amin of columns", **matrix, function=lambda a: a.amin(0), dtypes=NUMBERS, filled="i"),
+        Operation("any", **matrix, function=lambda a: a.any(1), dtypes=("bool",)),
+        Operation("all", **matrix, function=lambda a: a.all(0), dtypes=("bool",)),
+        Operation("sum of squares", **matrix, function=lambda a: (a * a).sum(1), sums="j", slack=4),
+        Operation("norms of rows", **matrix, function=lambda a: torch.linalg.vector_norm(a, 2, 1), sums="j", slack=4),
+        Operation("3-D amax", "hij", {}, lambda a: a.amax((0, 2)), ones=False, filled="hj"),
+        Operation(
+            "softmax of scores", **masked, function=lambda s: torch.softmax(s, -1), sums="j", slack=8,
+            reference=lambda keep, s: softmax_where(keep & ~s.isneginf(), s),
+        ),
+        Operation(
+            "softmax of scores, by columns", **masked, function=lambda s: torch.softmax(s, 0), sums="i", slack=8,
+            reference=lambda keep, s: softmax_where((keep & ~s.isneginf()).mT, s.mT).mT,
+        ),
+        Operation(
+            "log_softmax of scores", **masked, function=lambda s: torch.log_softmax(s, -1), sums="j", slack=8,
+            reference=lambda keep, s: softmax_where(keep & ~s.isneginf(), s).log(),
+        ),
+    ]  # fmt: skip
+
+
+def _contractions() -> list[Operation]:
+    """Of two sparse operands, and of tensors of three dimensions."""
+    return [
+        Operation("a @ b", "ij", {}, lambda a, b: a @ b, other="jk", sums="j", dtypes=NUMBERS, ones=False),
+        Operation(
+            "relu(a @ b + c)", "ij", {"c": "k"}, lambda a, b, c: F.relu(a @ b + c), other="jk", sums="j", ones=False
+        ),
+        Operation("a @ a.T", "ij", {}, lambda a: a @ a.mT, sums="j", ones=False, slack=4),
+        Operation("batched a @ b", "hij", {}, lambda a, b: a @ b, other="hjk", sums="j", ones=False),
+        Operation(
+            "MTTKRP", "hij", {"x": "ik", "y": "jk"}, lambda a, x, y: torch.einsum("hij,ik,jk->hk", a, x, y),
+            sums="ij", slack=6, ones=False,
+        ),
+        Operation(
+            "tensor times matrix", "hij", {"x": "ik"}, lambda a, x: torch.einsum("hij,ik->hkj", a, x),
+            sums="i", ones=False,
+        ),
+        Operation(
+            "tensor times vector", "hij", {"x": "i"}, lambda a, x: torch.einsum("hij,i->hj", a, x), sums="i", ones=False
+        ),
+    ]  # fmt: skip
+
+
 def _attentions() -> list[Operation]:
     heads = {"q": "bhid", "k": "bhjd", "v": "bhje"}
     common: dict[str, Any] = {"sums": "d", "slack": 16, "ones": False}
@@ -263,7 +316,9 @@ DIFFERENTIATED = (
     "a @ v", "a @ x", "x @ a", "a.T @ x", "linear", "linear, bias", "linear, bias, gelu", "tanh(a @ x + b)", "addmm",
     "batched a @ x", "a @ batched x", "a * 2", "sin(a) * a", "tanh(a)", "a * x", "a * row", "a / x", "3-D a * x",
     "sampled product", "sampled product, scaled", "graph attention scores", "sum", "sum over rows", "sum over columns",
-    "mean", "attention", "attention, a mask a head", "scaled_dot_product_attention", "additive attention",
+    "mean", "sum of squares", "softmax of scores", "a + b", "a * b", "(a * b) @ x", "a @ b", "tensor times matrix",
+    "rows of a", "a beside a", "attention", "attention, a mask a head", "scaled_dot_product_attention",
+    "additive attention",
 )  # fmt: skip
 
 
@@ -279,5 +334,8 @@ def _gradients(operations: list[Operation]) -> list[Operation]:
     ]  # fmt: skip
 
 
-_FORWARD = _products() + _stored() + _sums() + _attentions() + _merged() + _parts() + _conversions()
+_FORWARD = [
+    *_products(), *_stored(), *_sums(), *_reductions(), *_attentions(), *_merged(), *_contractions(), *_parts(),
+    *_conversions(),
+]  # fmt: skip
 OPERATIONS = {operation.name: operation for operation in _FORWARD + _gradients(_FORWARD)}

@@ -217,3 +217,16 @@ def test_what_cannot_be_merged_says_what_to_convert() -> None:
         gs.sparse_jit(lambda a, x: torch.cat([a, x]))(a, torch.zeros(1, 12, dtype=torch.float64))
     with pytest.warns(gs.FallbackWarning, match="its result would be dense"):
         gs.sparse_jit(lambda a, b: a / b)(a, a[:] * 1)
+
+
+def test_gradients_of_nothing() -> None:
+    """A tensor that stores nothing has a gradient, of nothing."""
+    for shape in ((0, 7), (6, 0), (6, 8)):
+        a, b = stored(gs.CSR, *shape), stored(gs.CSC, *shape, density=0.0)
+        for function in (lambda a, b: a * b, lambda a, b: a + b, lambda a, b: torch.cat([a, b])):
+            operands = [t.clone().detach().requires_grad_() for t in (a, b)]
+            result = gs.sparse_jit(function)(*operands)
+            for operand, gradient in zip(
+                operands, torch.autograd.grad(result.values.sum(), [t.values for t in operands]), strict=True
+            ):
+                assert gradient.shape == operand.values.shape

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gossamer.pattern import Pattern
+from gossamer.tensor import filled_from_nothing
 
 _T = TypeVar("_T")
 _KEPT = 32  # derived patterns that a pattern remembers, the oldest forgotten first
@@ -36,7 +37,7 @@ class Gather:
         """Returns the new values, flat."""
         flat = values.reshape(-1)
         if not flat.numel():
-            return flat.new_full(self.index.shape, fill)
+            return filled_from_nothing(flat, self.index.shape, fill)
         taken = flat.index_select(0, self.index)
         return taken if self.missing is None else taken.masked_fill(self.missing, fill)
 
