@@ -58,9 +58,7 @@ OPERATIONS: dict[str, list[Operation]] = {
         Operation("a @ v", lambda a, v: a @ v, ((COLUMNS,),)),
         Operation("x @ a", lambda a, x: x @ a, ((5, ROWS),)),
         Operation("a.mT @ x", lambda a, x: a.mT @ x, ((ROWS, 7),)),
-        Operation(
-            "relu(linear(x, a, b))", lambda a, x, b: F.relu(F.linear(x, a, b)), ((2, 3, COLUMNS), (ROWS,))
-        ),
+        Operation("relu(linear(x, a, b))", lambda a, x, b: F.relu(F.linear(x, a, b)), ((2, 3, COLUMNS), (ROWS,))),
         Operation("einsum('ij,bkj->bik', a, x)", lambda a, x: torch.einsum("ij,bkj->bik", a, x), ((2, 5, COLUMNS),)),
         Operation("a * (x @ y.mT)", lambda a, x, y: a * (x @ y.mT), ((ROWS, 5), (COLUMNS, 5))),
         Operation("a @ c.mT (both sparse)", lambda a, c: a @ c.mT, second="other"),
