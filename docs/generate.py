@@ -20,6 +20,9 @@ from torch.nn import functional as F
 
 import gossamer as gs
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import support  # noqa: E402  (beside this file)
+
 DOCS = Path(__file__).resolve().parent
 TARGET = "x86-64-v3"  # the same code whatever machine this runs on
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
@@ -121,6 +124,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "functions": _code("text", functions),
     "inner-loop": _code("asm", inner_loop),
     "formats": formats,
+    "operations": support.table,
 }
 
 
