@@ -28,7 +28,7 @@ TARGET = "x86-64-v3"  # the same code whatever machine this runs on
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 _TO_LOOPS = (
     "func.func(gossamer-choose-formats,gossamer-bind-results,"
-    "gossamer-lower-matmul{panel-bytes=128},gossamer-sparsify-generics)"
+    "gossamer-lower-matmul{vector-bytes=32},gossamer-sparsify-generics)"
 )
 
 
@@ -45,7 +45,7 @@ def stage(name: str) -> str:
 
 
 def loops() -> str:
-    """The loops that MLIR's sparsifier made."""
+    """The loop over the stored entries of a row, its sums in registers."""
     command = [
         sys.executable,
         "-m",
@@ -54,9 +54,9 @@ def loops() -> str:
     ]
     text = subprocess.run(command, input=stage("raise"), capture_output=True, text=True, check=True).stdout
     lines = text.splitlines()
-    first = next(n for n, line in enumerate(lines) if "sparse_tensor.values" in line)
-    last = max(n for n, line in enumerate(lines) if "Emitted from" in line)
-    return _dedented([line.replace(' {"Emitted from" = "linalg.generic"}', "") for line in lines[first : last + 1]])
+    first = next(n for n, line in enumerate(lines) if "step %c1 iter_args" in line)
+    last = next(n for n in range(first, len(lines)) if "scf.yield" in lines[n])
+    return _dedented(lines[first : last + 2])
 
 
 def signature() -> str:
@@ -79,11 +79,11 @@ def functions() -> str:
 
 
 def inner_loop() -> str:
-    """The machine code of the innermost loop."""
+    """The machine code of that loop."""
     lines = stage("asm").splitlines()
-    fused = next(n for n, line in enumerate(lines) if "vfmadd" in line)
-    first = max(n for n in range(fused) if lines[n].startswith(".L"))
-    last = next(n for n in range(fused, len(lines)) if "vfmadd" not in lines[n])
+    value = next(n for n, line in enumerate(lines) if "vbroadcastss\t(" in line and "vfmadd" in lines[n + 1])
+    first = max(n for n in range(value) if lines[n].startswith(".L"))
+    last = next(n for n in range(value + 1, len(lines)) if "vfmadd" not in lines[n])
     return "\n".join(line.expandtabs(8) for line in lines[first + 1 : last])
 
 
