@@ -21,7 +21,7 @@ from torch.nn import functional as F
 import gossamer as gs
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-import support  # noqa: E402  (beside this file)
+import support
 
 DOCS = Path(__file__).resolve().parent
 TARGET = "x86-64-v3"  # the same code whatever machine this runs on

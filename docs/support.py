@@ -1,4 +1,4 @@
-"""Which operations are compiled for which formats: docs/operations.md shows it, tests/python/test_support.py proves it."""
+"""Which operations are compiled for which formats: docs/operations.md shows it, test_support.py proves it."""
 
 from __future__ import annotations
 

@@ -151,5 +151,8 @@ def test_reduction_has_no_gradient() -> None:
     compiled = gs.sparse_jit(lambda a, x: torch.sparse.mm(a, x, "amax"))
     with torch.enable_grad():
         loss = compiled(a, x).sum()
-    with pytest.warns(gs.FallbackWarning, match="has no gradient"), pytest.raises(gs.UnsupportedError, match="gradient"):
+    with (
+        pytest.warns(gs.FallbackWarning, match="has no gradient"),
+        pytest.raises(gs.UnsupportedError, match="gradient"),
+    ):
         loss.backward()

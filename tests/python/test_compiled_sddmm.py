@@ -43,7 +43,13 @@ def check(result: gs.SparseTensor, expected: Tensor, dtype: torch.dtype) -> None
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_block_shapes(shape: tuple[int, int], dtype: torch.dtype) -> None:
     compiled = gs.sparse_jit(lambda s, a, b: s * (a @ b))
-    for rows, columns, depth, density in [(1, 1, 1, 1.0), (3, 2, 7, 0.5), (7, 9, 65, 0.4), (4, 4, 64, 0.0), (2, 3, 0, 1)]:
+    for rows, columns, depth, density in [
+        (1, 1, 1, 1.0),
+        (3, 2, 7, 0.5),
+        (7, 9, 65, 0.4),
+        (4, 4, 64, 0.0),
+        (2, 3, 0, 1),
+    ]:
         s = blocks(rows, columns, shape, density).to(dtype)
         stored = gs.sparsify(s, gs.CSR if shape == (1, 1) else gs.BSR(shape))
         a, b = torch.randn(s.shape[0], depth).to(dtype), torch.randn(depth, s.shape[1]).to(dtype)

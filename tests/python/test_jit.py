@@ -448,7 +448,7 @@ def test_operands_that_do_not_fit_each_other():
 
 def test_no_kernel_for_a_dtype():
     a, x = torch.eye(4, dtype=torch.complex64) * 1j, torch.randn(4, 2, dtype=torch.complex64)
-    with pytest.raises(gs.UnsupportedError, match="complex64.*real numbers"):
+    with pytest.raises(gs.UnsupportedError, match=r"complex64.*real numbers"):
         gs.sparse_jit(lambda a, x: a @ x, a=gs.CSR)(a, x)
 
 

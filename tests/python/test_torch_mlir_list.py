@@ -49,7 +49,7 @@ def test_spmv_and_spmm(format):
 def test_coo_of_three_dimensions():
     x = torch.stack([matrix(8, 16), torch.zeros(8, 16).double(), matrix(8, 16) * 2])
     coo = gs.Format("(i, j, k) -> (i : compressed(nonunique), j : singleton(nonunique), k : singleton)")
-    scaled, total, per_plane = check(lambda x, y: (x * y, x.sum(), x.sum((1, 2))), x, real(3, 8, 16), x=coo)
+    scaled, *_ = check(lambda x, y: (x * y, x.sum(), x.sum((1, 2))), x, real(3, 8, 16), x=coo)
     assert isinstance(scaled, gs.SparseTensor)
     assert scaled.format == coo
 

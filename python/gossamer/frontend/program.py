@@ -134,14 +134,16 @@ def build_gradient(
 def _analyzed_gradient(
     region: Region, leaves: Sequence[Leaf], wanted: Sequence[int], given: Sequence[int], saved: Sequence[int]
 ) -> tuple[Trace, fx.Node, Analysis]:
-    # a softmax in a region is sparse, and so is what its backward computes
-    for spelled_out in [True] if has_softmax(region) else [False, True]:
+    def analyzed(spelled_out: bool) -> tuple[Trace, fx.Node, Analysis]:
         traced = trace_gradient(region, leaves, wanted, given, saved, spelled_out)
         shapes = normalize(traced)
-        found = analyze(traced)
-        if not wants_spelled_out(found):
-            break
-    return traced, shapes, found
+        return traced, shapes, analyze(traced)
+
+    # a softmax in a region is sparse, and so is what its backward computes
+    if has_softmax(region):
+        return analyzed(spelled_out=True)
+    whole = analyzed(spelled_out=False)
+    return analyzed(spelled_out=True) if wants_spelled_out(whole[2]) else whole
 
 
 def _both(
