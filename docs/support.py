@@ -85,7 +85,7 @@ OPERATIONS: dict[str, list[Operation]] = {
         Operation("a.sum()", lambda a: a.sum()),
         Operation("a.sum(0)", lambda a: a.sum(0)),
         Operation("a.mean(1)", lambda a: a.mean(1)),
-        Operation("a.amax(1)", lambda a: a.amax(1)),
+        Operation("a.amax(1)", lambda a: a.amax(1), gradients=False),
     ],
     "parts": [
         Operation("a[3:9]", lambda a: a[3:9]),
