@@ -76,6 +76,8 @@ def _check(case: Case) -> None:
 
 
 def random_blocks(rows: int, columns: int, block: int, density: float) -> Tensor:
-    """A random float32 matrix of which only some blocks are not zero."""
-    kept = torch.rand(rows // block, columns // block) < density
+    """A random float32 matrix of which only that part of the blocks is not zero, and one at least."""
+    kept = torch.zeros(rows // block, columns // block)
+    number = max(1, round(density * kept.numel()))
+    kept.view(-1)[torch.randperm(kept.numel())[:number]] = 1
     return torch.randn(rows, columns) * kept.repeat_interleave(block, 0).repeat_interleave(block, 1)

@@ -54,7 +54,7 @@ def sddmm(format: gs.Format, block: int, size: int, depth: int, density: float, 
         t.density,
         lambda: sampled(t, a, b).values.flatten(),
         {"dense": lambda: dense * (a @ b), "torch.sparse": lambda: torch.sparse.sampled_addmm(csr, a, b, beta=0.0)},
-        lambda: (a.double() @ b.double())[rows[0], rows[1]],
+        lambda: (dense * (a.double() @ b.double()))[rows[0], rows[1]],
         {"torch.sparse": bar},
     )
 

@@ -2,12 +2,13 @@
 //------------------------===//
 //
 // ORC over JITLink, one session a kernel: a kernel is unloaded whole, and two
-// share nothing that needs a lock. A kernel sees gs_parallel_for, libm and
-// libc, and no other symbol of the process.
+// share nothing that needs a lock. A kernel sees gs_parallel_for, memory for
+// temporaries, libm and libc, and no other symbol of the process.
 //
 //===----------------------------------------------------------------------===//
 
 #include "engine/CrashGuard.h"
+#include "engine/Memory.h"
 #include "engine/include/gossamer-c.h"
 
 #include "llvm/ExecutionEngine/Orc/AbsoluteSymbols.h"
@@ -38,10 +39,15 @@ public:
 
   Expected<gs_entry> load(StringRef object, StringRef entry) {
     JITDylib &library = session.createBareJITDylib("kernel");
+    auto symbol = [](auto *function) -> ExecutorSymbolDef {
+      return {ExecutorAddr::fromPtr(function),
+              JITSymbolFlags::Exported | JITSymbolFlags::Callable};
+    };
     if (Error error = library.define(absoluteSymbols(
-            {{session.intern("gs_parallel_for"),
-              {ExecutorAddr::fromPtr(&gs_parallel_for),
-               JITSymbolFlags::Exported | JITSymbolFlags::Callable}}})))
+            {{session.intern("gs_parallel_for"), symbol(&gs_parallel_for)},
+             {session.intern("aligned_alloc"),
+              symbol(&gossamer::allocateTemporary)},
+             {session.intern("free"), symbol(&gossamer::freeTemporary)}})))
       return std::move(error);
     for (const char *name : {"libm.so.6", "libc.so.6"}) {
       auto symbols =
@@ -54,10 +60,10 @@ public:
     if (Error error = linker.add(
             library, MemoryBuffer::getMemBufferCopy(object, "kernel.o")))
       return std::move(error);
-    Expected<ExecutorSymbolDef> symbol = session.lookup({&library}, entry);
-    if (!symbol)
-      return symbol.takeError();
-    return symbol->getAddress().toPtr<gs_entry>();
+    Expected<ExecutorSymbolDef> found = session.lookup({&library}, entry);
+    if (!found)
+      return found.takeError();
+    return found->getAddress().toPtr<gs_entry>();
   }
 
   /// What the session reported on the way: the reason why a symbol could not be

@@ -56,6 +56,7 @@ struct Bufferize : gossamer::impl::BufferizeBase<Bufferize> {
   /// the end of the iteration that makes it.
   void freeAllocations() {
     getOperation().walk([](memref::AllocOp op) {
+      op.setAlignment(64); // a cache line, and the widest vector
       if (leavesBlock(op) ||
           llvm::any_of(op->getUsers(), llvm::IsaPred<memref::DeallocOp>))
         return;

@@ -159,8 +159,15 @@ FailureOr<Arrays> StorageExposer::resolve(Value value, OpBuilder &at) {
   }
   if (auto assemble = dyn_cast_or_null<gossamer::AssembleOp>(op)) {
     FailureOr<Arrays> arrays = resolve(assemble.getPattern(), at);
-    if (succeeded(arrays))
-      arrays->values = toBuffer(at, op->getLoc(), assemble.getValues(), false);
+    if (failed(arrays))
+      return arrays;
+    // The memory itself where values were written there: bufferization would
+    // copy them for every reader, as any of them might write.
+    auto written =
+        assemble.getValues().getDefiningOp<bufferization::ToTensorOp>();
+    arrays->values =
+        written ? written.getBuffer()
+                : toBuffer(at, op->getLoc(), assemble.getValues(), false);
     return arrays;
   }
   return op ? op->emitOpError("has a sparse result that nothing lowers")

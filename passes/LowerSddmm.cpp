@@ -26,8 +26,7 @@
 #include "passes/Passes.h"
 #include "passes/RegisterTile.h"
 #include "passes/Report.h"
-#include "passes/StoredOps.h"
-#include "passes/StoredRuns.h"
+#include "passes/StripBody.h"
 #include "passes/TransposedCopy.h"
 
 namespace gossamer {
@@ -79,6 +78,8 @@ public:
         vectorBytes(vectorBytes), storage(builder, loc, op.getPattern()),
         runs(loc, storage),
         operands(builder, loc, op.getExtras(), ArrayRef(maps).drop_front(3)),
+        vectorBody(StripBody::find(loc, op->getRegion(0).front(), storage, runs,
+                                   maps[0], operands, vectorBytes)),
         element(getElementTypeOrSelf(op.getLhs())), sum(sumType(element)),
         lanes(vectorBytes / (sum.getIntOrFloatBitWidth() / 8)) {}
 
@@ -120,6 +121,7 @@ private:
   bool needsBody() const;
   Value makeCopy(ArrayRef<int64_t> shape, Type type, ValueRange sizes);
   Value makeSums(OpBuilder &b, Value size);
+  void emitBody(OpBuilder &b, const Run &run, Value sums, Value start);
   void emitBody(OpBuilder &b, Value at, Value total, ValueRange lvlCoords);
 
   SDDMMOp op;
@@ -131,6 +133,7 @@ private:
   Storage storage;
   StoredRuns runs;
   BodyOperands operands;
+  std::optional<StripBody> vectorBody;
   Type element, sum;
   int64_t lanes;
   Factor lhs, rhs;
@@ -377,6 +380,30 @@ Value SddmmLowering::makeSums(OpBuilder &b, Value size) {
                                  size, b.getI64IntegerAttr(64));
 }
 
+/// Stores what the body makes of the sums of a run's entries, which lie in
+/// `sums` from the place of the entry `start` on; null: each in its own place.
+void SddmmLowering::emitBody(OpBuilder &b, const Run &run, Value sums,
+                             Value start) {
+  AffineMap entry = placeOfEntry(op.getContext());
+  vectorBody->getLines().forEachStrip(
+      b, run, [&](OpBuilder &in, const StoredLines::Strip &strip) {
+        auto offset = [&](Value at) -> Value {
+          return arith::SubIOp::create(in, loc, at, start);
+        };
+        LanePoints places = strip.entries;
+        if (start) {
+          places.loops[0] = offset(places.loops[0]);
+          places.end = places.end ? offset(places.end) : Value();
+        }
+        Value total = loadPoints(in, loc, sums, entry, places);
+        if (sum != element)
+          total = arith::TruncFOp::create(
+              in, loc, cast<VectorType>(total.getType()).clone(element), total);
+        storePoints(in, loc, vectorBody->emit(in, strip, total), out, entry,
+                    strip.entries);
+      });
+}
+
 /// Stores what the body makes of an entry's sum.
 void SddmmLowering::emitBody(OpBuilder &b, Value at, Value total,
                              ValueRange lvlCoords) {
@@ -504,7 +531,9 @@ void SddmmLowering::emitEntries() {
     storeLanes(in, loc, emitEntrySums(in, run, first, last, fewer), sums,
                place(in, first), mask);
 
-    if (needsBody()) {
+    if (vectorBody && needsBody()) {
+      emitBody(b, run, sums, sums == out ? Value() : start);
+    } else if (needsBody()) {
       auto entries = scf::ForOp::create(b, loc, lower, upper, oneIndex);
       in = OpBuilder::atBlockTerminator(entries.getBody());
       Value at = entries.getInductionVar();
@@ -587,22 +616,23 @@ void SddmmLowering::emitTiles() {
       storeLanes(t, loc, vector, sums, addIndex(t, loc, offset, at));
     });
 
-    if (needsBody()) {
-      auto row = scf::ForOp::create(
-          in, loc, zeroIndex, indexConstant(in, loc, blockRows), oneIndex);
-      OpBuilder r = OpBuilder::atBlockTerminator(row.getBody());
-      auto column = scf::ForOp::create(
-          r, loc, zeroIndex, indexConstant(r, loc, blockColumns), oneIndex);
-      OpBuilder c = OpBuilder::atBlockTerminator(column.getBody());
-      inside[coords.size()] = row.getInductionVar();
-      inside[coords.size() + 1] = column.getInductionVar();
-      Value at = addIndex(c, loc,
-                          mulIndex(c, loc, row.getInductionVar(),
-                                   indexConstant(c, loc, blockColumns)),
-                          column.getInductionVar());
-      Value total =
-          memref::LoadOp::create(c, loc, sums, addIndex(c, loc, offset, at));
-      emitBody(c, addIndex(c, loc, start, at), total, inside);
+    if (vectorBody && needsBody()) {
+      Value block = blocks.getInductionVar();
+      emitBody(
+          in,
+          {run.parents, block, addIndex(in, loc, block, oneIndex), run.base},
+          sums, sums == out ? Value() : start);
+    } else if (needsBody()) {
+      // What no vector does: an entry at a time.
+      Value end = addIndex(in, loc, start, indexConstant(in, loc, size));
+      auto entries = scf::ForOp::create(in, loc, start, end, oneIndex);
+      OpBuilder e = OpBuilder::atBlockTerminator(entries.getBody());
+      Value at = entries.getInductionVar();
+      Value place = sums == out
+                        ? at
+                        : arith::SubIOp::create(e, loc, at, start).getResult();
+      emitBody(e, at, memref::LoadOp::create(e, loc, sums, place),
+               runs.coords(e, run, at));
     }
     if (sums != out)
       memref::DeallocOp::create(b, loc, sums);

@@ -191,6 +191,27 @@ def LowerContract : Pass<"gossamer-lower-contract", "::mlir::func::FuncOp"> {
                            "::mlir::memref::MemRefDialect"];
 }
 
+def LowerStoredRows : Pass<"gossamer-lower-stored-rows", "::mlir::func::FuncOp"> {
+  let summary = "softmax and maps run on vectors of stored entries";
+  let description = [{
+    Where entries that lie side by side differ in one dimension: the last one of
+    blocks, or the only one of a compressed level. A softmax must be along it, and
+    its rows must be stored whole; a map's dense operands must not depend on
+    coordinates that are stored. What is otherwise is left to
+    gossamer-lower-stored.
+
+    Refused, with an error: a sparse operand on another pattern.
+  }];
+  let options = [
+    Option<"vectorBytes", "vector-bytes", "unsigned", "32", "width of a vector">
+  ];
+  let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
+                           "::mlir::math::MathDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::scf::SCFDialect",
+                           "::mlir::vector::VectorDialect"];
+}
+
 def LowerStored : Pass<"gossamer-lower-stored", "::mlir::func::FuncOp"> {
   let summary = "operations on stored entries become loops over them";
   let description = [{

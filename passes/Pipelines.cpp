@@ -51,6 +51,7 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
     function.addPass(createLowerContract());
     function.addPass(createSparsifyGenerics());
     function.addPass(createLowerSddmm({options.vectorBytes}));
+    function.addPass(createLowerStoredRows({options.vectorBytes}));
     function.addPass(createLowerStored());
   }
   // No canonicalizer between here and bufferization: it turns a load from a

@@ -155,11 +155,13 @@ SmallVector<Value> StoredRuns::coords(OpBuilder &builder, const Run &run,
   return result;
 }
 
-bool StoredRuns::isCommon(unsigned dim) const {
+bool StoredRuns::isAlong(unsigned lvl, unsigned dim) const {
   if (storage.type.isIdentity())
-    return dim < top;
-  for (unsigned lvl = top; lvl < storage.type.getLvlRank(); ++lvl)
-    if (storage.type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim))
-      return false;
-  return true;
+    return lvl == dim;
+  return storage.type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
+}
+
+bool StoredRuns::isCommon(unsigned dim) const {
+  return llvm::none_of(llvm::seq<unsigned>(top, storage.type.getLvlRank()),
+                       [&](unsigned lvl) { return isAlong(lvl, dim); });
 }

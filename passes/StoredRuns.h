@@ -34,6 +34,8 @@ public:
           llvm::function_ref<void(mlir::OpBuilder &, const Run &)> body) const;
 
   unsigned getLevel() const { return level; }
+  /// The outermost level whose coordinate differs within a run.
+  unsigned getTop() const { return top; }
   /// Values of a position: the product of the dense levels of constant size
   /// that end the storage.
   int64_t getBlockSize() const;
@@ -46,6 +48,8 @@ public:
   /// Level coordinates of a value, which is numbered as values are stored.
   llvm::SmallVector<mlir::Value>
   coords(mlir::OpBuilder &builder, const Run &run, mlir::Value value) const;
+  /// Whether the coordinate of a level depends on that of a dimension.
+  bool isAlong(unsigned lvl, unsigned dim) const;
   /// Whether that dimension is the same for all entries of a run.
   bool isCommon(unsigned dim) const;
 
@@ -61,8 +65,8 @@ private:
 
   mlir::Location loc;
   const Storage &storage;
-  /// The level whose positions runs consist of, and the outermost one whose
-  /// coordinate differs within a run: of n:m, that of the groups.
+  /// The level whose positions runs consist of; above it `top` may be, which is
+  /// that of the groups of n:m.
   unsigned level, top;
   llvm::SmallVector<int64_t> block;
 };

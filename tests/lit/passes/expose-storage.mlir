@@ -74,3 +74,21 @@ func.func @assembled(%s: tensor<8x8xf32, #BSR>, %new: tensor<?xf32>) attributes 
   "test.use"(%pos, %val) : (memref<?xindex>, memref<?xf32>) -> ()
   return
 }
+
+// -----
+
+// Values that a lowering wrote to memory of its own are that memory.
+#BSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 floordiv 2 : dense, d1 floordiv 4 : compressed, d0 mod 2 : dense, d1 mod 4 : dense) }>
+// CHECK-LABEL: func @written
+func.func @written(%s: tensor<8x8xf32, #BSR>) attributes {gossamer.results = []} {
+  // CHECK: %[[MEMORY:.*]] = memref.alloc
+  %size = arith.constant 16 : index
+  %memory = memref.alloc(%size) : memref<?xf32>
+  %new = bufferization.to_tensor %memory restrict writable : memref<?xf32> to tensor<?xf32>
+  %t = gossamer.assemble %s, %new : tensor<8x8xf32, #BSR>, tensor<?xf32> -> tensor<8x8xf32, #BSR>
+  %val = sparse_tensor.values %t : tensor<8x8xf32, #BSR> to memref<?xf32>
+  // CHECK-NOT: bufferization.to_buffer
+  // CHECK: "test.use"(%[[MEMORY]])
+  "test.use"(%val) : (memref<?xf32>) -> ()
+  return
+}

@@ -23,10 +23,11 @@ func.func @entries(%s: tensor<?x?xf32, #CSR>, %a: tensor<?x?xf32>, %b: tensor<?x
   // CHECK: scf.for
   // CHECK: arith.minui
   // CHECK: vector.maskedstore %[[OUT]]
-  // CHECK: scf.for %[[P:.*]] =
-  // CHECK: %[[SUM:.*]] = memref.load %[[OUT]][%[[P]]]
+  // CHECK: scf.for %[[P:.*]] = {{.*}} step %c8
+  // CHECK: %[[SUM:.*]] = vector.load %[[OUT]][%[[P]]]
   // CHECK: %[[R:.*]] = arith.mulf %{{.*}}, %[[SUM]]
-  // CHECK: memref.store %[[R]], %[[OUT]][%[[P]]]
+  // CHECK: vector.store %[[R]], %[[OUT]][%[[P]]]
+  // CHECK: vector.maskedstore %[[OUT]]
   %0 = gossamer.sddmm ins(%s, %a, %b : tensor<?x?xf32, #CSR>, tensor<?x?xf32>, tensor<?x?xf32>)
       maps [affine_map<(i, j, k) -> (i, j)>, affine_map<(i, j, k) -> (i, k)>, affine_map<(i, j, k) -> (j, k)>] {
   ^bb0(%v: f32, %sum: f32):
@@ -52,7 +53,7 @@ func.func @transposed(%s: tensor<?x?xf16, #COO>, %a: tensor<?x?xf16>, %b: tensor
   // CHECK: %[[SUMS:.*]] = memref.alloc({{.*}}) {{.*}} : memref<?xf32>
   // CHECK: arith.extf {{.*}} : vector<8xf16> to vector<8xf32>
   // CHECK: vector.store {{.*}}, %[[SUMS]]
-  // CHECK: arith.truncf {{.*}} : f32 to f16
+  // CHECK: arith.truncf {{.*}} : vector<8xf32> to vector<8xf16>
   // CHECK: memref.dealloc %[[SUMS]]
   // CHECK: memref.dealloc %[[COPY]]
   %0 = gossamer.sddmm ins(%s, %a, %b : tensor<?x?xf16, #COO>, tensor<?x?xf16>, tensor<?x?xf16>)
