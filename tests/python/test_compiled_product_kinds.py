@@ -145,7 +145,26 @@ def test_largest_keeps_nan() -> None:
     torch.testing.assert_close(result, x, equal_nan=True)
 
 
-def test_reduction_has_no_gradient() -> None:
+@pytest.mark.parametrize("format", [gs.CSR, gs.COO, gs.CSC, gs.DCSR, gs.BSR(2)], ids=str)
+def test_gradient_of_a_mean(format: gs.Format) -> None:
+    """That of a sum over as many as a row stores, zeros of blocks among them; 0 where nothing is stored."""
+    compiled = gs.sparse_jit(lambda a, x: torch.sparse.mm(a, x, "mean"))
+    dense = sparse_matrix(14, 10, torch.float64, density=0.3)
+    dense[2:4] = 0
+    a, x = gs.sparsify(dense, format), torch.randn(10, 7, dtype=torch.float64)
+    shares = gs.SparseTensor(a.pattern, torch.ones_like(a.values), 0).to_dense()
+    shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
+    leaves = [a.values.detach().requires_grad_(), x.requires_grad_()]
+    gradient = torch.randn(14, 7, dtype=torch.float64)
+    with torch.enable_grad():
+        result = compiled(gs.SparseTensor(a.pattern, leaves[0], 0), x)
+        found = torch.autograd.grad(result, leaves, gradient)
+    values = (shares * (gradient @ x.detach().mT))[tuple(a.pattern.coo())]
+    torch.testing.assert_close(found[0].flatten(), values)
+    torch.testing.assert_close(found[1], (shares * dense).mT @ gradient)
+
+
+def test_extremum_has_no_gradient() -> None:
     """Said, and not a gradient of nothing."""
     a, x = gs.sparsify(sparse_matrix(8, 8, torch.float32), gs.CSR), torch.randn(8, 3, requires_grad=True)
     compiled = gs.sparse_jit(lambda a, x: torch.sparse.mm(a, x, "amax"))

@@ -11,14 +11,15 @@ import torch
 
 from gossamer.errors import UnsupportedError
 
-from .marker import library
+from .marker import STORED, library
 
 REDUCE = ("mean", "amax", "amin")
 
 
 def _run(a: torch.Tensor, b: torch.Tensor, reduce: str) -> NoReturn:
     raise UnsupportedError(
-        f"torch.sparse.mm(..., {reduce!r}) where it is not compiled (its gradient is not): what is stored is not known"
+        f"torch.sparse.mm(..., {reduce!r}) where it is not compiled, as the gradient of an extremum is not: what is "
+        "stored is not known"
     )
 
 
@@ -26,11 +27,23 @@ def _shape(a: torch.Tensor, b: torch.Tensor, reduce: str) -> torch.Tensor:
     return a.new_empty(a.shape[0], b.shape[1])
 
 
-def _no_gradient(ctx: Any, gradient: torch.Tensor) -> NoReturn:
-    raise UnsupportedError(
-        "torch.sparse.mm with a reduce other than 'sum' has no gradient: call it under torch.no_grad(), or, for a "
-        "mean, divide a sum by the number of entries"
-    )
+def _setup(ctx: Any, inputs: Any, output: torch.Tensor) -> None:
+    a, b, ctx.reduce = inputs
+    ctx.save_for_backward(a, b)
+
+
+def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+    """A mean is a sum over as many as a row stores; the gradient is that of the sum, so divided."""
+    if ctx.reduce != "mean":
+        raise UnsupportedError(
+            f"torch.sparse.mm(..., {ctx.reduce!r}) has no gradient: call it under torch.no_grad(); 'sum' and 'mean' "
+            "have one"
+        )
+    a, b = ctx.saved_tensors
+    # counted in float32: halves end at 65504, and skip whole numbers long before
+    stored = STORED(torch.ones(a.shape, dtype=torch.float32, device=a.device), a).sum(1, keepdim=True)
+    share = (gradient / stored.clamp(min=1)).to(gradient.dtype)
+    return share @ b.mT, a.mT @ share, None
 
 
 library.define("reduced_product(Tensor a, Tensor b, str reduce) -> Tensor")
@@ -38,7 +51,7 @@ library.impl("reduced_product", _run, "CompositeExplicitAutograd")
 library.impl("reduced_product", _shape, "Meta")
 # the product of a sparse and a dense matrix, with the mean, amax or amin of the products of each row's stored entries
 REDUCED = torch.ops.gossamer.reduced_product.default
-torch.library.register_autograd("gossamer::reduced_product", _no_gradient, lib=library)
+torch.library.register_autograd("gossamer::reduced_product", _backward, setup_context=_setup, lib=library)
 
 # torch has it for sparse tensors only, and traces are made of dense stand-ins: their shapes, then
 _meta = torch.library.Library("aten", "IMPL", "Meta")
