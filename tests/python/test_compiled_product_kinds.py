@@ -164,14 +164,40 @@ def test_gradient_of_a_mean(format: gs.Format) -> None:
     torch.testing.assert_close(found[1], (shares * dense).mT @ gradient)
 
 
-def test_extremum_has_no_gradient() -> None:
-    """Said, and not a gradient of nothing."""
-    a, x = gs.sparsify(sparse_matrix(8, 8, torch.float32), gs.CSR), torch.randn(8, 3, requires_grad=True)
-    compiled = gs.sparse_jit(lambda a, x: torch.sparse.mm(a, x, "amax"))
+@pytest.mark.parametrize("format", [gs.CSR, gs.COO, gs.CSC, gs.DCSR, gs.BSR(2)], ids=str)
+@pytest.mark.parametrize("reduce", ["amax", "amin"])
+def test_gradient_of_an_extremum(reduce: str, format: gs.Format) -> None:
+    """It goes to what made the extremum, in equal parts where that is several; 0 where nothing is stored."""
+    compiled = gs.sparse_jit(lambda a, x: torch.sparse.mm(a, x, reduce))
+    dense = sparse_matrix(14, 10, torch.float64, density=0.3)
+    dense[2:4] = 0
+    dense[5] = torch.tensor([0, 1, 0, 1, 0, 0, 0, 0, 0, 0])
+    a, x = gs.sparsify(dense, format), torch.randn(10, 7, dtype=torch.float64)
+    x[3] = x[1]
+    kept = gs.SparseTensor(a.pattern, torch.ones_like(a.values), 0).to_dense() != 0
+    outside = -torch.inf if reduce == "amax" else torch.inf
+    gradient = torch.randn(14, 7, dtype=torch.float64)
     with torch.enable_grad():
-        loss = compiled(a, x).sum()
-    with (
-        pytest.warns(gs.FallbackWarning, match="has no gradient"),
-        pytest.raises(gs.UnsupportedError, match="gradient"),
-    ):
-        loss.backward()
+        leaves = [a.values.detach().requires_grad_(), x.requires_grad_()]
+        result = compiled(gs.SparseTensor(a.pattern, leaves[0], 0), x)
+        found = torch.autograd.grad(result, leaves, gradient)
+        wide = [dense.requires_grad_(), x.detach().requires_grad_()]
+        products = (wide[0][:, :, None] * wide[1]).masked_fill(~kept[:, :, None], outside)
+        expected = torch.where(kept.any(1)[:, None], getattr(products, reduce)(1), 0)
+        of_a, of_x = torch.autograd.grad(expected, wide, gradient)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(found[0].flatten(), of_a[tuple(a.pattern.coo())])
+    torch.testing.assert_close(found[1], of_x)
+
+
+def test_gradient_of_an_extremum_in_halves() -> None:
+    """Products are compared as the result was rounded."""
+    compiled = gs.sparse_jit(lambda a, x: torch.sparse.mm(a, x, "amax"))
+    a, x = gs.sparsify(sparse_matrix(14, 10, torch.bfloat16, density=0.3), gs.CSR), torch.randn(10, 7).bfloat16()
+    with torch.enable_grad():
+        x.requires_grad_()
+        result = compiled(a, x)
+        (found,) = torch.autograd.grad(result, x, torch.ones_like(result))
+    # x moved the result by a share of an entry of `a` for each element of it
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close((found.double() * x.double()).sum(0), result.double().sum(0), atol=0.1, rtol=0.02)

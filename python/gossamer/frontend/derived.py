@@ -1,4 +1,4 @@
-"""Sparse tensors that are parts, joins or other shapes of sparse tensors: made outside of regions, by the runtime.
+"""What is made of sparse tensors outside of regions, by the runtime: parts, joins and other shapes of them.
 
 The format of the result follows from the operation and the formats of its operands, so that regions are compiled for
 it; the pattern is derived at run time, once for a pattern, and the values are taken from the operand's.
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from gossamer.derive import formats, parts, wholes
+from gossamer.derive import extremum, formats, parts, wholes
 from gossamer.errors import FormatError
 from gossamer.formats import Format
 
@@ -23,6 +23,7 @@ from .analysis import Analysis, add_source, can_be_stored, lies_on
 from .decompose import Refused
 from .graph import aten
 from .leaf import Stored
+from .reduced import EXTREMUM_DENSE, EXTREMUM_VALUES
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,27 @@ def derive(graph: fx.Graph, node: fx.Node, found: Analysis) -> bool:
         node.args = (operand, *node.args[1:])
         first = stored_as(operand, found)
         format, derivation = _PARTS[node.target](node, first.format)
+    elif node.target in (EXTREMUM_VALUES, EXTREMUM_DENSE):
+        _derive_gradient(graph, node, found)
+        return True
     else:
         return False
     found.derived[node] = derivation
     add_source(found, node, replace(first, format=format), _first_alike(node, derivation, found))
     return True
+
+
+def _derive_gradient(graph: fx.Graph, node: fx.Node, found: Analysis) -> None:
+    """Of a product with an extremum: on the pattern of the sparse operand, or dense."""
+    operand = materialized(graph, node.args[0], found)
+    node.args = (operand, *node.args[1:])
+    if any(arg in found.sparse for arg in node.args[1:]):
+        raise Refused("only the left operand is to be sparse")
+    if node.target is EXTREMUM_DENSE:
+        found.derived[node] = Derivation(extremum.of_dense, node.args)
+        return
+    found.derived[node] = Derivation(extremum.of_values, node.args)
+    add_source(found, node, replace(stored_as(operand, found), fill=0), lies_on(found, operand))
 
 
 def _first_alike(node: fx.Node, derivation: Derivation, found: Analysis) -> fx.Node | None:

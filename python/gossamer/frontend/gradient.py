@@ -25,6 +25,7 @@ from .graph import aten
 from .leaf import Leaf
 from .marker import STORED
 from .pointwise import is_pointwise
+from .reduced import REDUCED
 from .region import Region
 from .trace import Trace, trace
 
@@ -40,6 +41,7 @@ _SPELLED_OUT = get_decompositions([
 _KEEP_RESULT = {
     aten.relu.default, aten.sigmoid.default, aten.tanh.default, aten.exp.default, aten.sqrt.default,
     aten.rsqrt.default, aten.reciprocal.default, aten.threshold.default, aten.softmax.int, aten.log_softmax.int,
+    REDUCED,
 }  # fmt: skip
 
 

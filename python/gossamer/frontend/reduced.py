@@ -17,10 +17,7 @@ REDUCE = ("mean", "amax", "amin")
 
 
 def _run(a: torch.Tensor, b: torch.Tensor, reduce: str) -> NoReturn:
-    raise UnsupportedError(
-        f"torch.sparse.mm(..., {reduce!r}) where it is not compiled, as the gradient of an extremum is not: what is "
-        "stored is not known"
-    )
+    raise UnsupportedError(f"torch.sparse.mm(..., {reduce!r}) where it is not compiled: what is stored is not known")
 
 
 def _shape(a: torch.Tensor, b: torch.Tensor, reduce: str) -> torch.Tensor:
@@ -29,21 +26,20 @@ def _shape(a: torch.Tensor, b: torch.Tensor, reduce: str) -> torch.Tensor:
 
 def _setup(ctx: Any, inputs: Any, output: torch.Tensor) -> None:
     a, b, ctx.reduce = inputs
-    ctx.save_for_backward(a, b)
+    ctx.save_for_backward(a, b, output)
 
 
-def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
     """A mean is a sum over as many as a row stores; the gradient is that of the sum, so divided."""
+    a, b, result = ctx.saved_tensors
+    of_a, of_b, _ = ctx.needs_input_grad
     if ctx.reduce != "mean":
-        raise UnsupportedError(
-            f"torch.sparse.mm(..., {ctx.reduce!r}) has no gradient: call it under torch.no_grad(); 'sum' and 'mean' "
-            "have one"
-        )
-    a, b = ctx.saved_tensors
+        args = a, b, result, gradient
+        return EXTREMUM_VALUES(*args) if of_a else None, EXTREMUM_DENSE(*args) if of_b else None, None
     # counted in float32: halves end at 65504, and skip whole numbers long before
     stored = STORED(torch.ones(a.shape, dtype=torch.float32, device=a.device), a).sum(1, keepdim=True)
     share = (gradient / stored.clamp(min=1)).to(gradient.dtype)
-    return share @ b.mT, a.mT @ share, None
+    return share @ b.mT if of_a else None, a.mT @ share if of_b else None, None
 
 
 library.define("reduced_product(Tensor a, Tensor b, str reduce) -> Tensor")
@@ -51,6 +47,15 @@ library.impl("reduced_product", _run, "CompositeExplicitAutograd")
 library.impl("reduced_product", _shape, "Meta")
 # the product of a sparse and a dense matrix, with the mean, amax or amin of the products of each row's stored entries
 REDUCED = torch.ops.gossamer.reduced_product.default
+
+library.define("extremum_values(Tensor a, Tensor b, Tensor result, Tensor gradient) -> Tensor")
+library.impl("extremum_values", lambda a, b, result, gradient: torch.empty_like(a), "Meta")
+library.define("extremum_dense(Tensor a, Tensor b, Tensor result, Tensor gradient) -> Tensor")
+library.impl("extremum_dense", lambda a, b, result, gradient: torch.empty_like(b), "Meta")
+# gradients of the operands of a product with amax or amin, which the runtime takes from what is stored
+EXTREMUM_VALUES = torch.ops.gossamer.extremum_values.default
+EXTREMUM_DENSE = torch.ops.gossamer.extremum_dense.default
+
 torch.library.register_autograd("gossamer::reduced_product", _backward, setup_context=_setup, lib=library)
 
 # torch has it for sparse tensors only, and traces are made of dense stand-ins: their shapes, then

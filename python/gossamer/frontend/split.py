@@ -247,7 +247,7 @@ class _Splitter:
 
     def _add_node(self, node: fx.Node) -> None:
         graph = self.split.graph
-        if node in self.found.sources and node.op == "call_function":
+        if (node in self.found.sources or node in self.found.derived) and node.op == "call_function":
             self.new[node] = self._source(node)
             return
         takes_sparse = any(arg in self.stored for arg in node.all_input_nodes)
