@@ -5,6 +5,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/HalfPrecision.h"
 #include "passes/Storage.h"
 
 using namespace mlir;
@@ -94,11 +95,26 @@ Value gossamer::extendTo(OpBuilder &builder, Location loc, Value value,
              : arith::ExtSIOp::create(builder, loc, type, value).getResult();
 }
 
+/// Halves under a mask are moved as integers: where the processor has no masks
+/// for them, LLVM goes through f32, by calls of the compiler's library.
+static Value asIntegers(OpBuilder &builder, Location loc, Value buffer) {
+  auto type = cast<MemRefType>(buffer.getType());
+  auto integers = MemRefType::get(type.getShape(), builder.getI16Type(),
+                                  type.getLayout(), type.getMemorySpace());
+  return UnrealizedConversionCastOp::create(builder, loc, integers, buffer)
+      .getResult(0);
+}
+
 Value gossamer::loadLanes(OpBuilder &builder, Location loc, int64_t lanes,
                           Value buffer, ValueRange indices, Value mask) {
   auto type = VectorType::get(lanes, getElementTypeOrSelf(buffer));
   if (!mask)
     return vector::LoadOp::create(builder, loc, type, buffer, indices);
+  if (isHalf(type.getElementType())) {
+    Value loaded = loadLanes(builder, loc, lanes,
+                             asIntegers(builder, loc, buffer), indices, mask);
+    return arith::BitcastOp::create(builder, loc, type, loaded);
+  }
   Value zero =
       arith::ConstantOp::create(builder, loc, builder.getZeroAttr(type));
   return vector::MaskedLoadOp::create(builder, loc, type, buffer, indices, mask,
@@ -107,10 +123,17 @@ Value gossamer::loadLanes(OpBuilder &builder, Location loc, int64_t lanes,
 
 void gossamer::storeLanes(OpBuilder &builder, Location loc, Value vector,
                           Value buffer, ValueRange indices, Value mask) {
-  if (!mask)
+  auto type = cast<VectorType>(vector.getType());
+  if (!mask) {
     vector::StoreOp::create(builder, loc, vector, buffer, indices);
-  else
-    vector::MaskedStoreOp::create(builder, loc, buffer, indices, mask, vector);
+    return;
+  }
+  if (isHalf(type.getElementType())) {
+    vector = arith::BitcastOp::create(builder, loc,
+                                      type.clone(builder.getI16Type()), vector);
+    buffer = asIntegers(builder, loc, buffer);
+  }
+  vector::MaskedStoreOp::create(builder, loc, buffer, indices, mask, vector);
 }
 
 /// The largest multiple of `step` that is not above `size`.
