@@ -16,7 +16,7 @@ lit: build .venv/.ready
 	.venv/bin/lit -sv tests/lit
 
 pytest: build .venv/.ready
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist worksteal
 
 # CASES=1000 MINUTES=10 SEED=1: how many, for how long, which ones; a run goes on where the last one with its seed stopped.
 CASES ?= 100000

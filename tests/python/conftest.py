@@ -1,5 +1,6 @@
 """Settings of all tests: the same examples and random numbers in every run."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,9 @@ def _seed() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Kernels of the tests are not the user's."""
+    """Kernels of the tests are not the user's; processes that run them side by side share theirs."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GOSSAMER_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GOSSAMER_CACHE_DIR", str(cache))
         yield
