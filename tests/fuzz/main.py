@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: many cases, in a child process that may crash.
+"""`python -m tests.fuzz`: many cases, in child processes that may crash.
 
 A run goes on where the last one stopped, after what failed in it.
 """
@@ -12,9 +12,11 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--each", type=int, default=50, help="cases of one signature, which compiles once (50)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other cases (0)")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long; a later run goes on (0: never)")
+    parser.add_argument("--jobs", type=int, default=1, help="child processes at a time (1)")
     parser.add_argument("--fresh", action="store_true", help="not from where the last run with this seed stopped")
     parser.add_argument("--log", help="what was done, a line a signature (build/fuzz-SEED.jsonl)")
     parser.add_argument("--summary", help="file to write the summary to")
@@ -73,6 +76,7 @@ def _replay(text: str) -> int:
 def _child(options: argparse.Namespace) -> int:
     from .cases import signatures
 
+    current = os.open(os.environ["GOSSAMER_FUZZ_CURRENT"], os.O_WRONLY | os.O_CREAT)
     numbered = enumerate(signatures(options.seed))
     start = time.monotonic()
     for number, signature in itertools.islice(numbered, options.child, options.child + options.count):
@@ -81,11 +85,11 @@ def _child(options: argparse.Namespace) -> int:
             continue
         if (options.minutes and time.monotonic() - start > options.minutes * 60) or os.getppid() == 1:
             break
-        print(json.dumps(_checked(options, number, signature)), flush=True)
+        print(json.dumps(_checked(options, number, signature, current)), flush=True)
     return 0
 
 
-def _checked(options: argparse.Namespace, number: int, signature: Any) -> dict[str, Any]:
+def _checked(options: argparse.Namespace, number: int, signature: Any, current: int) -> dict[str, Any]:
     from .cases import cases
     from .check import Compiled, Failure
 
@@ -93,7 +97,7 @@ def _checked(options: argparse.Namespace, number: int, signature: Any) -> dict[s
     done: dict[str, Any] = {"number": number, "operation": signature.operation, "dtype": signature.dtype, "cases": 0}
     compiled = Compiled(signature)
     for case in itertools.islice(cases(signature, str(options.seed)), options.each):
-        Path(os.environ["GOSSAMER_FUZZ_CURRENT"]).write_text(case.dumps())
+        os.pwrite(current, case.dumps().encode() + b"\n", 0)
         try:
             compiled.check(case)
         except Failure as failure:
@@ -114,37 +118,71 @@ def _read(log: Path) -> list[dict[str, Any]]:
 
 
 def _run(options: argparse.Namespace, log: Path) -> None:
-    done = _read(log)
-    again = [entry["number"] for entry in done if "failure" in entry]
-    done = [entry for entry in done if "failure" not in entry]
+    done = [entry for entry in _read(log) if "failure" not in entry]
     log.write_text("".join(json.dumps(entry) + "\n" for entry in done))
     total = sum(entry["cases"] for entry in done)
-    following = 1 + max([entry["number"] for entry in done] + again, default=-1)
     deadline = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
-    with tempfile.TemporaryDirectory() as folder, log.open("a") as lines:
-        while (again or total < options.cases) and time.monotonic() < deadline:
-            number, count = (again.pop(0), 1) if again else (following, PER_CHILD)
-            for entry in _from_child(folder, number, count):
-                number, total = entry["number"] + 1, total + _note(lines, entry)
-                if total >= options.cases or time.monotonic() > deadline:
-                    break
-            following = max(following, number)
+    parts = _parts({entry["number"] for entry in done})
+    lock, interrupted = threading.Lock(), threading.Event()
+
+    def ended() -> bool:
+        return total >= options.cases or time.monotonic() > deadline or interrupted.is_set()
+
+    def work(folder: Path) -> None:
+        nonlocal total
+        folder.mkdir()
+        while not ended():
+            with lock:
+                part = next(parts)
+            while part and not ended():
+                for entry in _from_child(folder, part):
+                    with lock:
+                        total += _note(lines, entry)
+                    part = range(entry["number"] + 1, part.stop)
+                    if ended():
+                        break
+
+    with tempfile.TemporaryDirectory() as folder, log.open("a") as lines, ThreadPoolExecutor(options.jobs) as pool:
+        jobs = [pool.submit(work, Path(folder, str(number))) for number in range(options.jobs)]
+        try:
+            for job in jobs:
+                job.result()
+        finally:
+            interrupted.set()
 
 
-def _from_child(folder: str, number: int, count: int) -> Iterator[dict[str, Any]]:
-    """What a child writes about the signatures from `number` on; the last entry is where it crashed, if it did."""
-    current = Path(folder, "case")
-    environment = {"OMP_WAIT_POLICY": "passive", "GOSSAMER_CACHE_DIR": str(Path(folder, "cache")), **os.environ}
+def _parts(done: set[int]) -> Iterator[range]:
+    """Signatures that are not done, as many together as a child does: what was left out, then new ones."""
+    following = 1 + max(done, default=-1)
+    start = 0
+    while start < following:
+        stop = start
+        while stop not in done and stop < min(following, start + PER_CHILD):
+            stop += 1
+        if start < stop:
+            yield range(start, stop)
+        start = max(stop, start + 1)
+    for start in itertools.count(following, PER_CHILD):
+        yield range(start, start + PER_CHILD)
+
+
+def _from_child(folder: Path, part: range) -> Iterator[dict[str, Any]]:
+    """What a child writes about these signatures; the last entry is where it crashed, if it did."""
+    current, number = folder / "case", part.start
+    environment = {"OMP_WAIT_POLICY": "passive", "GOSSAMER_CACHE_DIR": str(folder.parent / "cache"), **os.environ}
     environment["GOSSAMER_FUZZ_CURRENT"] = str(current)
-    command = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:], "--child", str(number), "--count", str(count)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+    command = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:], "--child", str(number), "--count", str(len(part))]
+    # In a session of its own: what interrupts a run is no failure of a case.
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT, start_new_session=True
+    )
     assert child.stdout is not None
     try:
         for line in child.stdout:
             yield (entry := json.loads(line))
             number = entry["number"] + 1
         if child.wait():
-            case = json.loads(current.read_text())
+            case = json.loads(current.read_text().splitlines()[0])
             what = {"operation": case["signature"]["operation"], "dtype": case["signature"]["dtype"]}
             crash = f"the process ended with {child.returncode}"
             yield {"number": number, "cases": 0, **what, "failure": crash, "case": json.dumps(case)}
