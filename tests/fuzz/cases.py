@@ -149,8 +149,10 @@ def _target(rng: random.Random, operation: Operation, format: gs.Format, ones: s
         return rng.choice(_SINGLE).for_rank(rank)
     while True:
         target = random_format(rng, rank) if rng.random() < 0.2 else rng.choice(list(NAMED[rank].values()))
-        fits = not ones or all(unit(target, d) == 1 for d in range(target.dim_rank))
-        if fits and not structured(target) and (not target.batch_rank or format.batch_rank):
+        units = [unit(target, d) for d in range(target.dim_rank)]
+        fits = not ones or all(size == 1 for size in units)
+        own = math.lcm(*units, *(unit(format, d) for d in range(format.dim_rank)))
+        if fits and own <= 3 * LARGEST and not structured(target) and (not target.batch_rank or format.batch_rank):
             return target
 
 

@@ -176,6 +176,11 @@ def _stored() -> list[Operation]:
             "ij", {"x": "ik", "y": "kj"}, lambda a, x, y: (x @ y * 0.5 + 1) * a, sums="k", slack=5,
         ),
         Operation(
+            "sampled product where a is positive",
+            "ij", {"x": "ik", "y": "jk", "r": "i", "c": "j"},
+            lambda a, x, y, r, c: torch.where(a > 0, (x @ y.mT) * r[:, None] + c, 0.0), sums="k", slack=6,
+        ),
+        Operation(
             "batched sampled product",
             "hij", {"x": "hik", "y": "hjk"}, lambda a, x, y: (x @ y.mT) * a, sums="k", slack=3,
         ),
@@ -315,10 +320,10 @@ def _conversions() -> list[Operation]:
 DIFFERENTIATED = (
     "a @ v", "a @ x", "x @ a", "a.T @ x", "linear", "linear, bias", "linear, bias, gelu", "tanh(a @ x + b)", "addmm",
     "batched a @ x", "a @ batched x", "a * 2", "sin(a) * a", "tanh(a)", "a * x", "a * row", "a / x", "3-D a * x",
-    "sampled product", "sampled product, scaled", "graph attention scores", "sum", "sum over rows", "sum over columns",
-    "mean", "sum of squares", "softmax of scores", "a + b", "a * b", "(a * b) @ x", "a @ b", "tensor times matrix",
-    "rows of a", "a beside a", "attention", "attention, a mask a head", "scaled_dot_product_attention",
-    "additive attention",
+    "sampled product", "sampled product, scaled", "sampled product where a is positive", "graph attention scores",
+    "sum", "sum over rows", "sum over columns", "mean", "sum of squares", "softmax of scores", "a + b", "a * b",
+    "(a * b) @ x", "a @ b", "tensor times matrix", "rows of a", "a beside a", "attention", "attention, a mask a head",
+    "scaled_dot_product_attention", "additive attention",
 )  # fmt: skip
 
 
