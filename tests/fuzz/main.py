@@ -169,7 +169,9 @@ def _parts(done: set[int]) -> Iterator[range]:
 def _from_child(folder: Path, part: range) -> Iterator[dict[str, Any]]:
     """What a child writes about these signatures; the last entry is where it crashed, if it did."""
     current, number = folder / "case", part.start
-    environment = {"OMP_WAIT_POLICY": "passive", "GOSSAMER_CACHE_DIR": str(folder.parent / "cache"), **os.environ}
+    # Memory that nobody wrote is full of huge numbers, and does not pass for zeros.
+    environment = {"OMP_WAIT_POLICY": "passive", "MALLOC_PERTURB_": "128", **os.environ}
+    environment.setdefault("GOSSAMER_CACHE_DIR", str(folder.parent / "cache"))
     environment["GOSSAMER_FUZZ_CURRENT"] = str(current)
     command = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:], "--child", str(number), "--count", str(len(part))]
     # In a session of its own: what interrupts a run is no failure of a case.
