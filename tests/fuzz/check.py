@@ -68,7 +68,9 @@ class Compiled:
 def _gradients(result: Any, made: Operands, seed: int) -> list[Tensor]:
     """Of the stored values, if they have one, and of the dense operands."""
     out = result.values if isinstance(result, gs.SparseTensor) else result
-    return list(torch.autograd.grad(out, _differentiated(made), _cotangent(out, seed)))
+    wanted = _differentiated(made)
+    found = torch.autograd.grad(out, wanted, _cotangent(out, seed), allow_unused=True)
+    return [torch.zeros_like(w) if f is None else f for w, f in zip(wanted, found, strict=True)]
 
 
 def _differentiated(made: Operands) -> list[Tensor]:
