@@ -21,7 +21,8 @@ def expanded_pattern(pattern: Pattern, shape: Sequence[int]) -> tuple[Pattern, T
         shape: Equal to that of the pattern, but for leading dimensions, which must be 1 or missing in the pattern.
 
     Returns:
-        The pattern, and int64 [nodes]: the node of the given pattern, -1 for a slot that is not used.
+        The pattern, and int64 [nodes]: the node of the given pattern, -1 for a slot that is not used. Where everything
+        is stored, nodes are what lies at one index of the repeated dimensions.
 
     Raises:
         TensorError: A dimension that is stored sparsely would have to be repeated.
@@ -34,11 +35,16 @@ def _expanded(pattern: Pattern, shape: tuple[int, ...]) -> tuple[Pattern, Tensor
     old = (1,) * (len(shape) - len(pattern.shape)) + tuple(pattern.shape)
     different = [d for d, (a, b) in enumerate(zip(old, shape, strict=True)) if a != b]
     lead = max(different, default=-1) + 1
-    if any(old[d] != 1 for d in different) or lead > format.leading or not format.outer:
+    if any(old[d] != 1 for d in different) or lead > format.leading:
         raise TensorError(
             f"a pattern of shape {tuple(pattern.shape)}, stored as {pattern.format}, cannot be broadcast to {shape}: "
             f"only dimensions of size 1 before those that are stored sparsely can"
         )
+    width = torch.int64 if 64 in (pattern.pos_width, pattern.crd_width) else torch.int32
+    if not format.outer:
+        device = pattern.device
+        origin = torch.arange(math.prod(old[:lead]), device=device).reshape(old[:lead]).expand(shape[:lead])
+        return build(format, shape, origin.new_zeros(1), index_dtype=width)[0], origin.reshape(-1)
     inner = math.prod(format.level_sizes(old)[lead : format.outer])
     nodes = node_index(pattern)
     used = (nodes >= 0).nonzero()[:, 0]
@@ -55,7 +61,6 @@ def _expanded(pattern: Pattern, shape: tuple[int, ...]) -> tuple[Pattern, Tensor
     start = first[origin] - (repeats.cumsum(0) - repeats)
     source = torch.arange(total, device=nodes.device) + start[to]
     places = to * inner + nodes[source] % max(inner, 1)
-    width = torch.int64 if 64 in (pattern.pos_width, pattern.crd_width) else torch.int32
     made, slot = build(format, shape, places, index_dtype=width)
     gather = used[source]
     if slot is None:
@@ -74,7 +79,7 @@ def expand(tensor: SparseTensor, shape: Sequence[int]) -> SparseTensor:
     pattern, gather = expanded_pattern(tensor.pattern, shape)
     if not pattern.storage_size:
         return SparseTensor(pattern, tensor.values.new_empty(pattern.values_shape), tensor.fill)
-    blocks = tensor.values.reshape(-1, tensor.pattern.inner_size)
+    blocks = tensor.values.reshape(-1, pattern.storage_size // gather.numel())
     values = blocks[gather.clamp(min=0)]
     if pattern.nnz != pattern.storage_size:
         values = values.masked_fill(gather[:, None] < 0, tensor.fill)
@@ -90,5 +95,5 @@ def summed(values: Tensor, pattern: Pattern, shape: Sequence[int]) -> Tensor:
     used = gather >= 0
     if not bool(used.all()):
         blocks, gather = blocks[used], gather[used]
-    result = blocks.new_zeros(pattern.storage_size // max(pattern.inner_size, 1), pattern.inner_size)
+    result = blocks.new_zeros(pattern.storage_size // blocks.shape[1], blocks.shape[1])
     return result.index_add_(0, gather, blocks).reshape(pattern.values_shape)

@@ -89,8 +89,9 @@ def test_values_of_an_additive_mask(format):
     check(attention, mask, [real(ROWS, WIDTH), real(COLUMNS, WIDTH), real(COLUMNS, 3)])
 
 
-def test_a_broadcast_mask_and_its_values():
-    t = pattern(gs.CSR)
+@pytest.mark.parametrize("format", [gs.CSR, gs.Format("(i, j) -> (j : dense, i : dense)")], ids=str)
+def test_a_broadcast_mask_and_its_values(format):
+    t = pattern(format)
     mask = t.with_values(t.values, -torch.inf)
     check(attention, mask, [real(2, 3, ROWS, WIDTH), real(2, 3, COLUMNS, WIDTH), real(2, 3, COLUMNS, 3)])
 
