@@ -27,6 +27,8 @@ PER_CHILD = 150  # signatures: a process keeps every function it traced
 def main() -> int:
     """The command; returns how many signatures failed, at most 1."""
     options = _options()
+    if options.cpu and (options.case or options.child is not None):
+        _compile_for(options.cpu)
     if options.case:
         return _replay(options.case)
     if options.child is not None:
@@ -49,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--each", type=int, default=50, help="cases of one signature, which compiles once (50)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other cases (0)")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long; a later run goes on (0: never)")
+    parser.add_argument("--cpu", default="", help="compile for a processor that this one can stand in for: x86-64-v3")
     parser.add_argument("--jobs", type=int, default=1, help="child processes at a time (1)")
     parser.add_argument("--fresh", action="store_true", help="not from where the last run with this seed stopped")
     parser.add_argument("--log", help="what was done, a line a signature (build/fuzz-SEED.jsonl)")
@@ -58,6 +61,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=PER_CHILD, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _compile_for(cpu: str) -> None:
+    from gossamer.compiler.library import library
+
+    library().host_cpu, library().host_features = cpu, ""
 
 
 def _replay(text: str) -> int:
@@ -213,10 +222,11 @@ def _summary(options: argparse.Namespace, log: Path) -> tuple[str, int]:
     failures = [entry for entry in done if "failure" in entry]
     seconds = sum(entry.get("seconds", 0.0) for entry in done)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    cpu = f", compiled for {options.cpu}" if options.cpu else ""
     lines = [
         f"fuzz: {sum(cases.values())} cases of {len(done)} signatures, {len(failures)} of which failed",
         f"{datetime.date.today()}, commit {commit.stdout.strip()}, seed {options.seed}, {seconds:.0f} s, "
-        f"Python {platform.python_version()}, {platform.machine()}",
+        f"Python {platform.python_version()}, {platform.machine()}{cpu}",
         "a case: operation x storage format x dtype x index widths x sizes x pattern x values, against dense float64",
         "",
         *(f"{count:8} {name}" for name, count in sorted(cases.items(), key=lambda pair: pair[0].lower())),
