@@ -37,7 +37,8 @@ private:
   bool isClosed(Value last, const SetVector<Value> &derived);
 
   /// Gives every dimension of the sparse operand that is read at 0 (its size is
-  /// 1) a loop of its own: storage has no constants in it.
+  /// 1) a loop: storage has no constants in it. That is one of size 1 that only
+  /// the result has, the row of a product of one row; else one of its own.
   void openUnitDims(Access &sparse, Access &dense);
 
   Contraction contraction;
@@ -48,10 +49,19 @@ private:
 
 void MatmulRaiser::openUnitDims(Access &sparse, Access &dense) {
   unsigned numLoops = sparse.map.getNumDims();
-  SmallVector<AffineExpr> exprs(sparse.map.getResults());
+  SmallVector<AffineExpr> exprs(sparse.map.getResults()), free;
+  ArrayRef<int64_t> sizes =
+      cast<ShapedType>(op.getResult(0).getType()).getShape();
+  for (auto [expr, size] : llvm::zip(contraction.result.getResults(), sizes))
+    if (auto dim = dyn_cast<AffineDimExpr>(expr);
+        dim && size == 1 && !sparse.map.isFunctionOfDim(dim.getPosition()) &&
+        !dense.map.isFunctionOfDim(dim.getPosition()))
+      free.push_back(dim);
+  std::reverse(free.begin(), free.end());
   for (AffineExpr &expr : exprs)
     if (isa<AffineConstantExpr>(expr))
-      expr = getAffineDimExpr(numLoops++, op.getContext());
+      expr = free.empty() ? getAffineDimExpr(numLoops++, op.getContext())
+                          : free.pop_back_val();
   auto widened = [&](ArrayRef<AffineExpr> results) {
     return AffineMap::get(numLoops, 0, results, op.getContext());
   };

@@ -128,6 +128,16 @@ def test_reductions_of_products(reduce: str, dtype: torch.dtype) -> None:
         check(compiled(gs.sparsify(a, gs.COO), x), expected)
 
 
+@pytest.mark.parametrize("reduce", ["mean", "amax"])
+def test_reductions_of_one_row(reduce: str) -> None:
+    compiled = gs.sparse_jit(lambda a, x: torch.sparse.mm(a, x, reduce), fullgraph=True)
+    for rows, inner, columns in ((1, 40, 5), (1, 1, 1), (31, 1, 5), (1, 40, 1)):
+        a, x = sparse_matrix(rows, inner, torch.float32, density=0.5), torch.randn(inner, columns)
+        expected = torch.sparse.mm(a.double().to_sparse_csr(), x.double(), reduce)
+        for format in (gs.CSR, gs.CSC):
+            check(compiled(gs.sparsify(a, format), x), expected)
+
+
 def test_reduction_with_epilogue() -> None:
     def layer(a: Tensor, x: Tensor, bias: Tensor) -> Tensor:
         return torch.relu(torch.sparse.mm(a, x, "amax") + bias)

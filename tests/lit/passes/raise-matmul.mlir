@@ -133,6 +133,25 @@ func.func @broadcast(%s: tensor<1x?x?xf32, #CSR3>, %d: tensor<?x?x?xf32>, %e: te
   return %0 : tensor<?x?x?xf32>
 }
 
+// The one row of the operand is that of the result.
+// CHECK-LABEL: func @one_row
+func.func @one_row(%s: tensor<1x?xf32, #CSR>, %d: tensor<?x?xf32>, %e: tensor<1x?xf32>) -> tensor<1x?xf32> {
+  %zero = arith.constant 0.0 : f32
+  %sd = gossamer.convert %s {fill = 0.0 : f32} : tensor<1x?xf32, #CSR> to tensor<1x?xf32>
+  %f = linalg.fill ins(%zero : f32) outs(%e : tensor<1x?xf32>) -> tensor<1x?xf32>
+  // CHECK: gossamer.matmul
+  // CHECK-SAME: maps [#[[TK]], #[[KO]], #[[TO]]] {
+  %0 = linalg.generic {indexing_maps = [affine_map<(i, j, k) -> (0, k)>, affine_map<(i, j, k) -> (k, j)>, affine_map<(i, j, k) -> (i, j)>],
+                       iterator_types = ["parallel", "parallel", "reduction"]}
+      ins(%sd, %d : tensor<1x?xf32>, tensor<?x?xf32>) outs(%f : tensor<1x?xf32>) {
+  ^bb0(%a: f32, %b: f32, %o: f32):
+    %p = arith.mulf %a, %b : f32
+    %s1 = arith.addf %p, %o : f32
+    linalg.yield %s1 : f32
+  } -> tensor<1x?xf32>
+  return %0 : tensor<1x?xf32>
+}
+
 // What adds to its own memory is no epilogue (and must not end in its own operand).
 // CHECK-LABEL: func @accumulated
 func.func @accumulated(%x: tensor<?x?xf32>, %w: tensor<?x?xf32, #CSR>, %c: tensor<?x?xf32>, %e: tensor<?x?xf32>) -> tensor<?x?xf32> {
