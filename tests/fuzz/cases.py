@@ -241,6 +241,9 @@ def _sparse(
     stored = gs.sparsify(values, storage.format, by=lambda _: keep, fill=fill)
     stored = with_widths(stored, storage.pos_width, storage.crd_width)
     kept = _whole_blocks(keep, storage.format)
+    if structured(storage.format):  # groups are filled up
+        kept = stored.with_values(torch.ones_like(stored.values), 0).to_dense().bool()
+        return stored, stored.to_dense(), kept
     return stored, values.masked_fill(~kept, fill), kept
 
 

@@ -101,6 +101,17 @@ def _graph_attention_reference(keep: Tensor, a: Tensor, x: Tensor, y: Tensor) ->
     return softmax_where(keep & a.bool(), x @ y.mT) * 0.5
 
 
+def _mean_of_products(keep: Tensor, a: Tensor, x: Tensor) -> Tensor:
+    return (a @ x) / keep.sum(1, keepdim=True).clamp(min=1)
+
+
+def _largest_product(keep: Tensor, a: Tensor, x: Tensor) -> Tensor:
+    if not a.shape[1]:
+        return a @ x
+    products = (a[:, :, None] * x).masked_fill(~keep[:, :, None], -math.inf)
+    return products.amax(1).masked_fill(~keep.any(1, keepdim=True), 0.0)
+
+
 def _products() -> list[Operation]:
     matrix: dict[str, Any] = {"sparse": "ij", "special": True}
     return [
@@ -110,6 +121,14 @@ def _products() -> list[Operation]:
         Operation("x @ a", **matrix, dense={"x": "ki"}, sums="i", function=lambda a, x: x @ a, dtypes=NUMBERS),
         Operation("a.T @ x", **matrix, dense={"x": "ik"}, sums="i", function=lambda a, x: a.mT @ x, dtypes=NUMBERS),
         Operation("x @ a.T", **matrix, dense={"x": "kj"}, sums="j", function=lambda a, x: x @ a.mT, dtypes=NUMBERS),
+        Operation(
+            "mean of products", "ij", {"x": "jk"}, lambda a, x: torch.sparse.mm(a, x, "mean"),
+            sums="j", reference=_mean_of_products,
+        ),
+        Operation(
+            "largest product", "ij", {"x": "jk"}, lambda a, x: torch.sparse.mm(a, x, "amax"),
+            reference=_largest_product,
+        ),
         Operation("a @ x.T", **matrix, dense={"x": "kj"}, sums="j", function=lambda a, x: a @ x.mT),
         Operation("x.T @ a", **matrix, dense={"x": "ik"}, sums="i", function=lambda a, x: x.mT @ a),
         Operation("linear", **matrix, dense={"x": "kj"}, sums="j", function=lambda a, x: F.linear(x, a)),
@@ -319,6 +338,7 @@ def _conversions() -> list[Operation]:
 
 DIFFERENTIATED = (
     "a @ v", "a @ x", "x @ a", "a.T @ x", "linear", "linear, bias", "linear, bias, gelu", "tanh(a @ x + b)", "addmm",
+    "mean of products",
     "batched a @ x", "a @ batched x", "a * 2", "sin(a) * a", "tanh(a)", "a * x", "a * row", "a / x", "3-D a * x",
     "sampled product", "sampled product, scaled", "sampled product where a is positive", "graph attention scores",
     "sum", "sum over rows", "sum over columns", "mean", "sum of squares", "softmax of scores", "a + b", "a * b",
