@@ -23,7 +23,7 @@ CASES ?= 100000
 MINUTES ?= 0
 SEED ?= 0
 fuzz: build .venv/.ready
-	nice $(PY) -m tests.fuzz --cases $(CASES) --minutes $(MINUTES) --seed $(SEED)
+	nice $(PY) -m tests.fuzz --cases $(CASES) --minutes $(MINUTES) --seed $(SEED) --jobs $(shell nproc)
 
 demo: build .venv/.ready
 	$(PY) examples/sentence_encoder.py
