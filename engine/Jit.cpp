@@ -3,7 +3,8 @@
 //
 // ORC over JITLink, one session a kernel: a kernel is unloaded whole, and two
 // share nothing that needs a lock. A kernel sees gs_parallel_for, memory for
-// temporaries, libm and libc, and no other symbol of the process.
+// temporaries, one function of the compiler's library, libm and libc, and no
+// other symbol of the process.
 //
 //===----------------------------------------------------------------------===//
 
@@ -11,6 +12,7 @@
 #include "engine/Memory.h"
 #include "engine/include/gossamer-c.h"
 
+#include "llvm/ADT/bit.h"
 #include "llvm/ExecutionEngine/Orc/AbsoluteSymbols.h"
 #include "llvm/ExecutionEngine/Orc/Core.h"
 #include "llvm/ExecutionEngine/Orc/ExecutionUtils.h"
@@ -25,6 +27,17 @@ using namespace llvm;
 using namespace llvm::orc;
 
 namespace {
+
+/// Where a processor has no instructions for bfloat16, LLVM keeps one as a
+/// float32 from block to block, and calls this to store it.
+__bf16 roundToBFloat16(float value) {
+  uint32_t bits = llvm::bit_cast<uint32_t>(value);
+  if (value != value)
+    bits |= 1u << 22; // stays a NaN
+  else
+    bits += 0x7fff + (bits >> 16 & 1);
+  return llvm::bit_cast<__bf16>(static_cast<uint16_t>(bits >> 16));
+}
 
 class Kernel {
 public:
@@ -47,7 +60,8 @@ public:
             {{session.intern("gs_parallel_for"), symbol(&gs_parallel_for)},
              {session.intern("aligned_alloc"),
               symbol(&gossamer::allocateTemporary)},
-             {session.intern("free"), symbol(&gossamer::freeTemporary)}})))
+             {session.intern("free"), symbol(&gossamer::freeTemporary)},
+             {session.intern("__truncsfbf2"), symbol(&roundToBFloat16)}})))
       return std::move(error);
     for (const char *name : {"libm.so.6", "libc.so.6"}) {
       auto symbols =

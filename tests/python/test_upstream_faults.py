@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import gossamer as gs
+from gossamer.compiler.library import library
 from gossamer.execute import safe_softmax
 
 pytestmark = [
@@ -314,3 +315,17 @@ def test_rounding_to_half_precision(processor):
             assert "__trunc" not in gs.dump(narrow, stored, stage="asm", target=processor)
             got = gs.sparse_jit(narrow)(stored).to_dense()
             torch.testing.assert_close(got, numbers.to(wide).to(half), rtol=0, atol=0, equal_nan=True)
+
+
+def test_bfloat16_on_a_processor_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLVM keeps what goes from block to block in float32 there, and rounds it by a call."""
+    monkeypatch.setitem(library().__dict__, "host_cpu", "x86-64-v3")
+    monkeypatch.setitem(library().__dict__, "host_features", "")
+    dense = torch.randn(2, 7, 16).bfloat16() * (torch.rand(2, 7, 16) < 0.3)
+    dense[0, 3, 1] = math.nan
+    csf = gs.Format("(i, j, k) -> (k : compressed, i : compressed, j : compressed)")
+    stored = gs.sparsify(dense, csf)
+    compiled = gs.sparse_jit(lambda a: a.amax((0, 2)))
+    assert "__truncsfbf2" in gs.dump(compiled, stored, stage="asm", target="x86-64-v3")
+    result = compiled(stored)
+    torch.testing.assert_close(result, dense.amax((0, 2)), rtol=0, atol=0, equal_nan=True)
