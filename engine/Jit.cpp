@@ -3,8 +3,8 @@
 //
 // ORC over JITLink, one session a kernel: a kernel is unloaded whole, and two
 // share nothing that needs a lock. A kernel sees gs_parallel_for, memory for
-// temporaries, one function of the compiler's library, libm and libc, and no
-// other symbol of the process.
+// temporaries, what LLVM calls for halves, libm and libc, and no other symbol
+// of the process.
 //
 //===----------------------------------------------------------------------===//
 
@@ -39,6 +39,10 @@ __bf16 roundToBFloat16(float value) {
   return llvm::bit_cast<__bf16>(static_cast<uint16_t>(bits >> 16));
 }
 
+/// Processors of before 2012 have no instructions for float16 either.
+_Float16 roundToFloat16(float value) { return static_cast<_Float16>(value); }
+float extendFloat16(_Float16 value) { return static_cast<float>(value); }
+
 class Kernel {
 public:
   explicit Kernel(std::unique_ptr<ExecutorProcessControl> control)
@@ -61,7 +65,9 @@ public:
              {session.intern("aligned_alloc"),
               symbol(&gossamer::allocateTemporary)},
              {session.intern("free"), symbol(&gossamer::freeTemporary)},
-             {session.intern("__truncsfbf2"), symbol(&roundToBFloat16)}})))
+             {session.intern("__truncsfbf2"), symbol(&roundToBFloat16)},
+             {session.intern("__truncsfhf2"), symbol(&roundToFloat16)},
+             {session.intern("__extendhfsf2"), symbol(&extendFloat16)}})))
       return std::move(error);
     for (const char *name : {"libm.so.6", "libc.so.6"}) {
       auto symbols =

@@ -317,15 +317,22 @@ def test_rounding_to_half_precision(processor):
             torch.testing.assert_close(got, numbers.to(wide).to(half), rtol=0, atol=0, equal_nan=True)
 
 
-def test_bfloat16_on_a_processor_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("half", "processor", "called"),
+    [(torch.bfloat16, "x86-64-v3", "__truncsfbf2"), (torch.float16, "x86-64", "__truncsfhf2")],
+    ids=["bfloat16", "float16"],
+)
+def test_halves_on_a_processor_without_them(
+    monkeypatch: pytest.MonkeyPatch, half: torch.dtype, processor: str, called: str
+) -> None:
     """LLVM keeps what goes from block to block in float32 there, and rounds it by a call."""
-    monkeypatch.setitem(library().__dict__, "host_cpu", "x86-64-v3")
+    monkeypatch.setitem(library().__dict__, "host_cpu", processor)
     monkeypatch.setitem(library().__dict__, "host_features", "")
-    dense = torch.randn(2, 7, 16).bfloat16() * (torch.rand(2, 7, 16) < 0.3)
+    dense = torch.randn(2, 7, 16).to(half) * (torch.rand(2, 7, 16) < 0.3)
     dense[0, 3, 1] = math.nan
     csf = gs.Format("(i, j, k) -> (k : compressed, i : compressed, j : compressed)")
     stored = gs.sparsify(dense, csf)
     compiled = gs.sparse_jit(lambda a: a.amax((0, 2)))
-    assert "__truncsfbf2" in gs.dump(compiled, stored, stage="asm", target="x86-64-v3")
+    assert called in gs.dump(compiled, stored, stage="asm", target=processor)
     result = compiled(stored)
     torch.testing.assert_close(result, dense.amax((0, 2)), rtol=0, atol=0, equal_nan=True)
