@@ -9,6 +9,7 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
 
 #include "llvm/IR/DiagnosticInfo.h"
@@ -81,6 +82,7 @@ LogicalResult emitMachineCode(ModuleOp module, llvm::Module &code,
 void gossamer::registerTranslations(DialectRegistry &registry) {
   registerBuiltinDialectTranslation(registry);
   registerLLVMDialectTranslation(registry);
+  registerNVVMDialectTranslation(registry);
 }
 
 LogicalResult gossamer::codegen(ModuleOp module, llvm::TargetMachine &machine,
@@ -116,5 +118,35 @@ LogicalResult gossamer::codegen(ModuleOp module, llvm::TargetMachine &machine,
     written = emitMachineCode(module, *code, machine,
                               llvm::CodeGenFileType::ObjectFile, os);
   }
+  return failure(diagnostics.failed || failed(written));
+}
+
+LogicalResult gossamer::codegenKernels(ModuleOp kernels,
+                                       llvm::TargetMachine &machine,
+                                       Stage stage,
+                                       llvm::raw_pwrite_stream &os) {
+  llvm::LLVMContext context;
+  auto owned = std::make_unique<ForwardDiagnostics>(kernels);
+  ForwardDiagnostics &diagnostics = *owned;
+  context.setDiagnosticHandler(std::move(owned));
+  std::unique_ptr<llvm::Module> code =
+      translateModuleToLLVMIR(kernels, context, "kernels");
+  if (!code)
+    return kernels.emitError("the translation to LLVM IR failed");
+  code->setTargetTriple(machine.getTargetTriple());
+  code->setDataLayout(machine.createDataLayout());
+  // A function that is called and not here is not anywhere: a driver would say
+  // so only when the kernel is loaded.
+  for (const llvm::Function &function : *code)
+    if (function.isDeclaration() && !function.isIntrinsic())
+      return kernels.emitError("kernels call ")
+             << function.getName() << ", which no GPU has";
+  optimize(*code, machine);
+  LogicalResult written = success();
+  if (stage == Stage::LLVM)
+    code->print(os, nullptr);
+  else
+    written = emitMachineCode(kernels, *code, machine,
+                              llvm::CodeGenFileType::AssemblyFile, os);
   return failure(diagnostics.failed || failed(written));
 }

@@ -29,6 +29,11 @@ void registerTranslations(mlir::DialectRegistry &registry);
 mlir::LogicalResult codegen(mlir::ModuleOp module, llvm::TargetMachine &machine,
                             Stage stage, llvm::raw_pwrite_stream &os);
 
+/// The same for a module of kernels: LLVM IR, or PTX.
+mlir::LogicalResult codegenKernels(mlir::ModuleOp kernels,
+                                   llvm::TargetMachine &machine, Stage stage,
+                                   llvm::raw_pwrite_stream &os);
+
 /// Registers `gossamer-codegen`, a pass that runs `codegen` and throws the
 /// object away: with it gossamer-opt reproduces what fails behind the last
 /// pass.

@@ -57,8 +57,10 @@ std::string printModule(ModuleOp module) {
 }
 
 /// On success `object` or `text` of the artifact is filled.
+/// `gpu` is null for code that runs on the processor.
 LogicalResult compile(llvm::StringRef source, Stage stage,
-                      llvm::TargetMachine &machine, gs_artifact &artifact) {
+                      llvm::TargetMachine &machine, llvm::TargetMachine *gpu,
+                      gs_artifact &artifact) {
   DialectRegistry registry;
   gossamer::registerDialects(registry);
   gossamer::registerTranslations(registry);
@@ -89,7 +91,10 @@ LogicalResult compile(llvm::StringRef source, Stage stage,
   PassManager lower(&context);
   gossamer::CpuOptions processor;
   processor.vectorBytes = gossamer::widestVectorBytes(machine);
-  gossamer::buildLowerToCpuPipeline(lower, processor);
+  if (gpu)
+    gossamer::buildLowerToGpuPipeline(lower);
+  else
+    gossamer::buildLowerToCpuPipeline(lower, processor);
   if (failed(lower.run(*module)))
     return failure();
   if (stage == Stage::Lower) {
@@ -100,6 +105,18 @@ LogicalResult compile(llvm::StringRef source, Stage stage,
   if (auto signature =
           (*module)->getAttrOfType<StringAttr>("gossamer.signature"))
     artifact.signature = signature.str();
+  if (auto kernels = module->lookupSymbol<ModuleOp>("kernels");
+      gpu && kernels) {
+    llvm::SmallVector<char, 0> ptx;
+    llvm::raw_svector_ostream os(ptx);
+    if (failed(gossamer::codegenKernels(kernels, *gpu, stage, os)))
+      return failure();
+    (stage == Stage::Object ? artifact.kernels : artifact.text)
+        .assign(ptx.begin(), ptx.end());
+    if (stage != Stage::Object)
+      return success();
+    kernels.erase();
+  }
   llvm::SmallVector<char, 0> code;
   llvm::raw_svector_ostream os(code);
   if (failed(gossamer::codegen(*module, machine, stage, os)))
@@ -134,7 +151,17 @@ int run(llvm::StringRef source, const char *optionsText, bool emitText,
       artifact->error = llvm::toString(machine.takeError());
       return;
     }
-    if (succeeded(compile(source, options->stage, **machine, *artifact)))
+    std::unique_ptr<llvm::TargetMachine> gpu;
+    if (!options->chip.empty()) {
+      auto made = gossamer::makeGpuTargetMachine(*options);
+      if (!made) {
+        artifact->error = llvm::toString(made.takeError());
+        return;
+      }
+      gpu = std::move(*made);
+    }
+    if (succeeded(
+            compile(source, options->stage, **machine, gpu.get(), *artifact)))
       status = GS_OK;
     else if (artifact->error.empty())
       artifact->error = "the compiler failed without saying why\n";
@@ -179,6 +206,10 @@ const char *gs_artifact_text(gs_artifact *artifact) {
 const void *gs_artifact_object(gs_artifact *artifact, size_t *len) {
   *len = artifact->object.size();
   return artifact->object.data();
+}
+
+const char *gs_artifact_kernels(gs_artifact *artifact) {
+  return artifact->kernels.c_str();
 }
 
 void gs_artifact_free(gs_artifact *artifact) { delete artifact; }

@@ -3,8 +3,8 @@
 //
 // ORC over JITLink, one session a kernel: a kernel is unloaded whole, and two
 // share nothing that needs a lock. A kernel sees gs_parallel_for, memory for
-// temporaries, what LLVM calls for halves, libm and libc, and no other symbol
-// of the process.
+// temporaries, what LLVM calls for halves, gs_gpu_*, libm and libc, and no
+// other symbol of the process.
 //
 //===----------------------------------------------------------------------===//
 
@@ -67,7 +67,9 @@ public:
              {session.intern("free"), symbol(&gossamer::freeTemporary)},
              {session.intern("__truncsfbf2"), symbol(&roundToBFloat16)},
              {session.intern("__truncsfhf2"), symbol(&roundToFloat16)},
-             {session.intern("__extendhfsf2"), symbol(&extendFloat16)}})))
+             {session.intern("__extendhfsf2"), symbol(&extendFloat16)},
+             {session.intern("gs_gpu_launch"), symbol(&gs_gpu_launch)},
+             {session.intern("gs_gpu_workspace"), symbol(&gs_gpu_workspace)}})))
       return std::move(error);
     for (const char *name : {"libm.so.6", "libc.so.6"}) {
       auto symbols =

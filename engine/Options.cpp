@@ -22,6 +22,7 @@ static std::optional<Stage> parseStage(StringRef name) {
       .Case("lower", Stage::Lower)
       .Case("llvm", Stage::LLVM)
       .Case("asm", Stage::Asm)
+      .Case("ptx", Stage::Asm)
       .Case("object", Stage::Object)
       .Default(std::nullopt);
 }
@@ -47,12 +48,14 @@ Expected<CompileOptions> parseOptions(StringRef text) {
       } else if (key == "features") {
         options.features = given->str();
         featuresGiven = true;
+      } else if (key == "chip") {
+        options.chip = given->str();
       } else if (key == "stage") {
         std::optional<Stage> stage = parseStage(*given);
         if (!stage)
           return createStringError(
               "options: stage \"" + given->str() +
-              "\" is none of raise, lower, llvm, asm, object");
+              "\" is none of raise, lower, llvm, asm, ptx, object");
         options.stage = *stage;
       } else {
         return createStringError("options: unknown key \"" + key.str() + "\"");

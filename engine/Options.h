@@ -18,6 +18,9 @@ struct CompileOptions {
   std::string cpu; ///< as LLVM names it; the host's if not given
   std::string
       features; ///< "+avx2,-avx512f,..."; the host's if no cpu was given either
+  /// An NVIDIA chip, as LLVM names it ("sm_90a"): what touches memory runs
+  /// there, and the processor only launches. Empty: all runs on the processor.
+  std::string chip;
   Stage stage = Stage::Object;
 };
 

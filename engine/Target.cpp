@@ -66,6 +66,32 @@ gossamer::makeTargetMachine(const CompileOptions &options) {
       CodeModel::Small, CodeGenOptLevel::Aggressive));
 }
 
+Expected<std::unique_ptr<TargetMachine>>
+gossamer::makeGpuTargetMachine(const CompileOptions &options) {
+  registerTargets();
+  Triple triple("nvptx64-nvidia-cuda");
+  std::string error;
+  const Target *target = TargetRegistry::lookupTarget(triple, error);
+  if (!target)
+    return createStringError("no code generator for " + triple.str() + ": " +
+                             error);
+  std::unique_ptr<MCSubtargetInfo> known(
+      target->createMCSubtargetInfo(triple, "", ""));
+  if (!known->isCPUStringValid(options.chip))
+    return createStringError("unknown chip '" + options.chip + "' for " +
+                             triple.getArchName());
+  // Kernels use what came with this one (bf16, max that keeps NaN).
+  unsigned generation = 0;
+  StringRef number = StringRef(options.chip).drop_front(strlen("sm_"));
+  if (number.consumeInteger(10, generation) || generation < 80)
+    return createStringError("chip '" + options.chip +
+                             "' is older than sm_80, the oldest that kernels "
+                             "are made for");
+  return std::unique_ptr<TargetMachine>(target->createTargetMachine(
+      triple, options.chip, "", TargetOptions(), Reloc::PIC_, std::nullopt,
+      CodeGenOptLevel::Aggressive));
+}
+
 unsigned gossamer::widestVectorBytes(const TargetMachine &machine) {
   const MCSubtargetInfo &processor = *machine.getMCSubtargetInfo();
   if (processor.checkFeatures("+avx512f"))

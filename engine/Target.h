@@ -20,6 +20,10 @@ struct CompileOptions;
 llvm::Expected<std::unique_ptr<llvm::TargetMachine>>
 makeTargetMachine(const CompileOptions &options);
 
+/// The same for kernels on the chip of the options.
+llvm::Expected<std::unique_ptr<llvm::TargetMachine>>
+makeGpuTargetMachine(const CompileOptions &options);
+
 /// Width of the widest vector register, in bytes.
 unsigned widestVectorBytes(const llvm::TargetMachine &machine);
 

@@ -14,6 +14,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/AttentionLoops.h"
+#include "passes/GpuLanes.h"
 #include "passes/Passes.h"
 #include "passes/RegisterTile.h"
 #include "passes/Report.h"
@@ -30,9 +31,12 @@ namespace {
 
 class AttentionLowering : AttentionLoops {
 public:
-  explicit AttentionLowering(AttentionOp op) : AttentionLoops(op) {}
+  AttentionLowering(AttentionOp op, bool gpu)
+      : AttentionLoops(op), gpu(gpu), accumulator(out) {}
 
   void run() {
+    if (gpu && isNarrow())
+      accumulator = makeAccumulator();
     forEachRow(sizeOf(out, maps.back(), numBatch),
                [&](OpBuilder &b, ValueRange ivs) { emitRow(b, ivs); });
   }
@@ -43,21 +47,77 @@ private:
   /// The running maximum and sum after one more stored entry.
   Pair emitEntry(OpBuilder &b, Value j, Value position, Pair state);
   void forEachOut(OpBuilder &b,
-                  llvm::function_ref<Value(OpBuilder &, Value)> update);
+                  llvm::function_ref<Value(OpBuilder &, Value)> update,
+                  bool isLast = false);
+  /// The product of the query's row with the key's.
+  Value emitDot(OpBuilder &b);
 
+  /// The output row in the type of sums: what is added up over many entries
+  /// must not be rounded in between.
+  Value makeAccumulator();
+
+  /// A warp has a row: lanes along D in products, along E in the output.
+  bool gpu;
+  Value accumulator;
   SmallVector<Value> loops;
 };
 
+Value AttentionLowering::makeAccumulator() {
+  auto type = cast<MemRefType>(out.getType());
+  SmallVector<Value> sizes;
+  for (int64_t dim = 0; dim < type.getRank(); ++dim)
+    if (type.isDynamicDim(dim))
+      sizes.push_back(memref::DimOp::create(builder, loc, out, dim));
+  return memref::AllocOp::create(builder, loc,
+                                 MemRefType::get(type.getShape(), element),
+                                 sizes, builder.getI64IntegerAttr(64));
+}
+
 void AttentionLowering::forEachOut(
-    OpBuilder &b, llvm::function_ref<Value(OpBuilder &, Value)> update) {
+    OpBuilder &b, llvm::function_ref<Value(OpBuilder &, Value)> update,
+    bool isLast) {
+  auto body = [&](OpBuilder &inner, Value e) {
+    loops[numBatch + 3] = e;
+    SmallVector<Value> at = applyMap(inner, loc, maps.back(), loops);
+    Value old =
+        extendTo(inner, loc,
+                 memref::LoadOp::create(inner, loc, accumulator, at), element);
+    Value value = update(inner, old);
+    if (accumulator == out || isLast)
+      memref::StoreOp::create(inner, loc, narrow(inner, value), out, at);
+    else
+      memref::StoreOp::create(inner, loc, value, accumulator, at);
+  };
+  if (gpu)
+    return forEachLane(b, loc, zeroIndex, sizeE, warpSize, body);
   auto loop = scf::ForOp::create(b, loc, zeroIndex, sizeE, oneIndex);
   OpBuilder inner = OpBuilder::atBlockTerminator(loop.getBody());
-  loops[numBatch + 3] = loop.getInductionVar();
-  SmallVector<Value> at = applyMap(inner, loc, maps.back(), loops);
-  Value old = extendTo(inner, loc, memref::LoadOp::create(inner, loc, out, at),
-                       element);
-  memref::StoreOp::create(inner, loc, narrow(inner, update(inner, old)), out,
-                          at);
+  body(inner, loop.getInductionVar());
+}
+
+Value AttentionLowering::emitDot(OpBuilder &b) {
+  auto product = [&](OpBuilder &inner, Value d) -> Value {
+    loops[numBatch + 2] = d;
+    return arith::MulFOp::create(
+        inner, loc,
+        extendTo(inner, loc, loadAt(inner, loc, query, maps[0], loops),
+                 element),
+        extendTo(inner, loc, loadAt(inner, loc, key, maps[1], loops), element));
+  };
+  if (gpu)
+    return reduceOverLanes(
+        b, loc, zeroIndex, sizeD, oneIndex, warpSize, zero, product,
+        [&](OpBuilder &in, Value x, Value y) {
+          return arith::AddFOp::create(in, loc, x, y).getResult();
+        });
+  auto dot = scf::ForOp::create(b, loc, zeroIndex, sizeD, oneIndex, zero);
+  OpBuilder inner = OpBuilder::atBlockEnd(dot.getBody());
+  scf::YieldOp::create(
+      inner, loc,
+      arith::AddFOp::create(inner, loc, dot.getRegionIterArg(0),
+                            product(inner, dot.getInductionVar()))
+          .getResult());
+  return dot.getResult(0);
 }
 
 AttentionLowering::Pair AttentionLowering::emitEntry(OpBuilder &b, Value j,
@@ -65,22 +125,8 @@ AttentionLowering::Pair AttentionLowering::emitEntry(OpBuilder &b, Value j,
                                                      Pair state) {
   auto [maximum, sum] = state;
   loops[numBatch + 1] = j;
-  auto dot = scf::ForOp::create(b, loc, zeroIndex, sizeD, oneIndex, zero);
-  {
-    OpBuilder inner = OpBuilder::atBlockEnd(dot.getBody());
-    loops[numBatch + 2] = dot.getInductionVar();
-    Value product = arith::MulFOp::create(
-        inner, loc,
-        extendTo(inner, loc, loadAt(inner, loc, query, maps[0], loops),
-                 element),
-        extendTo(inner, loc, loadAt(inner, loc, key, maps[1], loops), element));
-    scf::YieldOp::create(
-        inner, loc,
-        arith::AddFOp::create(inner, loc, dot.getRegionIterArg(0), product)
-            .getResult());
-  }
   SmallVector<Value> args{
-      narrow(b, dot.getResult(0)),
+      narrow(b, emitDot(b)),
       memref::LoadOp::create(b, loc, mask.values, position)};
   for (auto [buffer, map] :
        llvm::zip(extras, ArrayRef(maps).drop_front(4).drop_back()))
@@ -176,20 +222,26 @@ void AttentionLowering::emitRow(OpBuilder &b, ValueRange ivs) {
       arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, sum, zero);
   Value inverse = arith::DivFOp::create(b, loc, one, sum);
   inverse = arith::SelectOp::create(b, loc, empty, zero, inverse);
-  forEachOut(b, [&](OpBuilder &in, Value old) -> Value {
-    return arith::MulFOp::create(in, loc, old, inverse);
-  });
+  forEachOut(
+      b,
+      [&](OpBuilder &in, Value old) -> Value {
+        return arith::MulFOp::create(in, loc, old, inverse);
+      },
+      /*isLast=*/true);
 }
 
 struct LowerAttention : gossamer::impl::LowerAttentionBase<LowerAttention> {
+  using LowerAttentionBase::LowerAttentionBase;
+
   void runOnOperation() override {
     SmallVector<AttentionOp> ops;
     getOperation().walk([&](AttentionOp op) { ops.push_back(op); });
     for (AttentionOp op : ops) {
-      report(
-          op, "gossamer.attention", Road::General,
-          "one loop nest, rows of the mask in parallel, scores never stored");
-      AttentionLowering(op).run();
+      report(op, "gossamer.attention", Road::General,
+             gpu ? "GPU: a warp has a row of the mask, scores never stored"
+                 : "one loop nest, rows of the mask in parallel, scores never "
+                   "stored");
+      AttentionLowering(op, gpu).run();
     }
   }
 };

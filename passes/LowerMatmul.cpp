@@ -24,11 +24,15 @@ struct LowerMatmul : gossamer::impl::LowerMatmulBase<LowerMatmul> {
   LogicalResult lower(MatmulOp op) {
     MatmulLoops loops(op, vectorBytes);
     std::optional<RowFormat> format = RowFormat::match(loops);
-    bool lowered =
-        format &&
-        (lowerAsDots(loops, *format) || lowerInRows(loops, *format) ||
-         lowerInBlocks(loops, *format) || lowerInPanels(loops, *format));
-    if (!lowered && failed(lowerGenerally(loops)))
+    bool lowered = format && gpu;
+    if (lowered)
+      lowerOnGpu(loops, *format);
+    else
+      lowered =
+          format &&
+          (lowerAsDots(loops, *format) || lowerInRows(loops, *format) ||
+           lowerInBlocks(loops, *format) || lowerInPanels(loops, *format));
+    if (!lowered && failed(lowerGenerally(loops, gpu)))
       return failure();
     Value result = bufferization::ToTensorOp::create(
         loops.builder, loops.loc, op.getResult().getType(), loops.out,

@@ -19,6 +19,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/GpuLanes.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
 #include "passes/SharedPattern.h"
@@ -36,11 +37,14 @@ namespace {
 
 /// At most so many chunks, each of at least so many stored entries, and of that
 /// many times the size of the result, which each chunk sets and gives up.
-constexpr int64_t maxChunks = 64, chunkEntries = 8192, chunkResults = 4;
+struct Chunks {
+  int64_t most, entries, results;
+};
+constexpr Chunks cpuChunks{64, 8192, 4}, gpuChunks{4096, 256, 4};
 
 class ReduceLowering {
 public:
-  explicit ReduceLowering(ReduceOp op);
+  ReduceLowering(ReduceOp op, bool gpu);
   void run();
 
 private:
@@ -52,6 +56,8 @@ private:
   /// Adds all entries below a node to an accumulator.
   Accumulator reduceBelow(OpBuilder &b, SmallVectorImpl<Value> &coords,
                           Value position, ValueRange start);
+  Accumulator reduceByLanes(OpBuilder &b, SmallVectorImpl<Value> &coords,
+                            Value position);
   /// Adds all entries below a node to accumulators in memory, of which the
   /// indices begin with `prefix`.
   void reduceInto(OpBuilder &b, SmallVectorImpl<Value> &coords, Value position,
@@ -67,6 +73,8 @@ private:
   void runInChunks();
 
   ReduceOp op;
+  bool gpu;
+  Chunks chunking;
   OpBuilder builder;
   Location loc;
   Storage storage;
@@ -79,9 +87,9 @@ private:
   Value numReduced; // entries behind a point of the result, stored or not
 };
 
-ReduceLowering::ReduceLowering(ReduceOp op)
-    : op(op), builder(op), loc(op.getLoc()),
-      storage(builder, loc, op.getPattern()),
+ReduceLowering::ReduceLowering(ReduceOp op, bool gpu)
+    : op(op), gpu(gpu), chunking(gpu ? gpuChunks : cpuChunks), builder(op),
+      loc(op.getLoc()), storage(builder, loc, op.getPattern()),
       operands(builder, loc, op.getExtras(),
                ArrayRef(op.getMaps()).drop_front().drop_back()),
       patternMap(op.getPatternMap()), resultMap(op.getResultMap()),
@@ -237,6 +245,26 @@ SmallVector<Value> ReduceLowering::allocate(Value chunks) {
   return memory;
 }
 
+/// The entries below a node, of which the next level is compressed, by the
+/// lanes of a warp.
+ReduceLowering::Accumulator
+ReduceLowering::reduceByLanes(OpBuilder &b, SmallVectorImpl<Value> &coords,
+                              Value position) {
+  unsigned lvl = coords.size();
+  auto [lower, upper] = storage.segment(b, lvl, position);
+  return {reduceOverLanes(
+      b, loc, lower, upper, indexConstant(b, loc, 1), warpSize, identity(b)[0],
+      [&](OpBuilder &in, Value node) {
+        coords.push_back(storage.coordinate(in, lvl, node));
+        Value value = reduceBelow(in, coords, node, identity(in))[0];
+        coords.pop_back();
+        return value;
+      },
+      [&](OpBuilder &in, Value lhs, Value rhs) {
+        return arith::getReductionOp(op.getKind(), in, loc, lhs, rhs);
+      })};
+}
+
 /// Every point is visited once: it is written when its entries are through.
 void ReduceLowering::runDirectly() {
   SmallVector<Value> zeros(numParallel, indexConstant(builder, loc, 0));
@@ -249,7 +277,10 @@ void ReduceLowering::runDirectly() {
   Value position = indexConstant(in, loc, 0);
   for (auto [size, coord] : llvm::zip(sizes, coords))
     position = addIndex(in, loc, mulIndex(in, loc, position, size), coord);
-  Accumulator all = reduceBelow(in, coords, position, identity(in));
+  Accumulator all = gpu && !counts && numParallel < numLevels &&
+                            storage.type.getLvlType(numParallel).isWithPosLT()
+                        ? reduceByLanes(in, coords, position)
+                        : reduceBelow(in, coords, position, identity(in));
   memref::StoreOp::create(in, loc, finish(in, all), out, pointOf(in, coords));
 }
 
@@ -308,13 +339,13 @@ void ReduceLowering::runInChunks() {
   for (Value size : outSizes)
     points = mulIndex(builder, loc, points, size);
   Value least = arith::MaxSIOp::create(
-      builder, loc, indexConstant(builder, loc, chunkEntries),
+      builder, loc, indexConstant(builder, loc, chunking.entries),
       mulIndex(builder, loc, points,
-               indexConstant(builder, loc, chunkResults)));
+               indexConstant(builder, loc, chunking.results)));
   Value entries = memref::DimOp::create(builder, loc, storage.values, 0);
   Value chunks = arith::DivSIOp::create(builder, loc, entries, least);
   chunks = arith::MinSIOp::create(builder, loc, chunks,
-                                  indexConstant(builder, loc, maxChunks));
+                                  indexConstant(builder, loc, chunking.most));
   chunks = arith::MaxSIOp::create(builder, loc, chunks, one);
 
   SmallVector<Value> memory = allocate(chunks);
@@ -406,13 +437,15 @@ void ReduceLowering::run() {
 }
 
 struct LowerReduce : gossamer::impl::LowerReduceBase<LowerReduce> {
+  using LowerReduceBase::LowerReduceBase;
+
   void runOnOperation() override {
     SmallVector<ReduceOp> ops;
     getOperation().walk([&](ReduceOp op) { ops.push_back(op); });
     for (ReduceOp op : ops) {
       if (failed(verifyShared(op, op.getPattern(), op.getExtras())))
         return signalPassFailure();
-      ReduceLowering(op).run();
+      ReduceLowering(op, gpu).run();
     }
   }
 };

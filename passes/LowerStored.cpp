@@ -9,6 +9,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "passes/GpuLanes.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
 #include "passes/Storage.h"
@@ -25,7 +26,13 @@ using sparse_tensor::getSparseTensorEncoding;
 
 namespace {
 
-void lower(MapOp op) {
+/// Whether a body needs to know where a stored entry is.
+bool dependsOnPlace(Block &body, ArrayRef<bool> sparse) {
+  return llvm::is_contained(sparse, false) ||
+         llvm::any_of(body, llvm::IsaPred<IndexOp>);
+}
+
+void lower(MapOp op, bool gpu) {
   OpBuilder builder(op);
   Location loc = op.getLoc();
   SmallVector<AffineMap> maps = op.getMaps();
@@ -33,19 +40,32 @@ void lower(MapOp op) {
   BodyOperands operands(builder, loc, op.getExtras(),
                         ArrayRef(maps).drop_front());
   Value out = makeValues(builder, loc, op.getResult(), storage.values);
-  storage.forEach(
-      builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
-        SmallVector<Value> dims = storage.toDims(b, coords);
-        SmallVector<Value> args{
-            memref::LoadOp::create(b, loc, storage.values, at)};
-        operands.load(b, loc, loopsOfDims(maps[0], dims), at, args);
-        memref::StoreOp::create(
-            b, loc, inlineBody(b, op.getBlock(), args, dims), out, at);
-      });
+  auto entry = [&](OpBuilder &b, ValueRange loops, ValueRange dims, Value at) {
+    SmallVector<Value> args{memref::LoadOp::create(b, loc, storage.values, at)};
+    operands.load(b, loc, loops, at, args);
+    memref::StoreOp::create(b, loc, inlineBody(b, op.getBlock(), args, dims),
+                            out, at);
+  };
+  auto entryAt = [&](OpBuilder &b, ValueRange coords, Value at) {
+    SmallVector<Value> dims = storage.toDims(b, coords);
+    entry(b, loopsOfDims(maps[0], dims), dims, at);
+  };
+  if (!gpu) {
+    storage.forEach(builder, true, entryAt);
+  } else if (dependsOnPlace(op.getBlock(), operands.sparse)) {
+    storage.forEachOnGpu(builder, warpSize, entryAt);
+  } else {
+    Value count = memref::DimOp::create(builder, loc, storage.values, 0);
+    auto loop =
+        scf::ParallelOp::create(builder, loc, indexConstant(builder, loc, 0),
+                                count, indexConstant(builder, loc, 1));
+    OpBuilder in = OpBuilder::atBlockTerminator(loop.getBody());
+    entry(in, {}, {}, loop.getInductionVars()[0]);
+  }
   replaceWithValues(builder, op, op.getPattern(), out);
 }
 
-void lower(SDDMMOp op) {
+void lower(SDDMMOp op, bool gpu) {
   OpBuilder builder(op);
   Location loc = op.getLoc();
   SmallVector<AffineMap> maps = op.getMaps();
@@ -74,37 +94,39 @@ void lower(SDDMMOp op) {
         step = indexConstant(builder, loc, 1);
   Value out = makeValues(builder, loc, op.getResult(), storage.values);
 
-  storage.forEach(
-      builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
-        SmallVector<Value> dims = storage.toDims(b, coords);
-        SmallVector<Value> loops = loopsOfDims(maps[0], dims);
-        // One nest a summed loop, the sum carried in a register.
-        auto sum = [&](auto &&self, OpBuilder &in, unsigned n,
-                       Value carried) -> Value {
-          if (n == summed.size()) {
-            Value a = loadAt(in, loc, lhs, maps[1], loops);
-            Value c = loadAt(in, loc, rhs, maps[2], loops);
-            if (isa<FloatType>(element))
-              return arith::AddFOp::create(
-                  in, loc, carried, arith::MulFOp::create(in, loc, a, c));
-            return arith::AddIOp::create(in, loc, carried,
-                                         arith::MulIOp::create(in, loc, a, c));
-          }
-          auto loop =
-              scf::ForOp::create(in, loc, first, sizes[n], step, carried);
-          OpBuilder inner = OpBuilder::atBlockEnd(loop.getBody());
-          loops[summed[n]] = loop.getInductionVar();
-          scf::YieldOp::create(
-              inner, loc, self(self, inner, n + 1, loop.getRegionIterArg(0)));
-          return loop.getResult(0);
-        };
-        Value dot = sum(sum, b, 0, zero);
-        SmallVector<Value> args{
-            memref::LoadOp::create(b, loc, storage.values, at), dot};
-        operands.load(b, loc, loops, at, args);
-        memref::StoreOp::create(
-            b, loc, inlineBody(b, op.getBlock(), args, dims), out, at);
-      });
+  auto entry = [&](OpBuilder &b, ValueRange coords, Value at) {
+    SmallVector<Value> dims = storage.toDims(b, coords);
+    SmallVector<Value> loops = loopsOfDims(maps[0], dims);
+    // One nest a summed loop, the sum carried in a register.
+    auto sum = [&](auto &&self, OpBuilder &in, unsigned n,
+                   Value carried) -> Value {
+      if (n == summed.size()) {
+        Value a = loadAt(in, loc, lhs, maps[1], loops);
+        Value c = loadAt(in, loc, rhs, maps[2], loops);
+        if (isa<FloatType>(element))
+          return arith::AddFOp::create(in, loc, carried,
+                                       arith::MulFOp::create(in, loc, a, c));
+        return arith::AddIOp::create(in, loc, carried,
+                                     arith::MulIOp::create(in, loc, a, c));
+      }
+      auto loop = scf::ForOp::create(in, loc, first, sizes[n], step, carried);
+      OpBuilder inner = OpBuilder::atBlockEnd(loop.getBody());
+      loops[summed[n]] = loop.getInductionVar();
+      scf::YieldOp::create(inner, loc,
+                           self(self, inner, n + 1, loop.getRegionIterArg(0)));
+      return loop.getResult(0);
+    };
+    Value dot = sum(sum, b, 0, zero);
+    SmallVector<Value> args{memref::LoadOp::create(b, loc, storage.values, at),
+                            dot};
+    operands.load(b, loc, loops, at, args);
+    memref::StoreOp::create(b, loc, inlineBody(b, op.getBlock(), args, dims),
+                            out, at);
+  };
+  if (gpu)
+    storage.forEachOnGpu(builder, warpSize, entry);
+  else
+    storage.forEach(builder, true, entry);
   replaceWithValues(builder, op, op.getPattern(), out);
 }
 
@@ -192,7 +214,7 @@ void lower(SoftmaxOp op) {
   replaceWithValues(builder, op, op.getSource(), out);
 }
 
-LogicalResult lower(ConvertOp op) {
+LogicalResult lower(ConvertOp op, bool gpu) {
   bool fromSparse =
       getSparseTensorEncoding(op.getSource().getType()) != nullptr;
   bool toSparse = getSparseTensorEncoding(op.getResult().getType()) != nullptr;
@@ -224,12 +246,15 @@ LogicalResult lower(ConvertOp op) {
   Value fill =
       arith::ConstantOp::create(builder, loc, cast<TypedAttr>(op.getFill()));
   linalg::FillOp::create(builder, loc, fill, out);
-  storage.forEach(
-      builder, true, [&](OpBuilder &b, ValueRange coords, Value at) {
-        memref::StoreOp::create(
-            b, loc, memref::LoadOp::create(b, loc, storage.values, at), out,
-            storage.toDims(b, coords));
-      });
+  auto entry = [&](OpBuilder &b, ValueRange coords, Value at) {
+    memref::StoreOp::create(b, loc,
+                            memref::LoadOp::create(b, loc, storage.values, at),
+                            out, storage.toDims(b, coords));
+  };
+  if (gpu)
+    storage.forEachOnGpu(builder, warpSize, entry);
+  else
+    storage.forEach(builder, true, entry);
   Value result = bufferization::ToTensorOp::create(builder, loc, type, out,
                                                    /*restrict=*/true);
   op.getResult().replaceAllUsesWith(result);
@@ -252,6 +277,8 @@ void lower(StoreValuesOp op) {
 }
 
 struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
+  using LowerStoredBase::LowerStoredBase;
+
   void runOnOperation() override {
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) { ops.push_back(op); });
@@ -262,24 +289,27 @@ struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
       }
       if (isa<MapOp, SDDMMOp, SoftmaxOp>(op))
         report(op, op->getName().getStringRef(), Road::General,
-               "loops over stored entries");
+               gpu ? "GPU: entries of a row by the lanes of a warp"
+                   : "loops over stored entries");
       if (auto map = dyn_cast<MapOp>(op)) {
         if (failed(verifyShared(op, map.getPattern(), map.getExtras())))
           return signalPassFailure();
-        lower(map);
+        lower(map, gpu);
       } else if (auto sddmm = dyn_cast<SDDMMOp>(op)) {
         if (failed(verifyShared(op, sddmm.getPattern(), sddmm.getExtras())))
           return signalPassFailure();
-        lower(sddmm);
+        if (!gpu || !lowerSddmmOnGpu(sddmm))
+          lower(sddmm, gpu);
       } else if (auto softmax = dyn_cast<SoftmaxOp>(op)) {
-        lower(softmax);
+        if (!gpu || !lowerSoftmaxOnGpu(softmax))
+          lower(softmax);
       } else if (auto gather = dyn_cast<GatherOp>(op)) {
         if (failed(lowerGather(gather)))
           return signalPassFailure();
       } else if (auto store = dyn_cast<StoreValuesOp>(op)) {
         lower(store);
       } else if (auto convert = dyn_cast<ConvertOp>(op)) {
-        if (failed(lower(convert)))
+        if (failed(lower(convert, gpu)))
           return signalPassFailure();
       }
     }

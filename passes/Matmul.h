@@ -5,6 +5,7 @@
 //   MatmulDots      no lanes, or so few that each is a product of a vector
 //   MatmulPanels    lanes that lie elsewhere: operand and result transposed
 //   MatmulBlocks    x[t, k] w[o, k] -> y[t, o] of blocks: these are transposed
+//   MatmulGpu       the ones by rows, on a GPU
 //   MatmulGeneral   every other storage and loop: MLIR's sparsifier
 //
 // A *lane* is a loop that the sparse operand does not have.
@@ -167,7 +168,9 @@ bool lowerInRows(const MatmulLoops &loops, const RowFormat &format);
 bool lowerAsDots(const MatmulLoops &loops, const RowFormat &format);
 bool lowerInPanels(const MatmulLoops &loops, const RowFormat &format);
 bool lowerInBlocks(const MatmulLoops &loops, const RowFormat &format);
-mlir::LogicalResult lowerGenerally(const MatmulLoops &loops);
+mlir::LogicalResult lowerGenerally(const MatmulLoops &loops, bool gpu);
+/// The same for a GPU (MatmulGpu.cpp), which takes every product by rows.
+void lowerOnGpu(const MatmulLoops &loops, const RowFormat &format);
 
 } // namespace gossamer
 

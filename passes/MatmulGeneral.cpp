@@ -28,7 +28,8 @@ namespace {
 
 class GeneralProduct : MatmulLoops {
 public:
-  explicit GeneralProduct(const MatmulLoops &loops) : MatmulLoops(loops) {}
+  GeneralProduct(const MatmulLoops &loops, bool gpu)
+      : MatmulLoops(loops), gpu(gpu) {}
   LogicalResult run();
 
 private:
@@ -62,6 +63,7 @@ private:
     return arith::ConstantOp::create(b, loc, b.getZeroAttr(type));
   }
 
+  bool gpu;
   Value levels;
   DenseMap<unsigned, Split> splits;
   unsigned numLvls = 0;
@@ -208,42 +210,56 @@ void GeneralProduct::emitGeneric(OpBuilder &b, Value denseBuffer,
 }
 
 void GeneralProduct::lowerInPlace() {
-  linalg::FillOp::create(builder, loc, zeroValue(builder, sumType), out);
+  // Sums of another type than the result's have memory of their own.
+  Value sums = out;
+  auto outType = cast<MemRefType>(out.getType());
+  if (sumType != outType.getElementType()) {
+    SmallVector<Value> sizes;
+    for (unsigned dim = 0; dim < outType.getRank(); ++dim)
+      if (outType.isDynamicDim(dim))
+        sizes.push_back(memref::DimOp::create(builder, loc, out, dim));
+    sums = memref::AllocOp::create(builder, loc,
+                                   MemRefType::get(outType.getShape(), sumType),
+                                   sizes, builder.getI64IntegerAttr(64));
+  }
+  linalg::FillOp::create(builder, loc, zeroValue(builder, sumType), sums);
   emitGeneric(builder, expand(builder, dense, denseMap), expandMap(denseMap),
-              expand(builder, out, resultMap), expandMap(resultMap),
+              expand(builder, sums, resultMap), expandMap(resultMap),
               numLvls + lanes.size());
-  if (!op.hasEpilogue())
+  if (!op.hasEpilogue() && sums == out)
     return;
   unsigned rank = resultMap.getNumResults();
   Value zero = indexConstant(builder, loc, 0),
         one = indexConstant(builder, loc, 1);
-  SmallVector<Value> lower(rank, zero), upper, step(rank, one);
-  for (unsigned dim = 0; dim < rank; ++dim)
+  auto finish = [&](OpBuilder &b, ValueRange dims) {
+    SmallVector<Value> loops(resultMap.getNumDims());
+    for (auto [expr, dim] : llvm::zip(resultMap.getResults(), dims))
+      loops[cast<AffineDimExpr>(expr).getPosition()] = dim;
+    Value sum = memref::LoadOp::create(b, loc, sums, dims);
+    memref::StoreOp::create(b, loc, emitEpilogue(b, sum, loops), out, dims);
+  };
+  // Rows in parallel, each a serial loop that vectorises; on a GPU, all.
+  unsigned rows = gpu || rank == 0 ? rank : rank - 1;
+  SmallVector<Value> lower(rows, zero), step(rows, one), upper, dims;
+  for (unsigned dim = 0; dim < rows; ++dim)
     upper.push_back(memref::DimOp::create(builder, loc, out, dim));
-  if (rank == 0) {
-    Value sum = memref::LoadOp::create(builder, loc, out);
-    memref::StoreOp::create(builder, loc, emitEpilogue(builder, sum, {}), out);
-    return;
+  OpBuilder b = builder;
+  Value last = rows < rank
+                   ? memref::DimOp::create(builder, loc, out, rows).getResult()
+                   : Value();
+  if (rows > 0) {
+    auto parallel = scf::ParallelOp::create(builder, loc, lower, upper, step);
+    llvm::append_range(dims, parallel.getInductionVars());
+    b = OpBuilder::atBlockTerminator(parallel.getBody());
   }
-  // Rows in parallel, each a serial loop that vectorises.
-  auto rows = scf::ParallelOp::create(builder, loc, ArrayRef(lower).drop_back(),
-                                      ArrayRef(upper).drop_back(),
-                                      ArrayRef(step).drop_back());
-  OpBuilder b =
-      rank > 1 ? OpBuilder::atBlockTerminator(rows.getBody()) : builder;
-  SmallVector<Value> dims;
-  if (rank > 1)
-    llvm::append_range(dims, rows.getInductionVars());
-  auto row = scf::ForOp::create(b, loc, zero, upper.back(), one);
-  dims.push_back(row.getInductionVar());
-  OpBuilder in = OpBuilder::atBlockTerminator(row.getBody());
-  SmallVector<Value> loops(resultMap.getNumDims());
-  for (auto [expr, dim] : llvm::zip(resultMap.getResults(), dims))
-    loops[cast<AffineDimExpr>(expr).getPosition()] = dim;
-  Value sum = memref::LoadOp::create(in, loc, out, dims);
-  memref::StoreOp::create(in, loc, emitEpilogue(in, sum, loops), out, dims);
-  if (rank == 1)
-    rows.erase();
+  if (rows < rank) {
+    auto row = scf::ForOp::create(b, loc, zero, last, one);
+    dims.push_back(row.getInductionVar());
+    b = OpBuilder::atBlockTerminator(row.getBody());
+  }
+  finish(b, dims);
+  if (sums != out)
+    memref::DeallocOp::create(builder, loc, sums);
 }
 
 /// Visits the points of `loops` for every lane of a panel that holds something:
@@ -391,9 +407,10 @@ LogicalResult GeneralProduct::run() {
     return op.emitOpError(
         "sums over a dimension of its dense operand alone, and "
         "changes the type; do one after the other");
-  if ((contiguous || lanes.empty() || summedLane) && sameType) {
+  if (gpu || ((contiguous || lanes.empty() || summedLane) && sameType)) {
     report(op, "gossamer.matmul", Road::General,
-           "MLIR's sparsifier, rows in parallel");
+           gpu ? "GPU: MLIR's sparsifier, a thread for an outer iteration"
+               : "MLIR's sparsifier, rows in parallel");
     lowerInPlace();
   } else {
     report(op, "gossamer.matmul", Road::General,
@@ -406,6 +423,6 @@ LogicalResult GeneralProduct::run() {
 
 } // namespace
 
-LogicalResult gossamer::lowerGenerally(const MatmulLoops &loops) {
-  return GeneralProduct(loops).run();
+LogicalResult gossamer::lowerGenerally(const MatmulLoops &loops, bool gpu) {
+  return GeneralProduct(loops, gpu).run();
 }

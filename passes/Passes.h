@@ -5,6 +5,8 @@
 
 #include "dialect/gossamer/Gossamer.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Pass/Pass.h"
 
 namespace gossamer {
@@ -27,6 +29,10 @@ void buildRaisePipeline(mlir::OpPassManager &pm);
 /// That -> the LLVM dialect, with a `gs_entry` and a `gossamer.signature`.
 void buildLowerToCpuPipeline(mlir::OpPassManager &pm,
                              const CpuOptions &options);
+
+/// The same for a GPU: kernels in a module of their own, @kernels, and the
+/// host's code, which launches them.
+void buildLowerToGpuPipeline(mlir::OpPassManager &pm);
 
 /// Every dialect that a module may hold between import and code generation.
 void registerDialects(mlir::DialectRegistry &registry);

@@ -104,6 +104,9 @@ def LowerAttention : Pass<"gossamer-lower-attention", "::mlir::func::FuncOp"> {
     accumulator. The mask is row-major (gossamer-choose-formats), by entries or by
     blocks.
   }];
+  let options = [
+    Option<"gpu", "gpu", "bool", "false", "loops for a GPU (GpuLanes.h)">
+  ];
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
                            "::mlir::math::MathDialect",
                            "::mlir::memref::MemRefDialect",
@@ -137,7 +140,8 @@ def LowerMatmul : Pass<"gossamer-lower-matmul", "::mlir::func::FuncOp"> {
     sparsifier.
   }];
   let options = [
-    Option<"vectorBytes", "vector-bytes", "unsigned", "32", "width of a vector">
+    Option<"vectorBytes", "vector-bytes", "unsigned", "32", "width of a vector">,
+    Option<"gpu", "gpu", "bool", "false", "loops for a GPU (GpuLanes.h)">
   ];
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
                            "::mlir::linalg::LinalgDialect",
@@ -171,6 +175,9 @@ def LowerReduce : Pass<"gossamer-lower-reduce", "::mlir::func::FuncOp"> {
 
     Refused, with an error: a sparse operand on another pattern.
   }];
+  let options = [
+    Option<"gpu", "gpu", "bool", "false", "loops for a GPU (GpuLanes.h)">
+  ];
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
                            "::mlir::memref::MemRefDialect",
                            "::mlir::scf::SCFDialect"];
@@ -220,6 +227,9 @@ def LowerStored : Pass<"gossamer-lower-stored", "::mlir::func::FuncOp"> {
 
     Refused, with an error: a convert that makes a new pattern.
   }];
+  let options = [
+    Option<"gpu", "gpu", "bool", "false", "loops for a GPU (GpuLanes.h)">
+  ];
   let dependentDialects = ["::mlir::bufferization::BufferizationDialect",
                            "::mlir::linalg::LinalgDialect",
                            "::mlir::math::MathDialect",
@@ -338,6 +348,52 @@ def SpawnParallel : Pass<"gossamer-spawn-parallel", "::mlir::ModuleOp"> {
     All functions but the entry become internal.
   }];
   let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
+}
+
+def MapToGpu : Pass<"gossamer-map-to-gpu", "::mlir::func::FuncOp"> {
+  let summary = "what touches memory becomes gpu.launch";
+  let description = [{
+    An outermost parallel loop is a kernel: a thread for an iteration, or the
+    lanes of a warp that `gossamer.lanes` on loops inside of it asks for. What is
+    serial between them is a kernel of one thread. The host computes sizes and
+    launches.
+
+    Refused, with an error: a number that the host needs and only the device
+    knows.
+  }];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::gpu::GPUDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect"];
+}
+
+def PlanWorkspace : Pass<"gossamer-plan-workspace", "::mlir::ModuleOp"> {
+  let summary = "temporaries of the host become parts of one piece of memory";
+  let description = [{
+    That is asked for (gs_gpu_workspace) before anything is launched.
+  }];
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect", "::mlir::memref::MemRefDialect"];
+}
+
+def OutlineKernels : Pass<"gossamer-outline-kernels", "::mlir::ModuleOp"> {
+  let summary = "gpu.launch becomes a function in @kernels and a call of gs_gpu_launch";
+  let description = [{
+    Arguments are the addresses and sizes of whole buffers, and numbers of the
+    host, 64 bits each; views are made again inside.
+  }];
+  let dependentDialects = ["::mlir::func::FuncDialect", "::mlir::LLVM::LLVMDialect",
+                           "::mlir::memref::MemRefDialect",
+                           "::mlir::NVVM::NVVMDialect"];
+}
+
+def ExpandDeviceMath : Pass<"gossamer-expand-device-math", "::mlir::ModuleOp"> {
+  let summary = "elementary functions of kernels inline; refuses what has none";
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect",
+                           "::mlir::vector::VectorDialect"];
+}
+
+def FinishKernels : Pass<"gossamer-finish-kernels", "::mlir::ModuleOp"> {
+  let summary = "functions in @kernels get what makes them kernels for NVVM";
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect", "::mlir::NVVM::NVVMDialect"];
 }
 
 #endif // GOSSAMER_PASSES

@@ -99,3 +99,59 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
   pm.addPass(createSpawnParallel());
   pm.addPass(createCanonicalizerPass());
 }
+
+void gossamer::buildLowerToGpuPipeline(OpPassManager &pm) {
+  // As for a CPU, with loops that say what lanes are for.
+  {
+    OpPassManager &function = pm.nest<func::FuncOp>();
+    function.addPass(createChooseFormats());
+    function.addPass(createDecomposeSoftmax());
+    function.addPass(createLinalgElementwiseOpFusionPass());
+    function.addPass(createBindResults());
+    function.addPass(createLowerAttention({/*gpu=*/true}));
+    function.addPass(createLowerReduce({/*gpu=*/true}));
+    function.addPass(createLowerMatmul({/*vectorBytes=*/16, /*gpu=*/true}));
+    function.addPass(createLowerContract());
+    function.addPass(createSparsifyGenerics());
+    function.addPass(createLowerStored({/*gpu=*/true}));
+  }
+  pm.addPass(createExposeStorage());
+  pm.addPass(createBufferize());
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  {
+    OpPassManager &function = pm.nest<func::FuncOp>();
+    function.addPass(createConvertLinalgToParallelLoopsPass());
+    function.addPass(createParallelizeLoops());
+    function.addPass(createMapToGpu());
+  }
+  pm.addPass(createPlanWorkspace());
+  pm.addPass(createOutlineKernels());
+  pm.addPass(createSetFastMath());
+  pm.addPass(createMakeEntry());
+
+  // To the LLVM dialect, the host's code and the kernels alike.
+  pm.addPass(math::createMathExtendToSupportedTypes());
+  arith::ArithEmulateUnsupportedFloatsOptions halves;
+  halves.sourceTypeStrs = {"f16", "bf16"};
+  halves.targetTypeStr = "f32";
+  pm.addPass(arith::createArithEmulateUnsupportedFloats(halves));
+  pm.addPass(createRoundHalves());
+  pm.addPass(createExpandDeviceMath());
+  pm.addPass(memref::createExpandStridedMetadataPass());
+  pm.addPass(createLowerAffinePass());
+  pm.addPass(createSCFToControlFlowPass());
+  pm.addPass(createConvertMathToLLVMPass());
+  // Vectors are loaded where the host has found them aligned, and only there.
+  ConvertVectorToLLVMPassOptions vectors;
+  vectors.useVectorAlignment = true;
+  pm.addPass(createConvertVectorToLLVMPass(vectors));
+  pm.addPass(createFinalizeMemRefToLLVMConversionPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertIndexToLLVMPass());
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createFinishKernels());
+  pm.addPass(createCanonicalizerPass());
+}

@@ -10,7 +10,9 @@
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Bufferization/Transforms/FuncBufferizableOpInterfaceImpl.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/Linalg/Transforms/BufferizableOpInterfaceImpl.h"
@@ -34,8 +36,9 @@ using namespace mlir;
 void gossamer::registerDialects(DialectRegistry &registry) {
   registry.insert<GossamerDialect, arith::ArithDialect,
                   bufferization::BufferizationDialect, cf::ControlFlowDialect,
-                  func::FuncDialect, linalg::LinalgDialect, LLVM::LLVMDialect,
-                  math::MathDialect, memref::MemRefDialect, scf::SCFDialect,
+                  func::FuncDialect, gpu::GPUDialect, NVVM::NVVMDialect,
+                  linalg::LinalgDialect, LLVM::LLVMDialect, math::MathDialect,
+                  memref::MemRefDialect, scf::SCFDialect,
                   sparse_tensor::SparseTensorDialect, tensor::TensorDialect,
                   vector::VectorDialect>();
   arith::registerBufferizableOpInterfaceExternalModels(registry);
@@ -60,4 +63,8 @@ void gossamer::registerPasses() {
       "gossamer-lower-cpu",
       "gossamer operations to the LLVM dialect, for a CPU",
       [](OpPassManager &pm) { buildLowerToCpuPipeline(pm, CpuOptions()); });
+  PassPipelineRegistration<>(
+      "gossamer-lower-gpu",
+      "gossamer operations to the LLVM dialect, for an NVIDIA GPU",
+      buildLowerToGpuPipeline);
 }

@@ -8,6 +8,7 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
+#include "passes/GpuLanes.h"
 #include "passes/RegisterTile.h"
 
 using namespace mlir;
@@ -245,4 +246,52 @@ void Storage::forEach(OpBuilder &builder, bool parallel, Body body) const {
     coords.push_back(iv);
   }
   visitBelow(inner, coords, position, type.getLvlRank(), {}, step);
+}
+
+void Storage::forEachOnGpu(OpBuilder &builder, int64_t lanes,
+                           Body body) const {
+  SmallVector<Value> coords;
+  Value zero = indexConstant(builder, loc, 0),
+        one = indexConstant(builder, loc, 1);
+  unsigned numLvls = type.getLvlRank(), leading = numLeadingDense();
+  auto step = [&](OpBuilder &b, ValueRange at, Value position, ValueRange) {
+    body(b, at, position);
+    return SmallVector<Value>();
+  };
+  if (leading == 0) {
+    if (!type.getLvlType(0).isWithPosLT()) {
+      visitBelow(builder, coords, zero, numLvls, {}, step);
+      return;
+    }
+    // Where nothing is padded the host knows how many there are.
+    Value lower = zero, upper;
+    if (type.isCompressedLvl(0))
+      upper = memref::DimOp::create(builder, loc, coordinateArrays[0], 0);
+    else
+      std::tie(lower, upper) = segment(builder, 0, zero);
+    auto loop = scf::ParallelOp::create(builder, loc, lower, upper, one);
+    OpBuilder in = OpBuilder::atBlockTerminator(loop.getBody());
+    Value position = loop.getInductionVars()[0];
+    coords.push_back(coordinate(in, 0, position));
+    visitBelow(in, coords, position, numLvls, {}, step);
+    return;
+  }
+  auto loop = scf::ParallelOp::create(
+      builder, loc, SmallVector<Value>(leading, zero),
+      ArrayRef(sizes).take_front(leading), SmallVector<Value>(leading, one));
+  OpBuilder in = OpBuilder::atBlockTerminator(loop.getBody());
+  Value position = zero;
+  for (auto [lvl, iv] : llvm::enumerate(loop.getInductionVars())) {
+    position = addIndex(in, loc, mulIndex(in, loc, position, sizes[lvl]), iv);
+    coords.push_back(iv);
+  }
+  if (leading == numLvls || !type.getLvlType(leading).isWithPosLT()) {
+    visitBelow(in, coords, position, numLvls, {}, step);
+    return;
+  }
+  auto [lower, upper] = segment(in, leading, position);
+  forEachLane(in, loc, lower, upper, lanes, [&](OpBuilder &b, Value at) {
+    coords.push_back(coordinate(b, leading, at));
+    visitBelow(b, coords, at, numLvls, {}, step);
+  });
 }

@@ -52,6 +52,9 @@ public:
   using Body = llvm::function_ref<void(mlir::OpBuilder &, mlir::ValueRange,
                                        mlir::Value)>;
   void forEach(mlir::OpBuilder &builder, bool parallel, Body body) const;
+  /// The same for a GPU, in no order: outer nodes in parallel, what is stored
+  /// below one of them by `lanes` of a warp (GpuLanes.h).
+  void forEachOnGpu(mlir::OpBuilder &builder, int64_t lanes, Body body) const;
 
   /// Visits the nodes of level `end` - 1 (entries, if that is the last) below
   /// one node, which is `coords` and the position `parent`, in storage order.

@@ -23,6 +23,12 @@ mlir::Value makeValuesOfSize(mlir::OpBuilder &builder, mlir::Location loc,
 /// Lowers to a copy of values, block by block or entry by entry.
 llvm::LogicalResult lowerGather(GatherOp op);
 
+/// For a GPU (GpuStored.cpp); false, and nothing is done, for what they are not
+/// made for: a product over several dimensions or none, a softmax of rows that
+/// are not stored as such.
+bool lowerSddmmOnGpu(SDDMMOp op);
+bool lowerSoftmaxOnGpu(SoftmaxOp op);
+
 /// Replaces the only result of `op` by `pattern` with the values in `buffer`.
 void replaceWithValues(mlir::OpBuilder &builder, mlir::Operation *op,
                        mlir::Value pattern, mlir::Value buffer);

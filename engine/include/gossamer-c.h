@@ -37,7 +37,8 @@ typedef void (*gs_entry)(int64_t *packed);
 
 /* Compiles one region of MLIR text to a relocatable object. options_json:
    {"cpu": "znver4", "features": "+avx2,..."}; NULL or an absent key means the
-   host's. *out is always set, whatever is returned. */
+   host's. With "chip": "sm_90a" it runs on an NVIDIA GPU of that kind, and the
+   object holds what launches its kernels. *out is always set, whatever is returned. */
 GS_API int gs_compile(const char *mlir, size_t len, const char *options_json,
                       gs_artifact **out);
 
@@ -52,6 +53,8 @@ GS_API const char *gs_artifact_signature(
     gs_artifact *artifact); /* JSON; "" unless gs_compile succeeded */
 GS_API const char *gs_artifact_text(gs_artifact *artifact); /* of gs_emit */
 GS_API const void *gs_artifact_object(gs_artifact *artifact, size_t *len);
+/* PTX of the kernels, named kernel_0, kernel_1, ...; "" if it has none. */
+GS_API const char *gs_artifact_kernels(gs_artifact *artifact);
 GS_API void gs_artifact_free(gs_artifact *artifact);
 
 /* Links an object into the process and finds its entry. On failure *error is a
@@ -72,6 +75,41 @@ GS_API int gs_set_openmp(const char *path);
 GS_API void gs_parallel_for(int64_t lo, int64_t hi, int64_t grain,
                             void (*body)(void *ctx, int64_t lo, int64_t hi),
                             void *ctx);
+
+/* --- NVIDIA GPUs: through the driver, libcuda.so.1, which is opened when it is
+   first needed. Devices are counted as the driver counts them. Functions that
+   return int give GS_OK, or GS_ERROR with a text in *error to free with
+   gs_free_text. */
+
+/* What a device is: compute capability as 90 for 9.0, and the driver's CUDA
+   version as 13000 for 13.0. */
+GS_API int gs_cuda_device(int device, int *capability, int *driver,
+                          char **error);
+
+/* The driver makes machine code of PTX; *cubin is to free with gs_free_text,
+   and so is *log, the assembler's account of registers and spills. */
+GS_API int gs_cuda_assemble(const char *ptx, int device, char **cubin,
+                            size_t *len, char **log, char **error);
+
+/* Loads machine code with `kernels` kernels into the primary context of a
+   device, which is the one that torch uses. */
+GS_API int gs_cuda_load(const void *cubin, int kernels, int device,
+                        void **module, char **error);
+GS_API void gs_cuda_unload(void *module);
+
+/* Runs an entry, whose kernels are launched on `stream`. Returns 0, and nothing
+   waits for them; or, above 0, how many bytes of memory on the device it needs
+   as workspace, where `capacity` was too little, and nothing has run; or -1:
+   *error says which kernel failed, and why. */
+GS_API int64_t gs_cuda_run(void *module, gs_entry entry, int64_t *packed,
+                           void *stream, void *workspace, int64_t capacity,
+                           char **error);
+
+/* What compiled entries call: a launch of blocks x threads with `count` words as
+   arguments, and the address of a workspace. */
+GS_API void gs_gpu_launch(int64_t kernel, int64_t blocks, int64_t threads,
+                          int64_t *words, int64_t count);
+GS_API void *gs_gpu_workspace(int64_t bytes);
 
 GS_API const char *gs_host_cpu(void); /* as LLVM names it */
 GS_API const char *

@@ -40,6 +40,10 @@ class UnsupportedError(GossamerError, NotImplementedError):
     """Something that cannot be compiled, where falling back to PyTorch was not allowed."""
 
 
+class CudaError(GossamerError, RuntimeError):
+    """The NVIDIA driver: there is none, it does not take a kernel, or a launch failed; says which call, and why."""
+
+
 class CompileError(GossamerError, RuntimeError):
     """The compiler failed or crashed.
 

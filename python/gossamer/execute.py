@@ -15,7 +15,7 @@ import torch
 
 from gossamer.autograd import Gradients, differentiable
 from gossamer.coordinates import node_index
-from gossamer.errors import CompileError, FallbackWarning, UnsupportedError
+from gossamer.errors import CompileError, FallbackWarning, TensorError, UnsupportedError
 from gossamer.pattern import Pattern
 from gossamer.runtime.kernel import encoding_of
 from gossamer.runtime.signature import DTYPES
@@ -67,7 +67,7 @@ class RegionKernel:
         self.compile_ms = 0.0
         self.origins: list[str] = []  # of its kernels: "compiled", "disk" or "memory"
         self.refused: str | None = None
-        self.compiled: dict[tuple[str | None, ...], Any] = {}
+        self.compiled: dict[tuple[str | None, ...], Any] = {}  # by chip ("": the CPU) and encodings
         self._shapes = shapes
         self.warn = warn
         self.fullgraph = fullgraph
@@ -156,9 +156,11 @@ class RegionKernel:
         if self.backend == "reference" or self.refused is not None:
             return None
         device = next((i.device for i in inputs if i.device.type != "cpu"), None)
+        chip = ""
         if device is not None:
-            self._refuse(f"its tensors are on {device}, and only the CPU has kernels yet")
-            return None
+            chip = self._chip(device, inputs)
+            if chip is None:
+                return None
         dtype = next((i.dtype for i in inputs if i.dtype not in DTYPES.values()), None)
         if dtype is not None:
             self._refuse(f"there are no kernels for {dtype}")
@@ -166,12 +168,29 @@ class RegionKernel:
         encodings: list[str | None] = [None] * len(inputs)
         for number in self._sparse:
             encodings[number] = encoding_of(inputs[number].pattern)
-        key = tuple(encodings)
+        key = (chip, *encodings)
         if key not in self.compiled:
-            self._compile(key)
+            self._compile(chip, tuple(encodings))
         return self.compiled.get(key)
 
-    def _compile(self, encodings: tuple[str | None, ...]) -> None:
+    def _chip(self, device: torch.device, inputs: Sequence[Value]) -> str | None:
+        """The chip of a device, if there are kernels for it; raises TensorError if inputs are elsewhere, too."""
+        if device.type != "cuda":
+            self._refuse(f"its tensors are on {device}, and there are kernels for the CPU and for NVIDIA GPUs only")
+            return None
+        for number, value in enumerate(inputs):
+            if value.device != device and (value.dim() or isinstance(value, SparseTensor)):
+                name = self.region.inputs[number].name
+                raise TensorError(f"{name} is on {value.device} and others are on {device}: move one of them")
+        from gossamer.runtime.cuda import chip_of
+
+        try:
+            return chip_of(torch.cuda.current_device() if device.index is None else device.index)
+        except UnsupportedError as error:
+            self._refuse(str(error))
+            return None
+
+    def _compile(self, chip: str, encodings: tuple[str | None, ...]) -> None:
         from gossamer.compiler.compile import compile_region
 
         def make_text() -> str:
@@ -180,11 +199,11 @@ class RegionKernel:
 
         start = time.perf_counter()
         try:
-            compiled = compile_region(self.region.key(encodings), make_text)
+            compiled = compile_region(self.region.key(encodings), make_text, chip)
             if "compiled" not in self.origins:
                 self.origins.append("memory" if compiled in _known else "disk")
             _known.add(compiled)
-            self.compiled[encodings] = compiled
+            self.compiled[chip, *encodings] = compiled
         except (CompileError, UnsupportedError) as error:
             if self.fullgraph or "crashed" in str(error):
                 raise

@@ -137,18 +137,13 @@ def dump(f: Any, *args: Any, stage: str = "annotate", target: str = "native", **
         args, kwargs: Its arguments; they may be on the meta device.
         stage: "import" (linalg from torch-mlir), "annotate" (with encodings), "raise" (the gossamer dialect), "lower"
             (LLVM dialect), "llvm", "asm", or "ptx".
-        target: "native", or a processor or chip by name.
+        target: "native", a processor ("znver4"), or an NVIDIA chip ("sm_90a"): no GPU is needed.
 
     Raises:
         UnsupportedError: There is no such stage, or no code for such a target yet.
     """
     if stage not in STAGES:
         raise UnsupportedError(f"no stage {stage!r}{suggest(stage, STAGES)} (there are {', '.join(STAGES)})")
-    if stage == "ptx" or target.startswith("sm_"):
-        raise UnsupportedError(
-            f"stage {stage!r} for target {target!r}: there is no code for NVIDIA GPUs yet; "
-            "stages up to 'asm' for 'native' or a processor exist"
-        )
     program = engine_of(f).program(args, kwargs)
     texts = [_text(kernel, stage, target) for kernel in program.kernels]
     if len(texts) == 1:

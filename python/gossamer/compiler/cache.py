@@ -29,9 +29,10 @@ import platformdirs
 from gossamer.compiler.library import Artifact
 from gossamer.errors import CacheWarning
 
-# Magic and version of the file format, SHA-256 of what follows the header, lengths of the signature and the object.
-_HEADER = struct.Struct("<8s32sQQ")
-_MAGIC = b"gossamr1"
+# Magic and version of the file format, SHA-256 of what follows the header, lengths of the signature, the object and the
+# kernels of a GPU.
+_HEADER = struct.Struct("<8s32sQQQ")
+_MAGIC = b"gossamr2"
 # A process that hangs while it compiles must not hang the others.
 _LOCK_SECONDS = 120.0
 
@@ -169,19 +170,19 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def _encode(artifact: Artifact) -> bytes:
-    signature = artifact.signature.encode()
-    checksum = hashlib.sha256(signature + artifact.object).digest()
-    header = _HEADER.pack(_MAGIC, checksum, len(signature), len(artifact.object))
-    return header + signature + artifact.object
+    parts = artifact.signature.encode(), artifact.object, artifact.kernels.encode()
+    content = b"".join(parts)
+    return _HEADER.pack(_MAGIC, hashlib.sha256(content).digest(), *map(len, parts)) + content
 
 
 def _decode(data: bytes) -> Artifact | None:
     if len(data) < _HEADER.size:
         return None
-    magic, checksum, signature_size, object_size = _HEADER.unpack_from(data)
+    magic, checksum, *sizes = _HEADER.unpack_from(data)
     content = data[_HEADER.size :]
-    if magic != _MAGIC or len(content) != signature_size + object_size:
+    if magic != _MAGIC or len(content) != sum(sizes):
         return None
     if hashlib.sha256(content).digest() != checksum:
         return None
-    return Artifact(content[:signature_size].decode(), content[signature_size:])
+    first, last = sizes[0], sizes[0] + sizes[1]
+    return Artifact(content[:first].decode(), content[first:last], content[last:].decode())

@@ -12,30 +12,32 @@ from pathlib import Path
 from gossamer.compiler.cache import DiskCache, cache_folder, write_atomically
 from gossamer.compiler.library import Artifact, Failure, Library, LibraryError, library
 from gossamer.errors import CompileError, UnsupportedError, suggest
+from gossamer.runtime.cuda import CudaKernel
 from gossamer.runtime.kernel import CompiledRegion
 from gossamer.runtime.signature import Signature
 
-STAGES = ("raise", "lower", "llvm", "asm")
+STAGES = ("raise", "lower", "llvm", "asm", "ptx")
 
 _lock = threading.Lock()
 _regions: dict[str, CompiledRegion] = {}
 _building: dict[str, threading.Lock] = {}
 
 
-def compile_region(key: str, make_text: Callable[[], str]) -> CompiledRegion:
+def compile_region(key: str, make_text: Callable[[], str], chip: str = "") -> CompiledRegion:
     """Returns the kernel of a region, compiled if neither this process nor the cache folder has it.
 
     Args:
         key: Says all that the region's text depends on. The processor and the compiler's build are added to it.
         make_text: Called for the region's MLIR text (`@main`, dense bodies, encodings on the arguments) only if it must
             be compiled.
+        chip: The NVIDIA GPU that it is for, as LLVM names it ("sm_90a"); none: the processor.
 
     Raises:
         CompileError: The compiler refused the region or crashed on it; its text is kept in `.reproducer`.
         LibraryError: libgossamer.so is not there.
     """
     compiler = library()
-    digest = _digest(key, compiler)
+    digest = _digest(key, compiler, chip)
     region = _regions.get(digest)
     if region is not None:
         return region
@@ -43,7 +45,7 @@ def compile_region(key: str, make_text: Callable[[], str]) -> CompiledRegion:
         building = _building.setdefault(digest, threading.Lock())
     with building:
         if digest not in _regions:
-            _regions[digest] = _build(compiler, digest, make_text)
+            _regions[digest] = _build(compiler, digest, make_text, chip)
     return _regions[digest]
 
 
@@ -52,22 +54,21 @@ def emit(text: str, stage: str, target: str = "native") -> str:
 
     Args:
         text: The region, as `compile_region` takes it.
-        stage: "raise", "lower", "llvm" or "asm".
-        target: "native", or a processor as LLVM names it ("znver4", "x86-64-v3").
+        stage: "raise", "lower", "llvm", "asm" or "ptx".
+        target: "native", a processor as LLVM names it ("znver4", "x86-64-v3"), or an NVIDIA chip ("sm_90a"), which is
+            what the stage "ptx" is for.
 
     Raises:
-        UnsupportedError: No such stage, or no such target yet.
+        UnsupportedError: No such stage, or not for that target.
         CompileError: The compiler refused the region or crashed on it.
     """
     if stage not in STAGES:
         raise UnsupportedError(
             f"no stage {stage!r} after the import{suggest(stage, STAGES)} (there are {', '.join(STAGES)})"
         )
-    if target.startswith("sm_"):
-        raise UnsupportedError(
-            f"target {target!r}: code for NVIDIA GPUs is not generated yet; there is 'native' or a processor"
-        )
-    options = {} if target == "native" else {"cpu": target}
+    options = {} if target == "native" else {"chip": target} if target.startswith("sm_") else {"cpu": target}
+    if stage == "ptx" and "chip" not in options:
+        raise UnsupportedError(f"stage 'ptx' is of NVIDIA GPUs, and the target is {target!r}; one is 'sm_90a'")
     try:
         return library().emit(text, stage, **options)
     except Failure as failure:
@@ -81,12 +82,12 @@ def forget_regions() -> None:
         _building.clear()
 
 
-def _digest(key: str, compiler: Library) -> str:
-    parts = [key, compiler.version, compiler.host_cpu, compiler.host_features]
+def _digest(key: str, compiler: Library, chip: str) -> str:
+    parts = [key, compiler.version, compiler.host_cpu, compiler.host_features, *([chip] if chip else [])]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _build(compiler: Library, digest: str, make_text: Callable[[], str]) -> CompiledRegion:
+def _build(compiler: Library, digest: str, make_text: Callable[[], str], chip: str) -> CompiledRegion:
     start = time.perf_counter()
     disk = DiskCache(cache_folder())
     region = _from_disk(compiler, disk, digest, start)
@@ -99,9 +100,10 @@ def _build(compiler: Library, digest: str, make_text: Callable[[], str]) -> Comp
             return region
         text = make_text()
         try:
-            artifact = compiler.compile(text, cpu=compiler.host_cpu, features=compiler.host_features)
+            gpu = {"chip": chip} if chip else {}
+            artifact = compiler.compile(text, cpu=compiler.host_cpu, features=compiler.host_features, **gpu)
         except Failure as failure:
-            raise _compile_error(failure, text, digest, {}) from None
+            raise _compile_error(failure, text, digest, gpu) from None
         disk.store(digest, artifact)
         return _link(compiler, artifact, "compiled", start)
 
@@ -119,6 +121,8 @@ def _from_disk(compiler: Library, disk: DiskCache, digest: str, start: float) ->
 def _link(compiler: Library, artifact: Artifact, origin: str, start: float) -> CompiledRegion:
     signature = Signature.parse(artifact.signature)
     kernel = compiler.load(artifact.object, signature.entry)
+    if artifact.kernels:
+        kernel = CudaKernel(compiler, kernel, artifact.kernels, signature.kernels)
     return CompiledRegion(signature, kernel, origin, milliseconds=(time.perf_counter() - start) * 1e3)
 
 
@@ -128,7 +132,8 @@ def _compile_error(failure: Failure, text: str, digest: str, options: dict[str, 
     if path is None:
         return CompileError(f"{what}:\n{failure.diagnostics}\nIts input could not be written to a file.")
     codegen = "".join(f" {name}={value}" for name, value in options.items())
-    command = ["gossamer-opt", str(path), "--gossamer-raise", "--gossamer-lower-cpu"]
+    lower = "--gossamer-lower-gpu" if "chip" in options else "--gossamer-lower-cpu"
+    command = ["gossamer-opt", str(path), "--gossamer-raise", lower]
     command += [f"--gossamer-codegen={codegen.strip()}" if codegen else "--gossamer-codegen"]
     return CompileError(f"{what}:\n{failure.diagnostics}\nTo reproduce it: {shlex.join(command)}", reproducer=path)
 

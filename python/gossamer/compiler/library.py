@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from gossamer.errors import GossamerError
+from gossamer.errors import CudaError, GossamerError
 
 PACKAGED = Path(__file__).resolve().parent.parent / "lib" / "libgossamer.so"
 
@@ -31,10 +31,11 @@ class Failure(Exception):
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a compile produced: the signature (JSON) and the relocatable object."""
+    """What a compile produced: the signature (JSON), the relocatable object, and the PTX of its kernels, if any."""
 
     signature: str
     object: bytes
+    kernels: str = ""
 
 
 class Kernel:
@@ -43,6 +44,7 @@ class Kernel:
     def __init__(self, library: "Library", handle: int, address: int):
         self._library = library
         self._handle = handle
+        self.address = address
         self.call = _KERNEL(address)
 
     def __del__(self) -> None:
@@ -83,7 +85,8 @@ class Library:
         return self._c.gs_host_features().decode()
 
     def compile(self, text: str, **options: str) -> Artifact:
-        """Compiles the MLIR text of a region; `options` are `cpu` and `features` (default: this machine's).
+        """Compiles the MLIR text of a region; `options` are `cpu` and `features` (default: this machine's), and `chip`
+        for an NVIDIA GPU.
 
         Raises:
             Failure: The compiler refused the text, or crashed on it.
@@ -91,10 +94,14 @@ class Library:
         with _Result(self._c, self._c.gs_compile, text, options) as result:
             size = ctypes.c_size_t()
             data = self._c.gs_artifact_object(result, ctypes.byref(size))
-            return Artifact(self._c.gs_artifact_signature(result).decode(), ctypes.string_at(data, size.value))
+            return Artifact(
+                self._c.gs_artifact_signature(result).decode(),
+                ctypes.string_at(data, size.value),
+                self._c.gs_artifact_kernels(result).decode(),
+            )
 
     def emit(self, text: str, stage: str, **options: str) -> str:
-        """Returns the text of one stage: "raise", "lower", "llvm" or "asm".
+        """Returns the text of one stage: "raise", "lower", "llvm", "asm" or "ptx".
 
         Raises:
             Failure: The compiler refused the text, or crashed on it.
@@ -118,9 +125,73 @@ class Library:
         assert address.value is not None
         return Kernel(self, handle.value, address.value)
 
+    @cached_property
+    def gpus(self) -> "Gpus":
+        """NVIDIA GPUs, through the driver."""
+        return Gpus(self._c)
+
     def unload(self, handle: int) -> None:
         """Frees the code of a kernel that nobody calls any more."""
         self._c.gs_unload(handle)
+
+
+class Gpus:
+    """The part of the C API that is about NVIDIA GPUs. Devices are numbered as the driver, and torch, number them."""
+
+    def __init__(self, c: ctypes.CDLL):
+        self._c = c
+        self.run = c.gs_cuda_run
+        self.free_text = c.gs_free_text
+
+    def describe(self, device: int) -> tuple[int, int]:
+        """The compute capability (90 for 9.0), and the driver's CUDA version (13000 for 13.0).
+
+        Raises:
+            CudaError: There is no driver, or no such device.
+        """
+        capability, driver = ctypes.c_int(), ctypes.c_int()
+        self._check(self._c.gs_cuda_device, device, ctypes.byref(capability), ctypes.byref(driver))
+        return capability.value, driver.value
+
+    def assemble(self, ptx: str, device: int) -> tuple[bytes, str]:
+        """Machine code of PTX by the driver, and the assembler's account of it.
+
+        Raises:
+            CudaError: The driver does not take it.
+        """
+        cubin, size, log = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_void_p()
+        outputs = ctypes.byref(cubin), ctypes.byref(size), ctypes.byref(log)
+        self._check(self._c.gs_cuda_assemble, ptx.encode(), device, *outputs)
+        code, text = ctypes.string_at(cubin.value or 0, size.value), ctypes.string_at(log.value or 0).decode()
+        self._c.gs_free_text(cubin)
+        self._c.gs_free_text(log)
+        return code, text
+
+    def load(self, cubin: bytes, kernels: int, device: int) -> int:
+        """Loads machine code with so many kernels; gives a handle for `run` and `unload`.
+
+        Raises:
+            CudaError: The driver does not take it.
+        """
+        module = ctypes.c_void_p()
+        self._check(self._c.gs_cuda_load, cubin, kernels, device, ctypes.byref(module))
+        assert module.value is not None
+        return module.value
+
+    def unload(self, module: int) -> None:
+        """Frees machine code that is not in use any more."""
+        self._c.gs_cuda_unload(module)
+
+    def _check(self, function: "ctypes._NamedFuncPointer", *arguments: object) -> None:
+        error = ctypes.c_void_p()
+        if function(*arguments, ctypes.byref(error)) != _OK:
+            raise CudaError(self.taken(error))
+
+    def taken(self, error: ctypes.c_void_p) -> str:
+        """The text of an error, which is freed."""
+        message = ctypes.string_at(error.value or 0).decode(errors="replace")
+        self._c.gs_free_text(error)
+        return message
 
 
 class _Result:
@@ -192,7 +263,13 @@ def _declare(c: ctypes.CDLL) -> ctypes.CDLL:
         ("gs_artifact_signature", text, [pointer]),
         ("gs_artifact_text", text, [pointer]),
         ("gs_artifact_object", pointer, [pointer, out]),
+        ("gs_artifact_kernels", text, [pointer]),
         ("gs_artifact_free", None, [pointer]),
+        ("gs_cuda_device", ctypes.c_int, [ctypes.c_int, out, out, out]),
+        ("gs_cuda_assemble", ctypes.c_int, [text, ctypes.c_int, out, out, out, out]),
+        ("gs_cuda_load", ctypes.c_int, [text, ctypes.c_int, ctypes.c_int, out, out]),
+        ("gs_cuda_unload", None, [pointer]),
+        ("gs_cuda_run", ctypes.c_int64, [pointer, pointer, pointer, pointer, pointer, ctypes.c_int64, out]),
         ("gs_load", ctypes.c_int, [text, size, text, out, out, out]),
         ("gs_unload", None, [pointer]),
         ("gs_free_text", None, [pointer]),

@@ -20,11 +20,17 @@ from gossamer.tensor import Fill, SparseTensor
 # Subclasses may have memory of their own kind.
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
+_CPU = torch.device("cpu")
+
 Caller = Callable[[Sequence[Any], Sequence[Any]], "tuple[Any, ...] | None"]
 
 
 def make_caller(
-    signature: Signature, kernel: Callable[[bytes], None], encodings: Sequence[str | None], fills: Sequence[Fill | None]
+    signature: Signature,
+    kernel: Callable[[bytes], None],
+    encodings: Sequence[str | None],
+    fills: Sequence[Fill | None],
+    device: torch.device = _CPU,
 ) -> Caller:
     """Writes the function.
 
@@ -33,12 +39,13 @@ def make_caller(
         kernel: Takes the packed words.
         encodings: For each input of the region its encoding, or None for a dense one.
         fills: For each result its fill, or None for a dense one.
+        device: Where inputs and results are.
 
     Returns:
         Takes the shapes of the results, and the inputs; gives the results, or None for inputs that must go the general
         way.
     """
-    writer = _Writer(encodings)
+    writer = _Writer(encodings, device)
     for spec in signature.args:
         if isinstance(spec, DenseSpec):
             writer.dense(spec)
@@ -52,8 +59,9 @@ def make_caller(
 class _Writer:
     """Collects the function's lines, the words that it packs, and the objects that it names."""
 
-    def __init__(self, encodings: Sequence[str | None]):
+    def __init__(self, encodings: Sequence[str | None], device: torch.device):
         self.encodings = encodings
+        self.device = device
         self.names: dict[str, Any] = {
             "Sparse": SparseTensor,
             "make": SparseTensor._make,
@@ -89,7 +97,7 @@ class _Writer:
         self.unless(
             f"type({x}) not in plain",
             f"{x}.dtype is not {self.named(dtype)}",
-            f"not {x}.is_cpu",
+            f"not {x}.is_cpu" if self.device.type == "cpu" else f"{x}.get_device() != {self.device.index}",
             f"{x}.layout is not strided",
             f"not {x}.is_contiguous()",
             f"{x}.is_neg()",
@@ -127,17 +135,20 @@ class _Writer:
         self.unless(f"{w} is None", f"v{n}.numel() != {w}[1]")
         self.pack(length, f"*{w}[0]", f"v{n}.data_ptr()", f"{w}[1]", f"*{w}[2]")
 
+    def where(self) -> str:
+        return "" if self.device.type == "cpu" else f", device={self.named(self.device)}"
+
     def result(self, number: int, spec: DenseSpec | SparseResultSpec, fill: Fill | None) -> None:
         r, dtype = f"r{number}", self.named(spec.dtype)
         if isinstance(spec, DenseSpec):
-            self.made.append(f"{r} = empty(shapes[{number}], dtype={dtype})")
+            self.made.append(f"{r} = empty(shapes[{number}], dtype={dtype}{self.where()})")
             self.pack(1 + spec.rank, f"{r}.data_ptr()", f"*shapes[{number}]")
             self.results.append(r)
             return
         n = spec.pattern_of
         self.open(n)
         self.unless(f"p{n}.nnz != p{n}.storage_size")  # then somebody must fill the slots that are not used
-        self.made.append(f"{r} = empty(v{n}.shape, dtype={dtype})")
+        self.made.append(f"{r} = empty(v{n}.shape, dtype={dtype}{self.where()})")
         self.pack(2, f"{r}.data_ptr()", f"{r}.numel()")
         self.results.append(f"make(p{n}, {r}, {self.named(fill)})")
 

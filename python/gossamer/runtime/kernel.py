@@ -13,6 +13,7 @@ All memory is torch's. A call shares nothing with another, so threads may call a
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +23,13 @@ from gossamer.errors import TensorError
 from gossamer.formats import Format
 from gossamer.pattern import Pattern
 from gossamer.runtime.caller import Caller, make_caller
+from gossamer.runtime.cuda import CudaKernel
 from gossamer.runtime.signature import DenseSpec, Signature, SparseResultSpec, SparseSpec
 from gossamer.tensor import Fill, SparseTensor, gather_runs
 
 Value = Tensor | SparseTensor
+_Pack = Callable[[Value, list[int], torch.device], object]
+_CPU = torch.device("cpu")
 
 
 @dataclass
@@ -58,12 +62,13 @@ class CompiledRegion:
         costs: What calls have cost so far.
     """
 
-    def __init__(self, signature: Signature, kernel: Kernel, origin: str, milliseconds: float):
+    def __init__(self, signature: Signature, kernel: "Kernel | CudaKernel", origin: str, milliseconds: float):
         self.signature = signature
         self.origin = origin
         self.milliseconds = milliseconds
         self.costs = Costs()
         self._kernel = kernel
+        self.device_type = "cuda" if isinstance(kernel, CudaKernel) else "cpu"
         self._packers = [(spec.input, _packer(self, spec)) for spec in signature.args]
         self._shared = dict.fromkeys(
             (spec.input, spec.pattern_of)
@@ -76,7 +81,8 @@ class CompiledRegion:
         """Runs the kernel.
 
         Args:
-            inputs: Of the region's function, CPU tensors of the dtypes and ranks there, dense ones of any strides.
+            inputs: Of the region's function, tensors of the dtypes and ranks there, dense ones of any strides; on the CPU
+                or, for kernels of a GPU, on one GPU (but for numbers, which may be on the CPU).
             result_shapes: For each result its shape; None for a sparse one, which has that of its pattern.
 
         Returns:
@@ -90,28 +96,39 @@ class CompiledRegion:
                 f"this region takes {self._inputs} inputs and gives {len(self.signature.results)} results, "
                 f"not {len(inputs)} and {len(result_shapes)}"
             )
+        device = self._device(inputs)
         packed: list[int] = []
         # What a packer made must live until the kernel is done.
-        keep = [pack(inputs[number], packed) for number, pack in self._packers]
+        keep = [pack(inputs[number], packed, device) for number, pack in self._packers]
         for number, other in self._shared:
             _check_shared(number, inputs[number], other, inputs[other])
         results: list[Value] = []
         for spec, shape in zip(self.signature.results, result_shapes, strict=True):
             if isinstance(spec, DenseSpec):
                 assert shape is not None
-                result = torch.empty(shape, dtype=spec.dtype)
+                result = torch.empty(shape, dtype=spec.dtype, device=device)
                 packed.append(result.data_ptr())
                 packed.extend(result.shape)
             else:
                 result = _sparse_result(spec, inputs[spec.pattern_of], packed)
             results.append(result)
-        self.run_words(array("q", packed))
+        self.run_words(array("q", packed), device)
         del keep
         return results
 
-    def run_words(self, words: "array[int]") -> None:
+    def run_words(self, words: "array[int]", device: torch.device = _CPU) -> None:
         """Runs the kernel on arguments that are packed already; what they point to must live until it is done."""
-        self._kernel.call(words.buffer_info()[0])
+        self._call_on(device)(words.buffer_info()[0])
+
+    def _call_on(self, device: torch.device) -> Callable[[Any], None]:
+        """The kernel as a function of the address of packed words, or of their bytes."""
+        return self._kernel.on(device) if isinstance(self._kernel, CudaKernel) else self._kernel.call
+
+    def _device(self, inputs: Sequence[Value]) -> torch.device:
+        """Where the results will be."""
+        if self.device_type == "cpu":
+            return _CPU
+        return next((value.device for value in inputs if value.device.type == "cuda"), _CPU)
 
     def caller(self, inputs: Sequence[Value], fills: Sequence[Fill | None]) -> Caller | None:
         """Returns the short way in, for inputs like these; None if they must be converted.
@@ -128,24 +145,28 @@ class CompiledRegion:
             if value.pattern.kernel_format != spec.format:
                 return None
         encodings = [encoding_of(value.pattern) if isinstance(value, SparseTensor) else None for value in inputs]
-        return make_caller(self.signature, self._kernel.call, encodings, fills)
+        device = self._device(inputs)
+        return make_caller(self.signature, self._call_on(device), encodings, fills, device)
 
 
-def _packer(region: CompiledRegion, spec: DenseSpec | SparseSpec) -> Callable[[Value, list[int]], object]:
+def _packer(region: CompiledRegion, spec: DenseSpec | SparseSpec) -> "_Pack":
     """Returns a function that appends a value's words and returns what must live during the call."""
     if isinstance(spec, DenseSpec):
         return _dense_packer(region, spec)
     return _sparse_packer(region, spec) if spec.places is None else _places_packer(region, spec)
 
 
-def _dense_packer(region: CompiledRegion, spec: DenseSpec) -> Callable[[Value, list[int]], object]:
+def _dense_packer(region: CompiledRegion, spec: DenseSpec) -> "_Pack":
     rank, dtype, strided = spec.rank, spec.dtype, torch.strided
 
-    def pack(value: Value, packed: list[int]) -> Tensor:
-        if not isinstance(value, Tensor) or value.dtype != dtype or value.dim() != rank:
-            raise _refusal(spec, value)
-        if value.layout != strided or value.device.type != "cpu":
-            raise _refusal(spec, value)
+    def pack(value: Value, packed: list[int], device: torch.device) -> Tensor:
+        if not isinstance(value, Tensor) or value.dtype != dtype or value.dim() != rank or value.layout != strided:
+            raise _refusal(spec, value, device)
+        if value.device != device:
+            if rank or value.device.type != "cpu":
+                raise _refusal(spec, value, device)
+            value = value.to(device)  # a number, which torch takes from the CPU, too
+            region.costs.copies += 1
         if not value.is_contiguous() or value.is_neg():
             value = value.detach().resolve_neg().contiguous()
             region.costs.copies += 1
@@ -156,14 +177,14 @@ def _dense_packer(region: CompiledRegion, spec: DenseSpec) -> Callable[[Value, l
     return pack
 
 
-def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value, list[int]], object]:
-    def pack(value: Value, packed: list[int]) -> tuple[Pattern, Tensor]:
-        if not isinstance(value, SparseTensor) or value.dtype != spec.dtype or value.device.type != "cpu":
-            raise _refusal(spec, value)
+def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> "_Pack":
+    def pack(value: Value, packed: list[int], device: torch.device) -> tuple[Pattern, Tensor]:
+        if not isinstance(value, SparseTensor) or value.dtype != spec.dtype or value.device != device:
+            raise _refusal(spec, value, device)
         pattern, values = value.pattern, value.values.detach().resolve_neg().contiguous()
         if pattern.kernel_format != spec.format:
             if len(pattern.shape) != spec.format.dim_rank:
-                raise _refusal(spec, value)
+                raise _refusal(spec, value, device)
             pattern, values = _convert(region, spec, value)
         if spec.pattern_of is not None:
             packed += (values.data_ptr(), values.numel())
@@ -182,10 +203,10 @@ def _sparse_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value,
     return pack
 
 
-def _places_packer(region: CompiledRegion, spec: SparseSpec) -> Callable[[Value, list[int]], object]:
-    def pack(value: Value, packed: list[int]) -> Pattern:
-        if not isinstance(value, SparseTensor) or value.device.type != "cpu":
-            raise _refusal(spec, value)
+def _places_packer(region: CompiledRegion, spec: SparseSpec) -> "_Pack":
+    def pack(value: Value, packed: list[int], device: torch.device) -> Pattern:
+        if not isinstance(value, SparseTensor) or value.device != device:
+            raise _refusal(spec, value, device)
         region.costs.note_conversion(spec.input, value.format, spec.format)
         words, _ = value.pattern.derived(spec.words, lambda: _pack_places(value.pattern, spec))
         packed.extend(words)
@@ -206,7 +227,7 @@ def _places(source: Pattern, spec: SparseSpec) -> tuple[Pattern, Tensor]:
     pattern, gather, size = source.converted_runs(spec.format)
     inner = pattern.inner_size if spec.places == "blocks" else 1
     if gather is None:
-        gather = torch.arange(pattern.storage_size // max(inner, 1))
+        gather = torch.arange(pattern.storage_size // max(inner, 1), device=source.device)
     elif size != inner:  # a block is where the first of its entries is
         gather = source.converted(spec.format)[1]
         assert gather is not None
@@ -225,7 +246,7 @@ def _check_shared(number: int, value: Value, other: int, shared: Value) -> None:
         )
 
 
-def _refusal(spec: DenseSpec | SparseSpec, value: object) -> TensorError:
+def _refusal(spec: DenseSpec | SparseSpec, value: object, device: torch.device) -> TensorError:
     wanted = f"input {spec.input} of a compiled region must be {spec}"
     if isinstance(value, SparseTensor):
         given = f"a {value.dtype} SparseTensor stored as {value.format}"
@@ -233,7 +254,8 @@ def _refusal(spec: DenseSpec | SparseSpec, value: object) -> TensorError:
         given = f"a {value.dtype} tensor of rank {value.dim()} ({value.layout})"
     else:
         return TensorError(f"{wanted}, not a {type(value).__name__}")
-    return TensorError(f"{wanted} on the CPU, not {given} on {value.device}")
+    where = "the CPU" if device.type == "cpu" else device
+    return TensorError(f"{wanted} on {where}, not {given} on {value.device}")
 
 
 def encoding_of(pattern: Pattern) -> str:
@@ -283,7 +305,7 @@ def gather_values(values: Tensor, gather: Tensor, fill: Fill, size: int = 1) -> 
 def _sparse_result(spec: SparseResultSpec, source: Value, packed: list[int]) -> SparseTensor:
     """A SparseTensor on the pattern of an input, with values for the kernel to write."""
     assert isinstance(source, SparseTensor)
-    values = torch.empty(source.values.shape, dtype=spec.dtype)
+    values = torch.empty(source.values.shape, dtype=spec.dtype, device=source.device)
     packed.append(values.data_ptr())
     packed.append(values.numel())
     return SparseTensor(source.pattern, values, fill=spec.fill)

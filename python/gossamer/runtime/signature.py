@@ -119,6 +119,7 @@ class Signature:
     args: tuple[DenseSpec | SparseSpec, ...]
     results: tuple[DenseSpec | SparseResultSpec, ...]
     report: tuple[ReportEntry, ...]
+    kernels: int = 0  # of a GPU, that it launches
 
     @classmethod
     def parse(cls, text: str) -> "Signature":
@@ -126,7 +127,8 @@ class Signature:
         data = json.loads(text)
         report = (ReportEntry(e["op"], e["road"], e.get("why", ""), e.get("loc", "")) for e in data.get("report", ()))
         args = tuple(_argument(number, entry) for number, entry in enumerate(data["args"]))
-        return cls(data["entry"], args, tuple(_result(entry) for entry in data["results"]), tuple(report))
+        results = tuple(_result(entry) for entry in data["results"])
+        return cls(data["entry"], args, results, tuple(report), data.get("kernels", 0))
 
 
 def _argument(number: int, entry: dict[str, Any]) -> DenseSpec | SparseSpec:

@@ -1,0 +1,68 @@
+//===- CudaDriver.h - the NVIDIA driver, opened at run time -----*- C++ -*-===//
+//
+// Nothing of CUDA is needed to build the library, nor to load it: what is used
+// of the driver's interface is declared here, and found in libcuda.so.1 when a
+// GPU is first asked for.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GOSSAMER_ENGINE_CUDADRIVER_H
+#define GOSSAMER_ENGINE_CUDADRIVER_H
+
+#include "llvm/Support/Error.h"
+
+#include <cstddef>
+
+namespace gossamer::cuda {
+
+using Result = int;
+using Device = int;
+using Context = void *;
+using Module = void *;
+using Function = void *;
+using Stream = void *;
+using LinkState = void *;
+
+constexpr Result success = 0;
+// CUdevice_attribute
+constexpr int capabilityMajor = 75, capabilityMinor = 76;
+// CUjit_option
+constexpr int jitInfoLog = 3, jitInfoLogSize = 4, jitErrorLog = 5,
+              jitErrorLogSize = 6, jitLogVerbose = 12;
+// CUjitInputType
+constexpr int jitPtx = 1;
+
+struct Driver {
+  Result (*init)(unsigned);
+  Result (*driverGetVersion)(int *);
+  Result (*getErrorName)(Result, const char **);
+  Result (*getErrorString)(Result, const char **);
+  Result (*deviceGet)(Device *, int);
+  Result (*deviceGetAttribute)(int *, int, Device);
+  Result (*primaryCtxRetain)(Context *, Device);
+  Result (*primaryCtxRelease)(Device);
+  Result (*ctxGetCurrent)(Context *);
+  Result (*ctxPushCurrent)(Context);
+  Result (*ctxPopCurrent)(Context *);
+  Result (*linkCreate)(unsigned, int *, void **, LinkState *);
+  Result (*linkAddData)(LinkState, int, void *, size_t, const char *, unsigned,
+                        int *, void **);
+  Result (*linkComplete)(LinkState, void **, size_t *);
+  Result (*linkDestroy)(LinkState);
+  Result (*moduleLoadData)(Module *, const void *);
+  Result (*moduleUnload)(Module);
+  Result (*moduleGetFunction)(Function *, Module, const char *);
+  Result (*launchKernel)(Function, unsigned, unsigned, unsigned, unsigned,
+                         unsigned, unsigned, unsigned, Stream, void **,
+                         void **);
+
+  /// "cuLaunchKernel: CUDA_ERROR_...: what it means".
+  llvm::Error failure(const llvm::Twine &call, Result result) const;
+};
+
+/// The driver, opened and initialised once; an error says what is missing.
+llvm::Expected<const Driver *> driver();
+
+} // namespace gossamer::cuda
+
+#endif // GOSSAMER_ENGINE_CUDADRIVER_H

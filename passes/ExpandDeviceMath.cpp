@@ -1,0 +1,116 @@
+//===- ExpandDeviceMath.cpp - elementary functions without a library ------===//
+//
+// A GPU has no libm, and NVIDIA's is not ours to ship: what has no instruction
+// is computed here, and what is not known here is refused by name.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/PatternMatch.h"
+#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+#include "passes/Passes.h"
+
+namespace gossamer {
+#define GEN_PASS_DEF_EXPANDDEVICEMATH
+#include "passes/Passes.h.inc"
+} // namespace gossamer
+
+using namespace mlir;
+using namespace gossamer;
+
+namespace {
+
+/// exp of f64: 2^n times the Taylor series of what is left, |r| < 0.35, whose
+/// first term left out is below 1e-17.
+struct ExpandExp : OpRewritePattern<math::ExpOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(math::ExpOp op,
+                                PatternRewriter &b) const override {
+    Type type = op.getType();
+    if (!type.isF64())
+      return b.notifyMatchFailure(op, "not of f64");
+    Location loc = op.getLoc();
+    auto number = [&](double value) -> Value {
+      return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
+    };
+    auto word = [&](int64_t value) -> Value {
+      return arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(value));
+    };
+    Value x = op.getOperand();
+    // Beyond these exp is 0 or infinite; NaN goes through both comparisons.
+    Value low = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x,
+                                      number(-745.2));
+    Value high = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, x,
+                                       number(709.8));
+    Value outside = arith::OrIOp::create(b, loc, low, high);
+    Value in = arith::SelectOp::create(b, loc, outside, number(0.0), x);
+    Value n = math::FloorOp::create(
+        b, loc,
+        math::FmaOp::create(b, loc, in, number(1.4426950408889634),
+                            number(0.5)));
+    Value r = math::FmaOp::create(b, loc, n, number(-0.6931471805599453), in);
+    r = math::FmaOp::create(b, loc, n, number(-2.3190468138462996e-17), r);
+    double factorial = 6227020800.0; // 13!
+    Value sum = number(1.0 / factorial);
+    for (int k = 12; k >= 0; --k) {
+      factorial /= k + 1;
+      sum = math::FmaOp::create(b, loc, sum, r, number(1.0 / factorial));
+    }
+    // 2^n in two steps: n may be below the least exponent.
+    Value isNan =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
+    Value safe = arith::SelectOp::create(b, loc, isNan, number(0.0), n);
+    Value exponent = arith::FPToSIOp::create(b, loc, b.getI64Type(), safe);
+    Value half = arith::ShRSIOp::create(b, loc, exponent, word(1));
+    auto power = [&](Value e) -> Value {
+      Value bits = arith::ShLIOp::create(
+          b, loc, arith::AddIOp::create(b, loc, e, word(1023)), word(52));
+      return arith::BitcastOp::create(b, loc, type, bits);
+    };
+    sum = arith::MulFOp::create(b, loc, sum, power(half));
+    sum = arith::MulFOp::create(
+        b, loc, sum, power(arith::SubIOp::create(b, loc, exponent, half)));
+    sum = arith::SelectOp::create(b, loc, low, number(0.0), sum);
+    sum = arith::SelectOp::create(
+        b, loc, high, number(std::numeric_limits<double>::infinity()), sum);
+    b.replaceOp(op, sum);
+    return success();
+  }
+};
+
+bool hasInstruction(Operation *op) {
+  return isa<math::AbsFOp, math::AbsIOp, math::CeilOp, math::FloorOp,
+             math::TruncOp, math::RoundEvenOp, math::RoundOp, math::CopySignOp,
+             math::FmaOp, math::SqrtOp, math::IsNaNOp, math::IsInfOp,
+             math::IsFiniteOp, math::IsNormalOp, math::CtPopOp,
+             math::CountLeadingZerosOp, math::CountTrailingZerosOp>(op);
+}
+
+struct ExpandDeviceMath
+    : gossamer::impl::ExpandDeviceMathBase<ExpandDeviceMath> {
+  void runOnOperation() override {
+    RewritePatternSet patterns(&getContext());
+    patterns.add<ExpandExp>(&getContext());
+    math::populateExpansionPatterns(
+        patterns,
+        {"rsqrt", "powf", "sinh", "cosh", "asinh", "acosh", "atanh", "fpowi"});
+    populateMathPolynomialApproximationPatterns(patterns);
+    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
+      return signalPassFailure();
+    WalkResult result = getOperation().walk([](Operation *op) {
+      if (!isa_and_nonnull<math::MathDialect>(op->getDialect()) ||
+          hasInstruction(op))
+        return WalkResult::advance();
+      op->emitError() << op->getName() << " of " << op->getResult(0).getType()
+                      << " has no code for a GPU yet";
+      return WalkResult::interrupt();
+    });
+    if (result.wasInterrupted())
+      signalPassFailure();
+  }
+};
+
+} // namespace

@@ -1,0 +1,43 @@
+//===- GpuLanes.h - loops whose iterations are lanes of a warp --*- C++ -*-===//
+//
+// A lowering says with an attribute what a GPU should make of a parallel loop
+// inside of the outermost one: `gossamer.lanes = n` (a power of two, 32 at
+// most) gives it to n lanes, which take every n-th iteration; what it reduces
+// is summed by shuffles, in an order that does not depend on timing. Loops of
+// that kind may be nested; all lanes of one iteration of the outermost loop are
+// in one warp. Without the attribute an iteration is one thread's, and loops in
+// it are serial.
+//
+// What lies between such loops is computed by all lanes alike, but stored by
+// one of them. Lanes do not see what others of them have stored: between lanes,
+// numbers go through reductions alone.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef GOSSAMER_PASSES_GPULANES_H
+#define GOSSAMER_PASSES_GPULANES_H
+
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+namespace gossamer {
+
+constexpr llvm::StringLiteral lanesAttrName = "gossamer.lanes";
+constexpr int64_t warpSize = 32;
+
+/// scf.parallel over [lower, upper) for `lanes` lanes (1: serial), without
+/// results.
+void forEachLane(mlir::OpBuilder &builder, mlir::Location loc,
+                 mlir::Value lower, mlir::Value upper, int64_t lanes,
+                 llvm::function_ref<void(mlir::OpBuilder &, mlir::Value)> body);
+
+/// The same, and what `body` gives is reduced with `combine`, from `identity`.
+mlir::Value reduceOverLanes(
+    mlir::OpBuilder &builder, mlir::Location loc, mlir::Value lower,
+    mlir::Value upper, mlir::Value step, int64_t lanes, mlir::Value identity,
+    llvm::function_ref<mlir::Value(mlir::OpBuilder &, mlir::Value)> body,
+    llvm::function_ref<mlir::Value(mlir::OpBuilder &, mlir::Value, mlir::Value)>
+        combine);
+
+} // namespace gossamer
+
+#endif // GOSSAMER_PASSES_GPULANES_H

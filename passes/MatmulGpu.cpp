@@ -1,0 +1,245 @@
+//===- MatmulGpu.cpp - products with storage by rows, on a GPU ------------===//
+//
+// Three kinds, by what is contiguous:
+//
+// * Lanes, in the dense operand and in the result: a thread sums 16 bytes of a
+//   row (of a few rows of a block), so that neighbours read and write
+//   neighbouring columns, and entries come from the cache for all of them.
+//   Where addresses or sizes do not allow that, a thread has one column.
+// * There are no lanes (a vector): a warp sums a row, and puts its sums
+//   together by shuffles.
+// * Anything else: a thread has one number of the result.
+//
+//===----------------------------------------------------------------------===//
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/TypeUtilities.h"
+#include "passes/GpuLanes.h"
+#include "passes/Matmul.h"
+#include "passes/Report.h"
+
+using namespace mlir;
+using namespace gossamer;
+
+namespace {
+
+class GpuProduct : RowProduct {
+public:
+  GpuProduct(const MatmulLoops &loops, const RowFormat &format)
+      : RowProduct(loops, format) {}
+
+  std::optional<unsigned> contiguousLane() const;
+  void inVectors(unsigned lane);
+  void asDots();
+  void byNumber();
+
+private:
+  /// Whether all that is read and written along `lane` is aligned for vectors
+  /// of `count`; a condition that the host evaluates.
+  Value isAligned(unsigned lane, int64_t count);
+  void emitVectors(OpBuilder &b, unsigned lane, int64_t count);
+  /// The parallel loop over outer lanes, rows (in steps of `rows` in a block)
+  /// and what else is given.
+  scf::ParallelOp rowLoop(OpBuilder &b, int64_t rows, ArrayRef<unsigned> outer,
+                          Value inner = {});
+  Value multiplyAdd(OpBuilder &b, Value lhs, Value rhs, Value sum);
+  Value product(OpBuilder &b, const Row &row, Value rowInBlock,
+                ArrayRef<Value> loops, Value entry, Value sum);
+};
+
+std::optional<unsigned> GpuProduct::contiguousLane() const {
+  std::optional<unsigned> lane = lastLoop(resultMap);
+  if (!lane || lastLoop(denseMap) != lane || !isLane(*lane) ||
+      !isVectorizable(*body))
+    return {};
+  return lane;
+}
+
+Value GpuProduct::isAligned(unsigned lane, int64_t count) {
+  // Addresses and sizes by one: any bit that should not be set shows.
+  Value bits = constant(builder, 0);
+  auto add = [&](Value buffer, AffineMap map) {
+    if (lastLoop(map) != lane)
+      return;
+    int64_t bytes =
+        std::max<int64_t>(
+            8, getElementTypeOrSelf(buffer).getIntOrFloatBitWidth()) /
+        8;
+    Value address =
+        memref::ExtractAlignedPointerAsIndexOp::create(builder, loc, buffer);
+    address = arith::AndIOp::create(builder, loc, address,
+                                    constant(builder, count * bytes - 1));
+    bits = arith::OrIOp::create(builder, loc, bits, address);
+  };
+  add(dense, denseMap);
+  add(out, resultMap);
+  for (auto [buffer, map] : llvm::zip(extras, extraMaps))
+    add(buffer, map);
+  Value rest = arith::RemUIOp::create(builder, loc, sizeOfLoop(builder, lane),
+                                      constant(builder, count));
+  bits = arith::OrIOp::create(builder, loc, bits, rest);
+  return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, bits,
+                               constant(builder, 0));
+}
+
+scf::ParallelOp GpuProduct::rowLoop(OpBuilder &b, int64_t rows,
+                                    ArrayRef<unsigned> outer, Value inner) {
+  SmallVector<Value> upper;
+  for (unsigned loop : outer)
+    upper.push_back(sizeOfLoop(b, loop));
+  upper.push_back(numRows);
+  if (rows < format.blockRows)
+    upper.push_back(constant(b, format.blockRows / rows));
+  if (inner)
+    upper.push_back(inner);
+  return scf::ParallelOp::create(
+      b, loc, SmallVector<Value>(upper.size(), constant(b, 0)), upper,
+      SmallVector<Value>(upper.size(), constant(b, 1)));
+}
+
+void GpuProduct::emitVectors(OpBuilder &b, unsigned lane, int64_t count) {
+  SmallVector<unsigned> outer;
+  for (unsigned loop : lanes)
+    if (loop != lane)
+      outer.push_back(loop);
+  int64_t rows = tileRows(4);
+  Value chunks =
+      arith::DivUIOp::create(b, loc, sizeOfLoop(b, lane), constant(b, count));
+  auto loop = rowLoop(b, rows, outer, chunks);
+  OpBuilder in = OpBuilder::atBlockTerminator(loop.getBody());
+  auto vars = loop.getInductionVars();
+  Row row = enterRow(in, vars[outer.size()]);
+  for (auto [n, other] : llvm::enumerate(outer))
+    row.loops[other] = vars[n];
+  Value rowInBlock = constant(in, 0);
+  if (rows < format.blockRows)
+    rowInBlock = mulIndex(in, loc, vars[outer.size() + 1], constant(in, rows));
+  row.loops[lane] = mulIndex(in, loc, vars.back(), constant(in, count));
+  auto pointsAt = [&](ValueRange loops) {
+    return LanePoints{llvm::to_vector(loops), lane, count, Value()};
+  };
+  Sums sums = sumRow(in, row, rowInBlock, TileShape{rows, 1, count},
+                     [&](OpBuilder &at, int64_t, Value k) -> Value {
+                       LanePoints points = pointsAt(row.loops);
+                       points.loops[format.summed] = k;
+                       return loadPoints(at, loc, dense, denseMap, points);
+                     });
+  for (int64_t m = 0; m < rows; ++m)
+    storeSums(in, sums[m], pointsAt(loopsOf(in, row, rowInBlock, m)));
+}
+
+void GpuProduct::inVectors(unsigned lane) {
+  int64_t count = 128 / std::max<int64_t>(8, element.getIntOrFloatBitWidth());
+  auto aligned = scf::IfOp::create(builder, loc, isAligned(lane, count),
+                                   /*withElseRegion=*/true);
+  OpBuilder then = aligned.getThenBodyBuilder();
+  emitVectors(then, lane, count);
+  OpBuilder otherwise = aligned.getElseBodyBuilder();
+  emitVectors(otherwise, lane, 1);
+}
+
+Value GpuProduct::multiplyAdd(OpBuilder &b, Value lhs, Value rhs, Value sum) {
+  lhs = extendTo(b, loc, lhs, sumType);
+  rhs = extendTo(b, loc, rhs, sumType);
+  Value product = isa<FloatType>(sumType)
+                      ? arith::MulFOp::create(b, loc, lhs, rhs).getResult()
+                      : arith::MulIOp::create(b, loc, lhs, rhs).getResult();
+  return join(b, sum, product);
+}
+
+/// `sum` with what one entry (block) adds to a row of it.
+Value GpuProduct::product(OpBuilder &b, const Row &row, Value rowInBlock,
+                          ArrayRef<Value> loops, Value entry, Value sum) {
+  Value column = mulIndex(
+      b, loc, storage.coordinate(b, this->format.leading.size(), entry),
+      constant(b, format.blockColumns));
+  auto at = [&](OpBuilder &in, Value k, Value carried) {
+    SmallVector<Value> point(loops);
+    point[format.summed] = addIndex(in, loc, column, k);
+    Value value = memref::LoadOp::create(in, loc, storage.values,
+                                         positionOf(in, entry, rowInBlock, k));
+    return multiplyAdd(in, value, loadAt(in, loc, dense, denseMap, point),
+                       carried);
+  };
+  if (format.blockColumns == 1)
+    return at(b, constant(b, 0), sum);
+  auto loop =
+      scf::ForOp::create(b, loc, constant(b, 0),
+                         constant(b, format.blockColumns), constant(b, 1), sum);
+  OpBuilder in = OpBuilder::atBlockEnd(loop.getBody());
+  scf::YieldOp::create(
+      in, loc, at(in, loop.getInductionVar(), loop.getRegionIterArg(0)));
+  return loop.getResult(0);
+}
+
+void GpuProduct::asDots() {
+  auto loop = rowLoop(builder, 1, {});
+  OpBuilder b = OpBuilder::atBlockTerminator(loop.getBody());
+  auto vars = loop.getInductionVars();
+  Row row = enterRow(b, vars[0]);
+  Value rowInBlock = format.blockRows > 1 ? vars[1] : constant(b, 0);
+  SmallVector<Value> loops = loopsOf(b, row, rowInBlock, 0);
+  Value sum = reduceOverLanes(
+      b, loc, row.first, row.last, constant(b, 1), warpSize, initialSum(b),
+      [&](OpBuilder &in, Value entry) {
+        return product(in, row, rowInBlock, loops, entry, initialSum(in));
+      },
+      [&](OpBuilder &in, Value lhs, Value rhs) { return join(in, lhs, rhs); });
+  Value value = emitEpilogue(b, finish(b, row, sum), loops);
+  memref::StoreOp::create(b, loc, value, out,
+                          applyMap(b, loc, resultMap, loops));
+}
+
+void GpuProduct::byNumber() {
+  // The last loop of the result is the last of the grid's, for neighbours.
+  std::optional<unsigned> last = lastLoop(resultMap);
+  SmallVector<unsigned> outer;
+  for (unsigned lane : lanes)
+    if (lane != last)
+      outer.push_back(lane);
+  bool laneLast = outer.size() < lanes.size();
+  auto loop = rowLoop(builder, 1, outer,
+                      laneLast ? sizeOfLoop(builder, *last) : Value());
+  OpBuilder b = OpBuilder::atBlockTerminator(loop.getBody());
+  auto vars = loop.getInductionVars();
+  Row row = enterRow(b, vars[outer.size()]);
+  for (auto [n, lane] : llvm::enumerate(outer))
+    row.loops[lane] = vars[n];
+  if (laneLast)
+    row.loops[*last] = vars.back();
+  Value rowInBlock =
+      format.blockRows > 1 ? vars[outer.size() + 1] : constant(b, 0);
+  SmallVector<Value> loops = loopsOf(b, row, rowInBlock, 0);
+  auto entries = scf::ForOp::create(b, loc, row.first, row.last, constant(b, 1),
+                                    initialSum(b));
+  OpBuilder in = OpBuilder::atBlockEnd(entries.getBody());
+  scf::YieldOp::create(in, loc,
+                       product(in, row, rowInBlock, loops,
+                               entries.getInductionVar(),
+                               entries.getRegionIterArg(0)));
+  Value value = emitEpilogue(b, finish(b, row, entries.getResult(0)), loops);
+  memref::StoreOp::create(b, loc, value, out,
+                          applyMap(b, loc, resultMap, loops));
+}
+
+} // namespace
+
+void gossamer::lowerOnGpu(const MatmulLoops &loops, const RowFormat &format) {
+  GpuProduct product(loops, format);
+  if (std::optional<unsigned> lane = product.contiguousLane()) {
+    report(loops.op, "gossamer.matmul", Road::General,
+           "GPU: a thread sums 16 bytes of a row, in registers");
+    product.inVectors(*lane);
+  } else if (loops.lanes.empty()) {
+    report(loops.op, "gossamer.matmul", Road::General,
+           "GPU: a warp sums a row, put together by shuffles");
+    product.asDots();
+  } else {
+    report(loops.op, "gossamer.matmul", Road::General,
+           "GPU: a thread sums one number of the result");
+    product.byNumber();
+  }
+}

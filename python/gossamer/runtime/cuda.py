@@ -1,0 +1,131 @@
+"""Kernels on NVIDIA GPUs: machine code for a device, made once and kept, and calls on torch's current stream."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gossamer.errors import CudaError, UnsupportedError
+
+if TYPE_CHECKING:
+    from gossamer.compiler.library import Gpus, Kernel, Library
+
+# Chips that have instructions of their own, and the others that the compiler knows. PTX for one runs on newer ones, too.
+_CHIPS = {80: "sm_80", 86: "sm_86", 87: "sm_87", 89: "sm_89", 90: "sm_90a", 100: "sm_100a", 103: "sm_103a", 120: "sm_120a"}
+_PORTABLE = "sm_90"
+
+
+@cache
+def chip_of(device: int) -> str:
+    """The chip of a device, as LLVM names it.
+
+    Raises:
+        CudaError: There is no driver, or no such device.
+        UnsupportedError: The chip is older than what kernels are made for.
+    """
+    from gossamer.compiler.library import library
+
+    capability, _ = library().gpus.describe(device)
+    if capability < min(_CHIPS):
+        raise UnsupportedError(
+            f"cuda:{device} has compute capability {capability / 10}; kernels are made for 8.0 and newer"
+        )
+    if capability in _CHIPS:
+        return _CHIPS[capability]
+    return _PORTABLE if capability > 90 else "sm_80"
+
+
+class CudaKernel:
+    """A compiled region whose kernels run on a GPU: the host's part, and their PTX.
+
+    Args:
+        library: The compiler's.
+        host: Takes packed words and launches.
+        ptx: Of the kernels.
+        count: How many they are.
+    """
+
+    def __init__(self, library: Library, host: Kernel, ptx: str, count: int):
+        self._library = library
+        self._host = host
+        self.ptx = ptx
+        self._count = count
+        self._calls: dict[int, Callable[[Any], None]] = {}
+        self._modules: list[_Module] = []
+        self._lock = threading.Lock()
+
+    def on(self, device: torch.device) -> Callable[[Any], None]:
+        """A function of the packed words (their address, or bytes), which runs the region on the device's current
+        stream and does not wait for it.
+
+        Raises:
+            CudaError: The driver does not take the kernels.
+        """
+        index = torch.cuda.current_device() if device.index is None else device.index
+        call = self._calls.get(index)
+        if call is None:
+            with self._lock:
+                call = self._calls.get(index) or self._load(index)
+                self._calls[index] = call
+        return call
+
+    def _load(self, index: int) -> Callable[[Any], None]:
+        torch.empty(0, device=f"cuda:{index}")  # torch's context exists from here on
+        gpus = self._library.gpus
+        module = _Module(gpus, gpus.load(machine_code(self._library, self.ptx, index), self._count, index))
+        self._modules.append(module)
+        run, handle, entry = gpus.run, module.handle, self._host.address
+        stream_of, empty, uint8 = torch._C._cuda_getCurrentRawStream, torch.empty, torch.uint8
+        device, byref, pointer = torch.device("cuda", index), ctypes.byref, ctypes.c_void_p
+
+        def call(words: Any) -> None:
+            error = pointer()
+            stream = stream_of(index)
+            needed = run(handle, entry, words, stream, None, 0, byref(error))
+            if needed > 0:
+                # Given back as soon as everything is launched: torch gives it to nobody but this stream.
+                memory = empty(needed, dtype=uint8, device=device)
+                needed = run(handle, entry, words, stream, memory.data_ptr(), needed, byref(error))
+            if needed < 0:
+                raise CudaError(f"a compiled region failed on cuda:{index}: {gpus.taken(error)}")
+
+        return call
+
+
+class _Module:
+    """Machine code on a device, unloaded with its last user."""
+
+    def __init__(self, gpus: Gpus, handle: int):
+        self._gpus = gpus
+        self.handle = handle
+
+    def __del__(self) -> None:
+        self._gpus.unload(self.handle)
+
+
+def machine_code(library: Library, ptx: str, device: int) -> bytes:
+    """Machine code of PTX for a device, from the cache folder if it is there: the driver's assembler takes longer than
+    everything else together.
+
+    Raises:
+        CudaError: The driver does not take it.
+    """
+    from gossamer.compiler.cache import DiskCache, cache_folder
+    from gossamer.compiler.library import Artifact
+
+    key = json.dumps(["machine code", ptx, *library.gpus.describe(device)])
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    disk = DiskCache(cache_folder())
+    known = disk.load(digest)
+    if known is not None:
+        return known.object
+    code, log = library.gpus.assemble(ptx, device)
+    disk.store(digest, Artifact(log, code))
+    return code
