@@ -44,11 +44,42 @@ struct CodegenPass : PassWrapper<CodegenPass, OperationPass<ModuleOp>> {
     }
     SmallVector<char, 0> object;
     llvm::raw_svector_ostream os(object);
-    if (failed(gossamer::codegen(getOperation(), **machine,
-                                 gossamer::Stage::Object, os)))
+    OwningOpRef<ModuleOp> host;
+    ModuleOp module = getOperation();
+    if (auto kernels = module.lookupSymbol<ModuleOp>("kernels")) {
+      if (failed(writeKernels(kernels)))
+        return signalPassFailure();
+      host = module.clone();
+      host->lookupSymbol<ModuleOp>("kernels").erase();
+      module = *host;
+    }
+    if (failed(
+            gossamer::codegen(module, **machine, gossamer::Stage::Object, os)))
       signalPassFailure();
   }
 
+  /// PTX, to stdout: what tests and people want to look at.
+  LogicalResult writeKernels(ModuleOp kernels) {
+    gossamer::CompileOptions options;
+    options.chip = chip;
+    auto machine = gossamer::makeGpuTargetMachine(options);
+    if (!machine)
+      return kernels.emitError(llvm::toString(machine.takeError()));
+    SmallVector<char, 0> ptx;
+    llvm::raw_svector_ostream os(ptx);
+    if (failed(gossamer::codegenKernels(kernels, **machine,
+                                        gossamer::Stage::Asm, os)))
+      return failure();
+    if (printPtx)
+      llvm::outs() << ptx;
+    return success();
+  }
+
+  Option<std::string> chip{
+      *this, "chip", llvm::cl::init("sm_90a"),
+      llvm::cl::desc("NVIDIA chip of the kernels in @kernels")};
+  Option<bool> printPtx{*this, "print-ptx", llvm::cl::init(false),
+                        llvm::cl::desc("print the PTX of these")};
   Option<std::string> cpu{
       *this, "cpu",
       llvm::cl::desc("processor, as LLVM names it (the host's if empty)")};

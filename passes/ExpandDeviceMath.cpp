@@ -81,6 +81,68 @@ struct ExpandExp : OpRewritePattern<math::ExpOp> {
   }
 };
 
+/// log of f64: of the fraction, in [sqrt(1/2), sqrt(2)), by the series of the
+/// inverse hyperbolic tangent, and of the power of two.
+struct ExpandLog : OpRewritePattern<math::LogOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(math::LogOp op,
+                                PatternRewriter &b) const override {
+    Type type = op.getType();
+    if (!type.isF64())
+      return b.notifyMatchFailure(op, "not of f64");
+    Location loc = op.getLoc();
+    auto number = [&](double value) -> Value {
+      return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
+    };
+    auto word = [&](int64_t value) -> Value {
+      return arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(value));
+    };
+    auto compare = [&](arith::CmpFPredicate how, Value x, double y) -> Value {
+      return arith::CmpFOp::create(b, loc, how, x, number(y));
+    };
+    double infinity = std::numeric_limits<double>::infinity();
+    Value x = op.getOperand();
+    // Below the least normal number: 2^54 times it, and 54 off in the end.
+    Value tiny = compare(arith::CmpFPredicate::OLT, x, 0x1p-1022);
+    Value scaled = arith::MulFOp::create(b, loc, x, number(0x1p54));
+    scaled = arith::SelectOp::create(b, loc, tiny, scaled, x);
+    Value bits = arith::BitcastOp::create(b, loc, b.getI64Type(), scaled);
+    // The exponent counts from sqrt(1/2), so that fractions are around 1.
+    constexpr int64_t root = 0x3fe6a09e667f3bcd;
+    Value above = arith::SubIOp::create(b, loc, bits, word(root));
+    Value exponent = arith::ShRSIOp::create(b, loc, above, word(52));
+    Value fraction = arith::BitcastOp::create(
+        b, loc, type,
+        arith::SubIOp::create(
+            b, loc, bits, arith::ShLIOp::create(b, loc, exponent, word(52))));
+    Value e = arith::SIToFPOp::create(b, loc, type, exponent);
+    e = arith::AddFOp::create(
+        b, loc, e,
+        arith::SelectOp::create(b, loc, tiny, number(-54.0), number(0.0)));
+    Value s = arith::DivFOp::create(
+        b, loc, arith::SubFOp::create(b, loc, fraction, number(1.0)),
+        arith::AddFOp::create(b, loc, fraction, number(1.0)));
+    Value square = arith::MulFOp::create(b, loc, s, s);
+    Value sum = number(2.0 / 23);
+    for (int k = 21; k >= 3; k -= 2)
+      sum = math::FmaOp::create(b, loc, sum, square, number(2.0 / k));
+    sum = arith::MulFOp::create(b, loc,
+                                arith::MulFOp::create(b, loc, sum, square), s);
+    sum = math::FmaOp::create(b, loc, s, number(2.0), sum);
+    sum = math::FmaOp::create(b, loc, e, number(2.3190468138462996e-17), sum);
+    sum = math::FmaOp::create(b, loc, e, number(0.6931471805599453), sum);
+    auto where = [&](arith::CmpFPredicate how, double y, Value then) {
+      sum = arith::SelectOp::create(b, loc, compare(how, x, y), then, sum);
+    };
+    where(arith::CmpFPredicate::OEQ, 0.0, number(-infinity));
+    where(arith::CmpFPredicate::OEQ, infinity, number(infinity));
+    where(arith::CmpFPredicate::ULT, 0.0,
+          number(std::numeric_limits<double>::quiet_NaN()));
+    b.replaceOp(op, sum);
+    return success();
+  }
+};
+
 bool hasInstruction(Operation *op) {
   return isa<math::AbsFOp, math::AbsIOp, math::CeilOp, math::FloorOp,
              math::TruncOp, math::RoundEvenOp, math::RoundOp, math::CopySignOp,
@@ -93,7 +155,7 @@ struct ExpandDeviceMath
     : gossamer::impl::ExpandDeviceMathBase<ExpandDeviceMath> {
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
-    patterns.add<ExpandExp>(&getContext());
+    patterns.add<ExpandExp, ExpandLog>(&getContext());
     math::populateExpansionPatterns(
         patterns,
         {"rsqrt", "powf", "sinh", "cosh", "asinh", "acosh", "atanh", "fpowi"});

@@ -52,7 +52,10 @@ public:
 private:
   bool isContiguous() const;
   Value isAligned(int64_t count);
-  void emit(OpBuilder &b, int64_t count);
+  /// The loops; `count` numbers are loaded at once. With the depth known, all
+  /// loads of an entry are on their way at once, and those of its row's operand
+  /// are the same for the whole row.
+  void emit(OpBuilder &b, int64_t count, std::optional<int64_t> known = {});
   /// The sum of the products at `count` places from `depth` on.
   Value products(OpBuilder &b, ArrayRef<Value> loops, Value depth,
                  int64_t count);
@@ -134,7 +137,8 @@ Value SddmmOnGpu::products(OpBuilder &b, ArrayRef<Value> loops, Value at,
   return sum;
 }
 
-void SddmmOnGpu::emit(OpBuilder &b, int64_t count) {
+void SddmmOnGpu::emit(OpBuilder &b, int64_t count,
+                      std::optional<int64_t> known) {
   storage.forEachOnGpu(
       b, warpSize / dotLanes, [&](OpBuilder &in, ValueRange coords, Value at) {
         SmallVector<Value> dims = storage.toDims(in, coords);
@@ -142,7 +146,8 @@ void SddmmOnGpu::emit(OpBuilder &b, int64_t count) {
         Value zero =
             arith::ConstantOp::create(in, loc, in.getZeroAttr(sumType));
         Value dot = reduceOverLanes(
-            in, loc, indexConstant(in, loc, 0), depth,
+            in, loc, indexConstant(in, loc, 0),
+            known ? indexConstant(in, loc, *known) : depth,
             indexConstant(in, loc, count), dotLanes, zero,
             [&](OpBuilder &to, Value from) {
               return products(to, loops, from, count);
@@ -171,6 +176,19 @@ void SddmmOnGpu::run(unsigned loop) {
     auto aligned = scf::IfOp::create(builder, loc, isAligned(count),
                                      /*withElseRegion=*/true);
     OpBuilder then = aligned.getThenBodyBuilder();
+    // Of f64, that would be too much for registers.
+    SmallVector<int64_t> depths;
+    if (!element.isF64())
+      depths = {64, 128};
+    for (int64_t known : depths) {
+      Value same =
+          arith::CmpIOp::create(then, loc, arith::CmpIPredicate::eq, depth,
+                                indexConstant(then, loc, known));
+      auto branch = scf::IfOp::create(then, loc, same, /*withElseRegion=*/true);
+      OpBuilder in = branch.getThenBodyBuilder();
+      emit(in, count, known);
+      then = branch.getElseBodyBuilder();
+    }
     emit(then, count);
     OpBuilder otherwise = aligned.getElseBodyBuilder();
     emit(otherwise, 1);

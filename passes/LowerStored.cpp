@@ -7,6 +7,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "passes/GpuLanes.h"
@@ -276,8 +277,22 @@ void lower(StoreValuesOp op) {
   op.erase();
 }
 
+/// How a GPU does it, for the report.
+StringRef onGpu(Operation *op) {
+  if (isa<SoftmaxOp>(op))
+    return "GPU: a warp has a row";
+  return isa<SDDMMOp>(op)
+             ? "GPU: a warp has four entries of a row at a time"
+             : "GPU: a thread has an entry, or a lane where rows matter";
+}
+
 struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
   using LowerStoredBase::LowerStoredBase;
+
+  void getDependentDialects(DialectRegistry &registry) const override {
+    LowerStoredBase::getDependentDialects(registry);
+    registry.insert<vector::VectorDialect>();
+  }
 
   void runOnOperation() override {
     SmallVector<Operation *> ops;
@@ -289,8 +304,7 @@ struct LowerStored : gossamer::impl::LowerStoredBase<LowerStored> {
       }
       if (isa<MapOp, SDDMMOp, SoftmaxOp>(op))
         report(op, op->getName().getStringRef(), Road::General,
-               gpu ? "GPU: entries of a row by the lanes of a warp"
-                   : "loops over stored entries");
+               gpu ? onGpu(op) : "loops over stored entries");
       if (auto map = dyn_cast<MapOp>(op)) {
         if (failed(verifyShared(op, map.getPattern(), map.getExtras())))
           return signalPassFailure();

@@ -14,6 +14,7 @@
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
@@ -86,13 +87,16 @@ Value combineIn(OpBuilder &b, Region &region, Value lhs, Value rhs) {
 /// One kernel's threads: makes nested parallel loops those of lanes.
 class LaneMapper {
 public:
-  LaneMapper(Location loc, Value lane) : loc(loc), lane(lane) {}
+  /// `lanes` is what an iteration of the outermost loop has.
+  LaneMapper(Location loc, Value lane, int64_t lanes)
+      : loc(loc), lane(lane), wholeWarp(lanes == warpSize) {}
 
   /// Stores that several lanes would do alike are done by one.
   void guardStores(Operation *top, int64_t lanes);
   void mapLoops(Operation *top);
 
 private:
+  void guard(Operation *store, Value condition);
   void map(scf::ParallelOp loop);
   Value constant(OpBuilder &b, int64_t value) {
     return arith::ConstantIndexOp::create(b, loc, value);
@@ -103,7 +107,25 @@ private:
 
   Location loc;
   Value lane; ///< in the warp
+  /// Whether all lanes of a warp arrive at every shuffle: the hardware is quick
+  /// where that is said.
+  bool wholeWarp;
 };
+
+/// Whether lanes of one iteration of the loop put something together.
+bool hasShuffles(Operation *loop) {
+  return anyInside(loop, [&](Operation *op) {
+    auto nested = dyn_cast<scf::ParallelOp>(op);
+    return nested && op != loop && lanesOf(nested) > 1 &&
+           nested.getNumResults() > 0;
+  });
+}
+
+void LaneMapper::guard(Operation *store, Value condition) {
+  OpBuilder b(store);
+  auto branch = scf::IfOp::create(b, loc, condition, /*withElseRegion=*/false);
+  store->moveBefore(branch.thenBlock()->getTerminator());
+}
 
 void LaneMapper::guardStores(Operation *top, int64_t lanes) {
   SmallVector<std::pair<Operation *, int64_t>> stores;
@@ -125,8 +147,7 @@ void LaneMapper::guardStores(Operation *top, int64_t lanes) {
     Value place = arith::AndIOp::create(b, loc, lane, constant(b, alike - 1));
     Value first = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, place,
                                         constant(b, 0));
-    auto guard = scf::IfOp::create(b, loc, first, /*withElseRegion=*/false);
-    store->moveBefore(guard.thenBlock()->getTerminator());
+    guard(store, first);
   }
 }
 
@@ -135,7 +156,7 @@ Value LaneMapper::maskOf(OpBuilder &b, int64_t width) {
   auto literal = [&](int64_t value) -> Value {
     return arith::ConstantOp::create(b, loc, b.getIntegerAttr(i32, value));
   };
-  if (width == warpSize)
+  if (width == warpSize || wholeWarp)
     return literal(-1);
   Value first = arith::AndIOp::create(b, loc, lane, constant(b, -width));
   first = arith::IndexCastOp::create(b, loc, i32, first);
@@ -184,19 +205,36 @@ Value LaneMapper::shuffled(OpBuilder &b, Value value, int64_t offset,
              : word;
 }
 
+/// Whether all lanes are known to have the same number of iterations: then that
+/// is a constant, and the loop can be unrolled.
+static bool isEven(scf::ParallelOp loop, int64_t lanes) {
+  auto lower = getConstantIntValue(loop.getLowerBound().back());
+  auto upper = getConstantIntValue(loop.getUpperBound().back());
+  auto step = getConstantIntValue(loop.getStep().back());
+  return lower && upper && step && (*upper - *lower) % (*step * lanes) == 0;
+}
+
 void LaneMapper::map(scf::ParallelOp loop) {
   OpBuilder b(loop);
   int64_t lanes = lanesOf(loop), inside = lanesInside(loop);
   SmallVector<Value> lowers(loop.getLowerBound()), steps(loop.getStep());
   unsigned last = lowers.size() - 1;
+  // Where lanes have as many iterations, or must stay together for shuffles,
+  // they share the loop, and each is at a place of its own in a step of it.
+  bool together = lanes > 1 && hasShuffles(loop) && loop.getNumResults() == 0;
+  Value offset;
   if (lanes > 1) {
     Value place = lane;
     if (inside > 1)
       place = arith::DivUIOp::create(b, loc, place, constant(b, inside));
     place = arith::AndIOp::create(b, loc, place, constant(b, lanes - 1));
-    lowers[last] = arith::AddIOp::create(
-        b, loc, lowers[last],
-        arith::MulIOp::create(b, loc, place, steps[last]));
+    place = arith::MulIOp::create(b, loc, place, steps[last]);
+    bool even = isEven(loop, lanes);
+    together &= !even;
+    if (even || together)
+      offset = place;
+    else
+      lowers[last] = arith::AddIOp::create(b, loc, lowers[last], place);
     steps[last] =
         arith::MulIOp::create(b, loc, steps[last], constant(b, lanes));
   }
@@ -205,8 +243,27 @@ void LaneMapper::map(scf::ParallelOp loop) {
       [&](OpBuilder &in, Location, ValueRange ivs, ValueRange carried) {
         IRMapping mapping;
         mapping.map(loop.getInductionVars(), ivs);
+        Value own, isOwn;
+        if (offset)
+          own = arith::AddIOp::create(in, loc, ivs[last], offset);
+        if (together) {
+          // A lane beyond the end does again what the first does, and stores
+          // nothing.
+          isOwn = arith::CmpIOp::create(in, loc, arith::CmpIPredicate::slt, own,
+                                        loop.getUpperBound()[last]);
+          own = arith::SelectOp::create(in, loc, isOwn, own, ivs[last]);
+        }
+        if (offset)
+          mapping.map(loop.getInductionVars()[last], own);
+        SmallVector<Operation *> stores;
         for (Operation &op : loop.getBody()->without_terminator())
-          in.clone(op, mapping);
+          in.clone(op, mapping)->walk([&](Operation *inner) {
+            if (isWrite(inner))
+              stores.push_back(inner);
+          });
+        if (isOwn)
+          for (Operation *store : stores)
+            guard(store, isOwn);
         scf::ValueVector next;
         auto reduce = cast<scf::ReduceOp>(loop.getBody()->getTerminator());
         for (auto [n, operand] : llvm::enumerate(reduce.getOperands()))
@@ -229,6 +286,12 @@ void LaneMapper::map(scf::ParallelOp loop) {
 }
 
 void LaneMapper::mapLoops(Operation *top) {
+  if (anyInside(top, [](Operation *op) {
+        auto loop = dyn_cast<scf::ParallelOp>(op);
+        return loop && lanesOf(loop) > 1 && loop.getNumResults() > 0 &&
+               hasShuffles(loop);
+      }))
+    wholeWarp = false;
   // Outer ones first: the lanes of a loop follow from those inside of it.
   while (true) {
     scf::ParallelOp next;
@@ -312,7 +375,7 @@ void HostMapper::launchSerial(ArrayRef<Operation *> ops) {
   for (Operation *op : ops)
     in.clone(*op, mapping);
   launch.walk([](scf::ParallelOp loop) { loop->removeAttr(lanesAttrName); });
-  LaneMapper(loc, Value()).mapLoops(launch);
+  LaneMapper(loc, Value(), 1).mapLoops(launch);
   for (Operation *op : llvm::reverse(ops))
     if (op->use_empty() && anyInside(op, isWrite))
       op->erase();
@@ -385,7 +448,7 @@ void HostMapper::launchParallel(scf::ParallelOp loop) {
   }
   for (Operation &op : loop.getBody()->without_terminator())
     body.clone(op, mapping);
-  LaneMapper mapper(loc, lane);
+  LaneMapper mapper(loc, lane, lanes);
   mapper.guardStores(top, lanes);
   mapper.mapLoops(top);
   loop.erase();
@@ -407,6 +470,8 @@ void HostMapper::mapBlock(Block &block) {
       op->erase();
       continue;
     }
+    if (isa<memref::AllocOp>(op))
+      continue;
     if (isa<gpu::LaunchOp>(op)) {
       flush();
       continue;

@@ -41,10 +41,10 @@ private:
   /// of `count`; a condition that the host evaluates.
   Value isAligned(unsigned lane, int64_t count);
   void emitVectors(OpBuilder &b, unsigned lane, int64_t count);
-  /// The parallel loop over outer lanes, rows (in steps of `rows` in a block)
-  /// and what else is given.
+  /// The parallel loop over outer lanes, strips if there are some, rows (in
+  /// steps of `rows` in a block) and what else is given.
   scf::ParallelOp rowLoop(OpBuilder &b, int64_t rows, ArrayRef<unsigned> outer,
-                          Value inner = {});
+                          Value strips = {}, Value inner = {});
   Value multiplyAdd(OpBuilder &b, Value lhs, Value rhs, Value sum);
   Value product(OpBuilder &b, const Row &row, Value rowInBlock,
                 ArrayRef<Value> loops, Value entry, Value sum);
@@ -86,10 +86,13 @@ Value GpuProduct::isAligned(unsigned lane, int64_t count) {
 }
 
 scf::ParallelOp GpuProduct::rowLoop(OpBuilder &b, int64_t rows,
-                                    ArrayRef<unsigned> outer, Value inner) {
+                                    ArrayRef<unsigned> outer, Value strips,
+                                    Value inner) {
   SmallVector<Value> upper;
   for (unsigned loop : outer)
     upper.push_back(sizeOfLoop(b, loop));
+  if (strips)
+    upper.push_back(strips);
   upper.push_back(numRows);
   if (rows < format.blockRows)
     upper.push_back(constant(b, format.blockRows / rows));
@@ -108,16 +111,29 @@ void GpuProduct::emitVectors(OpBuilder &b, unsigned lane, int64_t count) {
   int64_t rows = tileRows(4);
   Value chunks =
       arith::DivUIOp::create(b, loc, sizeOfLoop(b, lane), constant(b, count));
-  auto loop = rowLoop(b, rows, outer, chunks);
+  // A warp's width of columns at a time, for all rows: what these read of the
+  // dense operand stays in the first-level cache.
+  Value width = arith::MinUIOp::create(b, loc, chunks, constant(b, warpSize));
+  width = arith::MaxUIOp::create(b, loc, width, constant(b, 1));
+  Value strips = arith::CeilDivUIOp::create(b, loc, chunks, width);
+  auto loop = rowLoop(b, rows, outer, strips, width);
   OpBuilder in = OpBuilder::atBlockTerminator(loop.getBody());
   auto vars = loop.getInductionVars();
-  Row row = enterRow(in, vars[outer.size()]);
+  unsigned first = outer.size() + 1;
+  Value chunk = addIndex(in, loc, mulIndex(in, loc, vars[outer.size()], width),
+                         vars.back());
+  auto isInside = scf::IfOp::create(
+      in, loc,
+      arith::CmpIOp::create(in, loc, arith::CmpIPredicate::ult, chunk, chunks),
+      /*withElseRegion=*/false);
+  in = isInside.getThenBodyBuilder();
+  Row row = enterRow(in, vars[first]);
   for (auto [n, other] : llvm::enumerate(outer))
     row.loops[other] = vars[n];
   Value rowInBlock = constant(in, 0);
   if (rows < format.blockRows)
-    rowInBlock = mulIndex(in, loc, vars[outer.size() + 1], constant(in, rows));
-  row.loops[lane] = mulIndex(in, loc, vars.back(), constant(in, count));
+    rowInBlock = mulIndex(in, loc, vars[first + 1], constant(in, rows));
+  row.loops[lane] = mulIndex(in, loc, chunk, constant(in, count));
   auto pointsAt = [&](ValueRange loops) {
     return LanePoints{llvm::to_vector(loops), lane, count, Value()};
   };
@@ -201,7 +217,7 @@ void GpuProduct::byNumber() {
     if (lane != last)
       outer.push_back(lane);
   bool laneLast = outer.size() < lanes.size();
-  auto loop = rowLoop(builder, 1, outer,
+  auto loop = rowLoop(builder, 1, outer, Value(),
                       laneLast ? sizeOfLoop(builder, *last) : Value());
   OpBuilder b = OpBuilder::atBlockTerminator(loop.getBody());
   auto vars = loop.getInductionVars();

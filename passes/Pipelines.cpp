@@ -125,6 +125,8 @@ void gossamer::buildLowerToGpuPipeline(OpPassManager &pm) {
     function.addPass(createParallelizeLoops());
     function.addPass(createMapToGpu());
   }
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
   pm.addPass(createPlanWorkspace());
   pm.addPass(createOutlineKernels());
   pm.addPass(createSetFastMath());

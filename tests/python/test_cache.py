@@ -236,8 +236,9 @@ def test_emit():
     assert "zmm" not in emit(elementwise(), "asm", target="x86-64")
     with pytest.raises(UnsupportedError, match="did you mean 'lower'"):
         emit(elementwise(), "lowre")
+    assert ".target sm_90a" in emit(elementwise(), "ptx", target="sm_90a")
     with pytest.raises(UnsupportedError, match="NVIDIA"):
-        emit(elementwise(), "asm", target="sm_90a")
+        emit(elementwise(), "ptx")
     with pytest.raises(CompileError, match="unknown processor 'z80'"):
         emit(elementwise(), "asm", target="z80")
 

@@ -93,10 +93,14 @@ def test_dump_refuses():
     f = gs.sparse_jit(masked_softmax, mask=gs.CSR)
     with pytest.raises(gs.UnsupportedError, match="no stage 'anotate'; did you mean 'annotate'"):
         gs.dump(f, stage="anotate")
-    with pytest.raises(gs.UnsupportedError, match="no code for NVIDIA GPUs yet"):
-        gs.dump(f, stage="ptx")
-    with pytest.raises(gs.UnsupportedError, match="no code for NVIDIA GPUs yet"):
-        gs.dump(f, stage="lower", target="sm_90a")
+    f = gs.sparse_jit(lambda x, w: x @ w, w=gs.CSR)
+    args = real(4, 4), real(4, 4)
+    with pytest.raises(gs.UnsupportedError, match="the target is 'native'; one is 'sm_90a'"):
+        gs.dump(f, *args, stage="ptx")
+    with pytest.raises(gs.CompileError, match="unknown chip 'sm_12'"):
+        gs.dump(f, *args, stage="ptx", target="sm_12")
+    with pytest.raises(gs.CompileError, match="older than sm_80"):
+        gs.dump(f, *args, stage="ptx", target="sm_75")
 
 
 def test_explain_tells_hits_from_misses():

@@ -17,8 +17,17 @@ from gossamer.errors import CudaError, UnsupportedError
 if TYPE_CHECKING:
     from gossamer.compiler.library import Gpus, Kernel, Library
 
-# Chips that have instructions of their own, and the others that the compiler knows. PTX for one runs on newer ones, too.
-_CHIPS = {80: "sm_80", 86: "sm_86", 87: "sm_87", 89: "sm_89", 90: "sm_90a", 100: "sm_100a", 103: "sm_103a", 120: "sm_120a"}
+# By compute capability. PTX for a chip runs on newer ones, too, but for those with an "a".
+_CHIPS = {
+    80: "sm_80",
+    86: "sm_86",
+    87: "sm_87",
+    89: "sm_89",
+    90: "sm_90a",
+    100: "sm_100a",
+    103: "sm_103a",
+    120: "sm_120a",
+}
 _PORTABLE = "sm_90"
 
 

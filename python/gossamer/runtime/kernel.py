@@ -81,8 +81,8 @@ class CompiledRegion:
         """Runs the kernel.
 
         Args:
-            inputs: Of the region's function, tensors of the dtypes and ranks there, dense ones of any strides; on the CPU
-                or, for kernels of a GPU, on one GPU (but for numbers, which may be on the CPU).
+            inputs: Of the region's function, tensors of the dtypes and ranks there, dense ones of any strides; on the
+                CPU, or on one GPU if the kernel is for that (numbers may be on the CPU there, too).
             result_shapes: For each result its shape; None for a sparse one, which has that of its pattern.
 
         Returns:

@@ -1,0 +1,184 @@
+"""Compiled kernels on a GPU against PyTorch on dense tensors."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import gossamer as gs
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("error::gossamer.FallbackWarning"),  # nothing is to run densely
+]
+
+FORMATS = {
+    "CSR": gs.CSR,
+    "CSC": gs.CSC,
+    "COO": gs.COO,
+    "DCSR": gs.DCSR,
+    "BSR(4)": gs.BSR(4),
+    "BSR((2, 8))": gs.BSR((2, 8)),
+    "BSC(4)": gs.BSC(4),
+    "BlockELL(4)": gs.BlockELL(4),
+    "NM(2, 4)": gs.NM(2, 4),
+}
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
+
+
+def matrix(rows: int, columns: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Entries 0 and 2 of every four, but for some empty blocks and rows: fits every format."""
+    dense = torch.zeros(rows, columns, dtype=dtype, device="cuda")
+    dense[:, ::2] = torch.randn(rows, columns // 2, device="cuda").to(dtype)
+    dense[4:8, 8:24] = 0
+    dense[16:20] = 0
+    return dense
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, device="cuda").to(dtype)
+
+
+def close(got, expected, dtype: torch.dtype) -> None:
+    """Sums of half precision are made in f32, and rounded once."""
+    bound = {torch.float64: 1e-12, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}[dtype]
+    if isinstance(got, gs.SparseTensor):
+        got = got.to_dense()
+    assert got.is_cuda
+    torch.testing.assert_close(got.double(), expected.double(), rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
+@torch.no_grad()
+def test_products(format, dtype) -> None:
+    w = matrix(24, 32, dtype)
+    stored = gs.sparsify(w, format)
+    x, b = random(7, 32, dtype=dtype), random(24, dtype=dtype)
+    wide = w.double()
+    for columns in (1, 5, 8, 64):
+        y = random(32, columns, dtype=dtype)
+        close(gs.sparse_jit(lambda w, y: w @ y)(stored, y), wide @ y.double(), dtype)
+    close(gs.sparse_jit(lambda w, v: w @ v)(stored, x[0]), wide @ x[0].double(), dtype)
+    linear = gs.sparse_jit(lambda x, w, b: F.relu(F.linear(x, w, b)))
+    close(linear(x, stored, b), F.relu(x.double() @ wide.T + b.double()), dtype)
+
+
+@pytest.mark.parametrize("depth", [1, 8, 64, 100])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
+@torch.no_grad()
+def test_sampled_product(format, dtype, depth) -> None:
+    w = matrix(24, 32, dtype)
+    a, b = random(24, depth, dtype=dtype), random(depth, 32, dtype=dtype)
+    f = gs.sparse_jit(lambda w, a, b: w * (a @ b))
+    close(f(gs.sparsify(w, format), a, b), w.double() * (a.double() @ b.double()), dtype)
+    f = gs.sparse_jit(lambda w, a, b: w * (a @ b.mT))
+    close(f(gs.sparsify(w, format), a, b.mT.contiguous()), w.double() * (a.double() @ b.double()), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
+@torch.no_grad()
+def test_elementwise(format, dtype) -> None:
+    w, row = matrix(24, 32, dtype), random(32, dtype=dtype)
+    stored = gs.sparsify(w, format)
+    close(gs.sparse_jit(lambda w: F.relu(w) * 2)(stored), F.relu(w) * 2, dtype)
+    close(gs.sparse_jit(lambda w, row: w * row)(stored, row), w * row, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("format", [gs.CSR, gs.BSR(4), gs.COO, gs.CSC], ids=["CSR", "BSR", "COO", "CSC"])
+@torch.no_grad()
+def test_softmax_and_attention(format, dtype) -> None:
+    mask = matrix(24, 32) != 0
+    scores = random(24, 32, dtype=dtype).masked_fill(~mask, -torch.inf)
+    stored = gs.sparsify(scores, format, fill=-torch.inf)
+    expected = torch.softmax(scores.double(), -1).nan_to_num(0)
+    close(gs.sparse_jit(lambda s: torch.softmax(s, -1))(stored), expected, dtype)
+
+    def attention(q, k, v, mask):
+        scores = q @ k.mT * q.shape[-1] ** -0.5
+        return torch.softmax(scores.masked_fill(~mask, -torch.inf), -1) @ v
+
+    q, k, v = (random(2, n, 40, dtype=dtype) for n in (24, 32, 32))
+    got = gs.sparse_jit(attention)(q, k, v, gs.sparsify(mask, format))
+    close(got, attention(q.double(), k.double(), v.double(), mask).nan_to_num(0), dtype)
+
+
+@pytest.mark.parametrize("dim", [0, 1, None])
+@pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
+@torch.no_grad()
+def test_reductions(format, dim) -> None:
+    w = matrix(24, 32)
+    stored = gs.sparsify(w, format)
+    for f in (torch.sum, torch.amax):
+        reduce = (lambda w, f=f: f(w)) if dim is None else (lambda w, f=f: f(w, dim))
+        close(gs.sparse_jit(reduce)(stored), reduce(w), torch.float32)
+
+
+@pytest.mark.parametrize("format", [gs.CSR, gs.BSR(4), gs.COO], ids=["CSR", "BSR", "COO"])
+def test_gradients(format) -> None:
+    w, x, mask = matrix(24, 32), random(7, 32), matrix(24, 32)
+    results = []
+    for sparse in (True, False):
+        leaf, y = w.clone().requires_grad_(), x.clone().requires_grad_()
+
+        def loss(w, y):
+            return (F.gelu(F.linear(y, w)) ** 2).sum()
+
+        if sparse:
+            stored = gs.sparsify(leaf, format)
+            gs.sparse_jit(loss)(stored, y).backward()
+        else:
+            loss(leaf, y).backward()
+        results.append((leaf.grad * (mask != 0), y.grad))
+    for got, expected in zip(*results, strict=True):
+        close(got, expected, torch.float32)
+
+
+@torch.no_grad()
+def test_rows_of_every_length() -> None:
+    dense = torch.zeros(300, 5000, device="cuda")
+    dense[0] = torch.randn(5000)
+    dense[7:9, ::3] = 1.5
+    dense[100:200] = torch.randn(100, 5000) * (torch.rand(100, 5000) < 0.01)
+    stored = gs.sparsify(dense, gs.CSR)
+    y = random(5000, 32)
+    close(gs.sparse_jit(lambda w, y: w @ y)(stored, y), dense.double() @ y.double(), torch.float32)
+    close(gs.sparse_jit(lambda w, y: w @ y)(stored, y[:, 0]), dense.double() @ y[:, 0].double(), torch.float32)
+
+
+@torch.no_grad()
+def test_graph_capture_and_streams() -> None:
+    w, y = matrix(24, 32), random(32, 16)
+    stored = gs.sparsify(w, gs.CSR)
+    scores = gs.sparsify(w.masked_fill(w == 0, -torch.inf), gs.COO, fill=-torch.inf)  # its softmax has temporaries
+    f = gs.sparse_jit(lambda w, y, s: (w @ y, torch.softmax(s, -1)))
+    f(stored, y, scores)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        f(stored, y, scores)
+        close(f(stored, y, scores)[0], w @ y, torch.float32)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        got, shares = f(stored, y, scores)
+    y.copy_(torch.randn(32, 16))
+    graph.replay()
+    close(got, w @ y, torch.float32)
+    close(shares, torch.softmax(scores.to_dense(), -1).nan_to_num(0), torch.float32)
+
+
+@torch.no_grad()
+def test_operands_that_do_not_lie_well() -> None:
+    w = matrix(24, 32)
+    stored = gs.sparsify(w, gs.CSR)
+    f = gs.sparse_jit(lambda w, y: w @ y)
+    memory = random(32 * 16 + 1)
+    y = memory[1:].view(32, 16)  # four bytes off
+    close(f(stored, y), w @ y, torch.float32)
+    y = random(16, 32).mT
+    close(f(stored, y), w @ y, torch.float32)
+    with pytest.raises(gs.GossamerError, match="cpu"):
+        f(stored, y.cpu())

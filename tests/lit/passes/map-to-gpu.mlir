@@ -1,0 +1,121 @@
+// RUN: gossamer-opt %s --gossamer-map-to-gpu --canonicalize --split-input-file | FileCheck %s
+
+// An iteration of an outermost parallel loop is a thread.
+// CHECK-LABEL: func @threads
+// CHECK-SAME: (%[[N:.*]]: index, %[[X:.*]]: memref<?xf32>, %[[A:.*]]: f32)
+// CHECK: %[[GRID:.*]] = arith.ceildivsi %[[N]], %c128
+// CHECK: gpu.launch blocks(%[[B:.*]], %{{.*}}, %{{.*}}) in (%{{.*}} = %[[GRID]], {{.*}}) threads(%[[T:.*]], %{{.*}}, %{{.*}}) in (%{{.*}} = %c128,
+// CHECK: %[[FIRST:.*]] = arith.muli %[[B]], %c128
+// CHECK: %[[I:.*]] = arith.addi %[[FIRST]], %[[T]]
+// CHECK: %[[INSIDE:.*]] = arith.cmpi slt, %[[I]], %[[N]]
+// CHECK: scf.if %[[INSIDE]] {
+// CHECK: memref.store %[[A]], %[[X]][%[[I]]]
+func.func @threads(%n: index, %x: memref<?xf32>, %a: f32) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    memref.store %a, %x[%i] : memref<?xf32>
+  }
+  return
+}
+
+// -----
+
+// Lanes of a warp take entries of a row in turn, their sums go through
+// shuffles, and one of them stores.
+// CHECK-LABEL: func @lanes
+// CHECK: gpu.launch
+// CHECK: %[[LANE:.*]] = arith.andi %{{.*}}, %c31
+// CHECK: %[[ROW:.*]] = arith.divui %{{.*}}, %c32
+// CHECK: scf.if
+// CHECK: %[[SUM:.*]] = scf.for {{.*}} step %c32 iter_args
+// CHECK: nvvm.shfl.sync bfly %{{.*}}, %[[SUM]], %c16_i32
+// CHECK: arith.addf %[[SUM]]
+// CHECK-COUNT-4: nvvm.shfl.sync bfly
+// CHECK: %[[FIRST:.*]] = arith.cmpi eq, %{{.*}}, %c0
+// CHECK: scf.if %[[FIRST]] {
+// CHECK-NEXT: memref.store
+func.func @lanes(%n: index, %x: memref<?x?xf32>, %y: memref<?xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  %m = memref.dim %x, %c1 : memref<?x?xf32>
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %sum = scf.parallel (%j) = (%c0) to (%m) step (%c1) init (%zero) -> f32 {
+      %v = memref.load %x[%i, %j] : memref<?x?xf32>
+      scf.reduce(%v : f32) {
+      ^bb0(%l: f32, %r: f32):
+        %s = arith.addf %l, %r : f32
+        scf.reduce.return %s : f32
+      }
+    } {gossamer.lanes = 32 : i64}
+    memref.store %sum, %y[%i] : memref<?xf32>
+  }
+  return
+}
+
+// -----
+
+// Nested: four entries at a time, of which each has eight lanes; where all
+// lanes have as many iterations, their number is known. All lanes of the warp
+// come to the shuffles: those beyond the last entry do the first of the four
+// again, and do not store.
+// CHECK-LABEL: func @nested
+// CHECK: gpu.launch
+// CHECK: scf.for %[[J:.*]] = %c0 to %[[HALF:.*]] step %c4 {
+// CHECK: %[[OWN:.*]] = arith.addi %[[J]], %{{.*}}
+// CHECK: %[[INSIDE:.*]] = arith.cmpi slt, %[[OWN]], %[[HALF]]
+// CHECK: arith.select %[[INSIDE]], %[[OWN]], %[[J]]
+// CHECK: scf.for {{.*}} = %c0 to %c64 step %c8 iter_args
+// CHECK: nvvm.shfl.sync bfly %c-1_i32, %{{.*}}, %c4_i32
+// CHECK: nvvm.shfl.sync bfly %c-1_i32, %{{.*}}, %c2_i32
+// CHECK: nvvm.shfl.sync bfly %c-1_i32, %{{.*}}, %c1_i32
+// CHECK: %[[STORES:.*]] = arith.andi {{.*}}%[[INSIDE]]{{.*}} : i1
+// CHECK: scf.if %[[STORES]]
+func.func @nested(%n: index, %x: memref<?x?x64xf32>, %y: memref<?x?xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c64 = arith.constant 64 : index
+  %zero = arith.constant 0.0 : f32
+  %m = memref.dim %x, %c1 : memref<?x?x64xf32>
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %half = arith.divui %m, %n : index
+    scf.parallel (%j) = (%c0) to (%half) step (%c1) {
+      %sum = scf.parallel (%k) = (%c0) to (%c64) step (%c1) init (%zero) -> f32 {
+        %v = memref.load %x[%i, %j, %k] : memref<?x?x64xf32>
+        scf.reduce(%v : f32) {
+        ^bb0(%l: f32, %r: f32):
+          %s = arith.addf %l, %r : f32
+          scf.reduce.return %s : f32
+        }
+      } {gossamer.lanes = 8 : i64}
+      memref.store %sum, %y[%i, %j] : memref<?x?xf32>
+    } {gossamer.lanes = 4 : i64}
+  }
+  return
+}
+
+// -----
+
+// What is serial is a kernel of one thread, and a bound that was read from
+// memory is read again in the kernel that needs it, whose grid does not depend
+// on it.
+// CHECK-LABEL: func @serial
+// CHECK-NOT: memref.load
+// CHECK: gpu.launch {{.*}} in (%{{.*}} = %c1, {{.*}} threads({{.*}}) in (%{{.*}} = %c1,
+// CHECK: memref.store %{{.*}}, %{{.*}}[%c0]
+// CHECK: gpu.terminator
+// CHECK: gpu.launch {{.*}} in (%{{.*}} = %c2048,
+// CHECK: memref.load %{{.*}}[%c1]
+// CHECK: scf.for {{.*}} step %c262144
+func.func @serial(%p: memref<?xi32>, %x: memref<?xf32>, %a: f32) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  memref.store %a, %x[%c0] : memref<?xf32>
+  %last = memref.load %p[%c1] : memref<?xi32>
+  %n = arith.index_castui %last : i32 to index
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    memref.store %a, %x[%i] : memref<?xf32>
+  }
+  return
+}

@@ -1,0 +1,37 @@
+// RUN: gossamer-opt %s --gossamer-plan-workspace --gossamer-outline-kernels | FileCheck %s
+
+// All temporaries are asked for at once, before the first launch; a kernel takes
+// addresses, and the sizes that are not in the types.
+// CHECK-DAG: func.func private @gs_gpu_launch(i64, i64, i64, !llvm.ptr, i64)
+// CHECK-DAG: func.func private @gs_gpu_workspace(i64) -> !llvm.ptr
+// CHECK-LABEL: func @main
+// CHECK-SAME: (%[[N:.*]]: index, %[[X:.*]]: memref<?x4xf32>)
+// CHECK: %[[TOTAL:.*]] = arith.index_cast %{{.*}} : index to i64
+// CHECK: %[[BASE:.*]] = call @gs_gpu_workspace(%[[TOTAL]])
+// CHECK: %[[TEMPORARY:.*]] = memref.view %{{.*}}[%{{.*}}][%[[N]]] {gossamer.temporary}
+// CHECK-NOT: gpu.launch
+// CHECK-DAG: memref.extract_aligned_pointer_as_index %[[TEMPORARY]]
+// CHECK-DAG: memref.extract_aligned_pointer_as_index %[[X]]
+// CHECK-DAG: memref.dim %[[X]], %c0
+// CHECK: call @gs_gpu_launch(
+// CHECK: module @kernels
+// CHECK: func.func @kernel_0({{.*}}!llvm.ptr
+// CHECK-SAME: gossamer.kernel = 128 : i64
+// CHECK: nvvm.read.ptx.sreg.ctaid.x
+// CHECK: nvvm.read.ptx.sreg.tid.x
+// CHECK: memref.load %{{.*}} : memref<?x4xf32>
+// CHECK: memref.store %{{.*}} : memref<?xf32>
+func.func @main(%n: index, %x: memref<?x4xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c128 = arith.constant 128 : index
+  %t = memref.alloc(%n) : memref<?xf32>
+  gpu.launch blocks(%bx, %by, %bz) in (%gx = %n, %gy = %c1, %gz = %c1)
+             threads(%tx, %ty, %tz) in (%sx = %c128, %sy = %c1, %sz = %c1) {
+    %i = arith.addi %bx, %tx : index
+    %v = memref.load %x[%i, %c0] : memref<?x4xf32>
+    memref.store %v, %t[%i] : memref<?xf32>
+    gpu.terminator
+  }
+  return
+}
