@@ -8,6 +8,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Math/Transforms/Passes.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
@@ -143,6 +144,89 @@ struct ExpandLog : OpRewritePattern<math::LogOp> {
   }
 };
 
+/// erf of f64: 2 x exp(-x^2) / sqrt(pi) times the sum of (2 x^2)^n / (1 3 5 ..
+/// (2 n + 1)), of which all terms are positive. From 6 on it is 1.
+struct ExpandErf : OpRewritePattern<math::ErfOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(math::ErfOp op,
+                                PatternRewriter &b) const override {
+    Type type = op.getType();
+    if (!type.isF64())
+      return b.notifyMatchFailure(op, "not of f64");
+    Location loc = op.getLoc();
+    auto number = [&](double value) -> Value {
+      return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
+    };
+    Value x = op.getOperand();
+    Value size = math::AbsFOp::create(b, loc, x);
+    Value large = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGE, size,
+                                        number(6.0));
+    Value in = arith::SelectOp::create(b, loc, large, number(0.0), x);
+    Value square = arith::MulFOp::create(b, loc, in, in);
+    Value twice = arith::MulFOp::create(b, loc, square, number(2.0));
+    constexpr int terms = 160; // at 6, the last is below 1e-17 of the sum
+    Value zero = arith::ConstantIndexOp::create(b, loc, 0);
+    Value one = arith::ConstantIndexOp::create(b, loc, 1);
+    Value count = arith::ConstantIndexOp::create(b, loc, terms);
+    auto loop = scf::ForOp::create(
+        b, loc, zero, count, one,
+        ValueRange{number(1.0), number(2.0 * terms + 1)},
+        [&](OpBuilder &to, Location, Value, ValueRange carried) {
+          Value share = arith::DivFOp::create(to, loc, twice, carried[1]);
+          Value sum =
+              math::FmaOp::create(to, loc, carried[0], share, number(1.0));
+          Value next = arith::SubFOp::create(to, loc, carried[1], number(2.0));
+          scf::YieldOp::create(to, loc, ValueRange{sum, next});
+        });
+    Value power =
+        math::ExpOp::create(b, loc, arith::NegFOp::create(b, loc, square));
+    Value factor =
+        arith::MulFOp::create(b, loc, in, number(1.1283791670955126));
+    Value result = arith::MulFOp::create(
+        b, loc, arith::MulFOp::create(b, loc, factor, power),
+        loop.getResult(0));
+    Value limit = math::CopySignOp::create(b, loc, number(1.0), x);
+    b.replaceOpWithNewOp<arith::SelectOp>(op, large, limit, result);
+    return success();
+  }
+};
+
+/// tanh of f64: from exp, and near 0, where that cancels, by its continued
+/// fraction.
+struct ExpandTanh : OpRewritePattern<math::TanhOp> {
+  using OpRewritePattern::OpRewritePattern;
+  LogicalResult matchAndRewrite(math::TanhOp op,
+                                PatternRewriter &b) const override {
+    Type type = op.getType();
+    if (!type.isF64())
+      return b.notifyMatchFailure(op, "not of f64");
+    Location loc = op.getLoc();
+    auto number = [&](double value) -> Value {
+      return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
+    };
+    Value x = op.getOperand();
+    Value size = math::AbsFOp::create(b, loc, x);
+    Value power = math::ExpOp::create(
+        b, loc, arith::MulFOp::create(b, loc, size, number(2.0)));
+    Value far = arith::SubFOp::create(
+        b, loc, number(1.0),
+        arith::DivFOp::create(
+            b, loc, number(2.0),
+            arith::AddFOp::create(b, loc, power, number(1.0))));
+    far = math::CopySignOp::create(b, loc, far, x);
+    Value square = arith::MulFOp::create(b, loc, x, x);
+    Value below = number(23.0);
+    for (int k = 21; k >= 1; k -= 2)
+      below = arith::AddFOp::create(
+          b, loc, number(k), arith::DivFOp::create(b, loc, square, below));
+    Value near = arith::DivFOp::create(b, loc, x, below);
+    Value isNear = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT,
+                                         size, number(0.5));
+    b.replaceOpWithNewOp<arith::SelectOp>(op, isNear, near, far);
+    return success();
+  }
+};
+
 bool hasInstruction(Operation *op) {
   return isa<math::AbsFOp, math::AbsIOp, math::CeilOp, math::FloorOp,
              math::TruncOp, math::RoundEvenOp, math::RoundOp, math::CopySignOp,
@@ -153,9 +237,14 @@ bool hasInstruction(Operation *op) {
 
 struct ExpandDeviceMath
     : gossamer::impl::ExpandDeviceMathBase<ExpandDeviceMath> {
+  void getDependentDialects(DialectRegistry &registry) const override {
+    ExpandDeviceMathBase::getDependentDialects(registry);
+    registry.insert<scf::SCFDialect>();
+  }
+
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
-    patterns.add<ExpandExp, ExpandLog>(&getContext());
+    patterns.add<ExpandErf, ExpandExp, ExpandLog, ExpandTanh>(&getContext());
     math::populateExpansionPatterns(
         patterns,
         {"rsqrt", "powf", "sinh", "cosh", "asinh", "acosh", "atanh", "fpowi"});

@@ -50,7 +50,9 @@ public:
   void run(unsigned summed);
 
 private:
-  bool isContiguous() const;
+  bool isContiguous(unsigned operand) const;
+  /// A copy of an operand with the summed dimension last.
+  void transpose(Value &operand, AffineMap &map);
   Value isAligned(int64_t count);
   /// The loops; `count` numbers are loaded at once. With the depth known, all
   /// loads of an entry are on their way at once, and those of its row's operand
@@ -86,10 +88,46 @@ std::optional<unsigned> SddmmOnGpu::summedLoop(SDDMMOp op) {
   return found;
 }
 
-bool SddmmOnGpu::isContiguous() const {
-  AffineExpr expr = getAffineDimExpr(summed, op->getContext());
-  return maps[1].getResults().back() == expr &&
-         maps[2].getResults().back() == expr;
+bool SddmmOnGpu::isContiguous(unsigned operand) const {
+  return maps[operand].getResults().back() ==
+         getAffineDimExpr(summed, op->getContext());
+}
+
+void SddmmOnGpu::transpose(Value &operand, AffineMap &map) {
+  auto type = cast<MemRefType>(operand.getType());
+  unsigned rank = type.getRank();
+  unsigned place =
+      *map.getResultPosition(getAffineDimExpr(summed, op->getContext()));
+  SmallVector<unsigned> order;
+  for (unsigned dim = 0; dim < rank; ++dim)
+    if (dim != place)
+      order.push_back(dim);
+  order.push_back(place);
+  SmallVector<Value> sizes, zeros(rank, indexConstant(builder, loc, 0)),
+      ones(rank, indexConstant(builder, loc, 1));
+  for (unsigned dim = 0; dim < rank; ++dim)
+    sizes.push_back(memref::DimOp::create(builder, loc, operand, dim));
+  SmallVector<Value> copySizes;
+  SmallVector<AffineExpr> exprs;
+  for (unsigned dim : order) {
+    copySizes.push_back(sizes[dim]);
+    exprs.push_back(map.getResult(dim));
+  }
+  Value copy = memref::AllocOp::create(
+      builder, loc,
+      MemRefType::get(SmallVector<int64_t>(rank, ShapedType::kDynamic),
+                      type.getElementType()),
+      copySizes, builder.getI64IntegerAttr(64));
+  auto loop = scf::ParallelOp::create(builder, loc, zeros, sizes, ones);
+  OpBuilder in = OpBuilder::atBlockTerminator(loop.getBody());
+  auto vars = loop.getInductionVars();
+  SmallVector<Value> to;
+  for (unsigned dim : order)
+    to.push_back(vars[dim]);
+  memref::StoreOp::create(
+      in, loc, memref::LoadOp::create(in, loc, operand, vars), copy, to);
+  operand = copy;
+  map = AffineMap::get(map.getNumDims(), 0, exprs, op->getContext());
 }
 
 Value SddmmOnGpu::isAligned(int64_t count) {
@@ -172,7 +210,11 @@ void SddmmOnGpu::run(unsigned loop) {
       builder, loc, lhs,
       *maps[1].getResultPosition(getAffineDimExpr(loop, op.getContext())));
   int64_t count = 128 / std::max<int64_t>(8, element.getIntOrFloatBitWidth());
-  if (isContiguous() && isa<FloatType>(element)) {
+  if (!isContiguous(1))
+    transpose(lhs, maps[1]);
+  if (!isContiguous(2))
+    transpose(rhs, maps[2]);
+  if (isa<FloatType>(element)) {
     auto aligned = scf::IfOp::create(builder, loc, isAligned(count),
                                      /*withElseRegion=*/true);
     OpBuilder then = aligned.getThenBodyBuilder();

@@ -5,6 +5,7 @@
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/Elementwise.h"
+#include "passes/HalfPrecision.h"
 #include "passes/Passes.h"
 #include "passes/Report.h"
 #include "passes/SharedPattern.h"
@@ -94,6 +95,21 @@ Value SampleRaiser::sampled(Value tensor) {
   return sample;
 }
 
+/// Whether sums are of the operands' type, or wider ones of half precision that
+/// are rounded to it before anything else.
+static bool isRoundedAtOnce(Value sum, Value result,
+                            const Contraction &product) {
+  Type type = getElementTypeOrSelf(product.lhs.tensor);
+  if (type == sum.getType())
+    return true;
+  return sum != result && isHalf(type) &&
+         type == getElementTypeOrSelf(product.rhs.tensor) &&
+         llvm::all_of(sum.getUsers(), [&](Operation *user) {
+           return isa<arith::TruncFOp>(user) &&
+                  user->getResult(0).getType() == type;
+         });
+}
+
 Value SampleRaiser::raiseElementwise() {
   Location loc = op.getLoc();
   auto holder = std::make_unique<Region>();
@@ -121,8 +137,10 @@ Value SampleRaiser::raiseElementwise() {
       }
       // Its stored entries are all that is asked for.
       access.tensor = given ? given.tensor : sampled(access.tensor);
-    } else if (Contraction contraction = matchContraction(access.tensor);
-               contraction && there) {
+    } else if (Contraction contraction =
+                   matchContraction(access.tensor, /*mayWiden=*/true);
+               contraction && there &&
+               isRoundedAtOnce(arg, value, contraction)) {
       if (!sum && isUsedHereOnly(access.tensor, emitter)) {
         sum = arg;
         product = contraction;
@@ -172,8 +190,20 @@ Value SampleRaiser::raiseElementwise() {
       value = arg;
   };
   take(stored, getElementTypeOrSelf(op.getPattern()));
-  if (sum)
-    take(sum, sum.getType());
+  if (sum) {
+    Type type = getElementTypeOrSelf(product.lhs.tensor);
+    if (type == sum.getType()) {
+      take(sum, type);
+    } else { // the operation rounds
+      Value arg = ordered.addArgument(type, loc);
+      for (Operation *user : llvm::make_early_inc_range(sum.getUsers())) {
+        user->getResult(0).replaceAllUsesWith(arg);
+        if (value == user->getResult(0))
+          value = arg;
+        user->erase();
+      }
+    }
+  }
   for (Value arg : args)
     take(arg, arg.getType());
   ordered.getOperations().splice(ordered.end(), body.getOperations());

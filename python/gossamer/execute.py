@@ -224,7 +224,7 @@ def _finished(result: SparseTensor, fill: float | int | bool) -> SparseTensor:
     pattern, values = result.pattern, result.values
     if pattern.nnz != pattern.storage_size:
         unused = pattern.derived("unused", lambda: node_index(pattern) < 0)
-        values.view(-1, pattern.inner_size)[unused] = fill
+        values.view(-1, pattern.inner_size).masked_fill_(unused[:, None], fill)
     return SparseTensor(pattern, values, fill)
 
 

@@ -267,7 +267,8 @@ def gather_runs(values: Tensor, gather: Tensor, size: int, fill: Fill) -> Tensor
         return filled_from_nothing(values, (gather.numel(), size), fill)
     runs = values.reshape(-1, size)
     missing = gather < 0
-    if not bool(missing.any()):
+    # To ask a GPU would be to wait for it.
+    if not missing.is_cuda and not bool(missing.any()):
         return runs.index_select(0, gather)
     return runs.index_select(0, gather.clamp(min=0)).masked_fill(missing[:, None], fill)
 

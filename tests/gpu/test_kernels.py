@@ -182,3 +182,27 @@ def test_operands_that_do_not_lie_well() -> None:
     close(f(stored, y), w @ y, torch.float32)
     with pytest.raises(gs.GossamerError, match="cpu"):
         f(stored, y.cpu())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@torch.no_grad()
+def test_long_rows_are_cut_into_pieces(dtype) -> None:
+    """Of a matrix wide enough for that; the last piece is short, and so is the row behind it."""
+    dense = torch.zeros(40, 20_000, device="cuda")
+    dense[3] = torch.randn(20_000, device="cuda")
+    dense[4, :700] = 1.0
+    dense[10:30, ::17] = 0.5
+    dense[39, 5:9000] = torch.randn(8995, device="cuda")
+    dense = dense.to(dtype)
+    stored, b = gs.sparsify(dense, gs.CSR), random(20_000, 40, dtype=dtype)
+    f = gs.sparse_jit(lambda w, y: torch.relu(w @ y + 1))
+    for columns in (40, 7):
+        y = b[:, :columns].contiguous()
+        expected = torch.relu(dense.double() @ y.double() + 1)
+        scale = expected.abs().max()
+        got = f(stored, y)
+        close(got.double() / scale, expected / scale, torch.float32 if dtype == torch.float32 else torch.float16)
+        assert torch.equal(got, f(stored, y))  # in the same order every time
+    expected = dense.double() @ b[:, 0].double()
+    got = gs.sparse_jit(lambda w, v: w @ v)(stored, b[:, 0].contiguous())
+    close(got.double() / expected.abs().max(), expected / expected.abs().max(), torch.float16)

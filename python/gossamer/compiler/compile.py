@@ -99,8 +99,8 @@ def _build(compiler: Library, digest: str, make_text: Callable[[], str], chip: s
         if region is not None:
             return region
         text = make_text()
+        gpu = {"chip": chip} if chip else {}
         try:
-            gpu = {"chip": chip} if chip else {}
             artifact = compiler.compile(text, cpu=compiler.host_cpu, features=compiler.host_features, **gpu)
         except Failure as failure:
             raise _compile_error(failure, text, digest, gpu) from None

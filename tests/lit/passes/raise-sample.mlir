@@ -42,6 +42,38 @@ func.func @sddmm(%s: tensor<?x?xf32, #CSR>, %a: tensor<?x?xf32>, %b: tensor<?x?x
   return %r : tensor<?x?xf32, #CSR>
 }
 
+// Sums of half precision are made in f32, and rounded: the operation does that.
+// CHECK-LABEL: func @halves
+// CHECK: gossamer.sddmm
+// CHECK-NEXT: ^bb0(%[[V:.*]]: f16, %[[SUM:.*]]: f16):
+// CHECK-NEXT: %[[P:.*]] = arith.mulf %[[V]], %[[SUM]]
+// CHECK-NEXT: gossamer.yield %[[P]]
+func.func @halves(%s: tensor<?x?xf16, #CSR>, %a: tensor<?x?xf16>, %b: tensor<?x?xf16>, %e: tensor<?x?xf32>, %h: tensor<?x?xf16>) -> tensor<?x?xf16, #CSR> {
+  %zero = arith.constant 0.0 : f32
+  %sd = gossamer.convert %s {fill = 0.0 : f16} : tensor<?x?xf16, #CSR> to tensor<?x?xf16>
+  %f = linalg.fill ins(%zero : f32) outs(%e : tensor<?x?xf32>) -> tensor<?x?xf32>
+  %0 = linalg.generic #product ins(%a, %b : tensor<?x?xf16>, tensor<?x?xf16>) outs(%f : tensor<?x?xf32>) {
+  ^bb0(%x: f16, %y: f16, %o: f32):
+    %l = arith.extf %x : f16 to f32
+    %r = arith.extf %y : f16 to f32
+    %p = arith.mulf %l, %r : f32
+    %q = arith.addf %p, %o : f32
+    linalg.yield %q : f32
+  } -> tensor<?x?xf32>
+  %1 = linalg.generic #one ins(%0 : tensor<?x?xf32>) outs(%h : tensor<?x?xf16>) {
+  ^bb0(%x: f32, %o: f16):
+    %t = arith.truncf %x : f32 to f16
+    linalg.yield %t : f16
+  } -> tensor<?x?xf16>
+  %2 = linalg.generic #two ins(%sd, %1 : tensor<?x?xf16>, tensor<?x?xf16>) outs(%h : tensor<?x?xf16>) {
+  ^bb0(%x: f16, %y: f16, %o: f16):
+    %p = arith.mulf %x, %y : f16
+    linalg.yield %p : f16
+  } -> tensor<?x?xf16>
+  %r = gossamer.sample %2, %s : tensor<?x?xf16>, tensor<?x?xf16, #CSR> -> tensor<?x?xf16, #CSR>
+  return %r : tensor<?x?xf16, #CSR>
+}
+
 // No product: the chain becomes a map; a row vector and the index are operands.
 // CHECK-LABEL: func @map
 // CHECK-SAME: %[[S:[^:]*]]: tensor<?x?xf32, #{{[^:]*}}, %[[ROW:[^:]*]]: tensor<?xf32>
