@@ -38,7 +38,8 @@ typedef void (*gs_entry)(int64_t *packed);
 /* Compiles one region of MLIR text to a relocatable object. options_json:
    {"cpu": "znver4", "features": "+avx2,..."}; NULL or an absent key means the
    host's. With "chip": "sm_90a" it runs on an NVIDIA GPU of that kind, and the
-   object holds what launches its kernels. *out is always set, whatever is returned. */
+   object holds what launches its kernels. *out is always set, whatever is
+   returned. */
 GS_API int gs_compile(const char *mlir, size_t len, const char *options_json,
                       gs_artifact **out);
 
@@ -105,8 +106,8 @@ GS_API int64_t gs_cuda_run(void *module, gs_entry entry, int64_t *packed,
                            void *stream, void *workspace, int64_t capacity,
                            char **error);
 
-/* What compiled entries call: a launch of blocks x threads with `count` words as
-   arguments, and the address of a workspace. */
+/* What compiled entries call: a launch of blocks x threads with `count` words
+   as arguments, and the address of a workspace. */
 GS_API void gs_gpu_launch(int64_t kernel, int64_t blocks, int64_t threads,
                           int64_t *words, int64_t count);
 GS_API void *gs_gpu_workspace(int64_t bytes);
