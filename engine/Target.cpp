@@ -46,37 +46,41 @@ static Error check(const MCSubtargetInfo &known, const Triple &triple,
   return Error::success();
 }
 
-Expected<std::unique_ptr<TargetMachine>>
-gossamer::makeTargetMachine(const CompileOptions &options) {
+static Expected<const Target *> findTarget(const Triple &triple) {
   registerTargets();
-  Triple triple(sys::getProcessTriple());
   std::string error;
   const Target *target = TargetRegistry::lookupTarget(triple, error);
   if (!target)
     return createStringError("no code generator for " + triple.str() + ": " +
                              error);
+  return target;
+}
+
+Expected<std::unique_ptr<TargetMachine>>
+gossamer::makeTargetMachine(const CompileOptions &options) {
+  Triple triple(sys::getProcessTriple());
+  Expected<const Target *> target = findTarget(triple);
+  if (!target)
+    return target.takeError();
   // Checked on a generic machine: making one for an unknown processor prints
   // to stderr.
   std::unique_ptr<MCSubtargetInfo> known(
-      target->createMCSubtargetInfo(triple, "", ""));
+      (*target)->createMCSubtargetInfo(triple, "", ""));
   if (Error wrong = check(*known, triple, options))
     return std::move(wrong);
-  return std::unique_ptr<TargetMachine>(target->createTargetMachine(
+  return std::unique_ptr<TargetMachine>((*target)->createTargetMachine(
       triple, options.cpu, options.features, TargetOptions(), Reloc::PIC_,
       CodeModel::Small, CodeGenOptLevel::Aggressive));
 }
 
 Expected<std::unique_ptr<TargetMachine>>
 gossamer::makeGpuTargetMachine(const CompileOptions &options) {
-  registerTargets();
   Triple triple("nvptx64-nvidia-cuda");
-  std::string error;
-  const Target *target = TargetRegistry::lookupTarget(triple, error);
+  Expected<const Target *> target = findTarget(triple);
   if (!target)
-    return createStringError("no code generator for " + triple.str() + ": " +
-                             error);
+    return target.takeError();
   std::unique_ptr<MCSubtargetInfo> known(
-      target->createMCSubtargetInfo(triple, "", ""));
+      (*target)->createMCSubtargetInfo(triple, "", ""));
   if (!known->isCPUStringValid(options.chip))
     return createStringError("unknown chip '" + options.chip + "' for " +
                              triple.getArchName());
@@ -87,7 +91,7 @@ gossamer::makeGpuTargetMachine(const CompileOptions &options) {
     return createStringError("chip '" + options.chip +
                              "' is older than sm_80, the oldest that kernels "
                              "are made for");
-  return std::unique_ptr<TargetMachine>(target->createTargetMachine(
+  return std::unique_ptr<TargetMachine>((*target)->createTargetMachine(
       triple, options.chip, "", TargetOptions(), Reloc::PIC_, std::nullopt,
       CodeGenOptLevel::Aggressive));
 }

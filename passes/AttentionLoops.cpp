@@ -5,6 +5,7 @@
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/HalfPrecision.h"
 
 using namespace mlir;
 using namespace gossamer;
@@ -14,7 +15,7 @@ AttentionLoops::AttentionLoops(AttentionOp op)
       numBatch(op.getNumBatchDims()), rank(maps[3].getNumResults()),
       mask(builder, loc, op.getMask()),
       operand(cast<FloatType>(getElementTypeOrSelf(op.getQuery()))),
-      element(operand.getWidth() < 32 ? builder.getF32Type() : operand) {
+      element(cast<FloatType>(sumTypeOf(operand))) {
   query = toBuffer(builder, loc, op.getQuery(), true);
   key = toBuffer(builder, loc, op.getKey(), true);
   value = toBuffer(builder, loc, op.getValue(), true);

@@ -24,6 +24,19 @@ using namespace gossamer;
 
 namespace {
 
+/// Numbers where an operation is expanded.
+struct Constants {
+  OpBuilder &b;
+  Location loc;
+
+  Value operator()(double value) const {
+    return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
+  }
+  Value word(int64_t value) const {
+    return arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(value));
+  }
+};
+
 /// exp of f64: 2^n times the Taylor series of what is left, |r| < 0.35, whose
 /// first term left out is below 1e-17.
 struct ExpandExp : OpRewritePattern<math::ExpOp> {
@@ -34,12 +47,7 @@ struct ExpandExp : OpRewritePattern<math::ExpOp> {
     if (!type.isF64())
       return b.notifyMatchFailure(op, "not of f64");
     Location loc = op.getLoc();
-    auto number = [&](double value) -> Value {
-      return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
-    };
-    auto word = [&](int64_t value) -> Value {
-      return arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(value));
-    };
+    Constants number{b, loc};
     Value x = op.getOperand();
     // Beyond these exp is 0 or infinite; NaN goes through both comparisons.
     Value low = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OLT, x,
@@ -65,10 +73,11 @@ struct ExpandExp : OpRewritePattern<math::ExpOp> {
         arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
     Value safe = arith::SelectOp::create(b, loc, isNan, number(0.0), n);
     Value exponent = arith::FPToSIOp::create(b, loc, b.getI64Type(), safe);
-    Value half = arith::ShRSIOp::create(b, loc, exponent, word(1));
+    Value half = arith::ShRSIOp::create(b, loc, exponent, number.word(1));
     auto power = [&](Value e) -> Value {
       Value bits = arith::ShLIOp::create(
-          b, loc, arith::AddIOp::create(b, loc, e, word(1023)), word(52));
+          b, loc, arith::AddIOp::create(b, loc, e, number.word(1023)),
+          number.word(52));
       return arith::BitcastOp::create(b, loc, type, bits);
     };
     sum = arith::MulFOp::create(b, loc, sum, power(half));
@@ -92,12 +101,7 @@ struct ExpandLog : OpRewritePattern<math::LogOp> {
     if (!type.isF64())
       return b.notifyMatchFailure(op, "not of f64");
     Location loc = op.getLoc();
-    auto number = [&](double value) -> Value {
-      return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
-    };
-    auto word = [&](int64_t value) -> Value {
-      return arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(value));
-    };
+    Constants number{b, loc};
     auto compare = [&](arith::CmpFPredicate how, Value x, double y) -> Value {
       return arith::CmpFOp::create(b, loc, how, x, number(y));
     };
@@ -110,12 +114,13 @@ struct ExpandLog : OpRewritePattern<math::LogOp> {
     Value bits = arith::BitcastOp::create(b, loc, b.getI64Type(), scaled);
     // The exponent counts from sqrt(1/2), so that fractions are around 1.
     constexpr int64_t root = 0x3fe6a09e667f3bcd;
-    Value above = arith::SubIOp::create(b, loc, bits, word(root));
-    Value exponent = arith::ShRSIOp::create(b, loc, above, word(52));
+    Value above = arith::SubIOp::create(b, loc, bits, number.word(root));
+    Value exponent = arith::ShRSIOp::create(b, loc, above, number.word(52));
     Value fraction = arith::BitcastOp::create(
         b, loc, type,
         arith::SubIOp::create(
-            b, loc, bits, arith::ShLIOp::create(b, loc, exponent, word(52))));
+            b, loc, bits,
+            arith::ShLIOp::create(b, loc, exponent, number.word(52))));
     Value e = arith::SIToFPOp::create(b, loc, type, exponent);
     e = arith::AddFOp::create(
         b, loc, e,
@@ -154,9 +159,7 @@ struct ExpandErf : OpRewritePattern<math::ErfOp> {
     if (!type.isF64())
       return b.notifyMatchFailure(op, "not of f64");
     Location loc = op.getLoc();
-    auto number = [&](double value) -> Value {
-      return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
-    };
+    Constants number{b, loc};
     Value x = op.getOperand();
     Value size = math::AbsFOp::create(b, loc, x);
     Value large = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGE, size,
@@ -201,9 +204,7 @@ struct ExpandTanh : OpRewritePattern<math::TanhOp> {
     if (!type.isF64())
       return b.notifyMatchFailure(op, "not of f64");
     Location loc = op.getLoc();
-    auto number = [&](double value) -> Value {
-      return arith::ConstantOp::create(b, loc, b.getF64FloatAttr(value));
-    };
+    Constants number{b, loc};
     Value x = op.getOperand();
     Value size = math::AbsFOp::create(b, loc, x);
     Value power = math::ExpOp::create(

@@ -8,19 +8,13 @@
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/GpuLanes.h"
+#include "passes/HalfPrecision.h"
 #include "passes/RegisterTile.h"
 #include "passes/Storage.h"
 #include "passes/StoredOps.h"
 
 using namespace mlir;
 using namespace gossamer;
-
-/// Sums of half precision are made in f32.
-static Type sumTypeOf(Type element) {
-  if (isa<FloatType>(element) && element.getIntOrFloatBitWidth() < 32)
-    return Float32Type::get(element.getContext());
-  return element;
-}
 
 static Value narrowTo(OpBuilder &b, Location loc, Value value, Type type) {
   if (value.getType() == type)
@@ -46,7 +40,6 @@ public:
         element(getElementTypeOrSelf(op.getLhs())), sumType(sumTypeOf(element)),
         out(makeValues(builder, loc, op.getResult(), storage.values)) {}
 
-  static std::optional<unsigned> summedLoop(SDDMMOp op);
   void run(unsigned summed);
 
 private:
@@ -73,20 +66,6 @@ private:
   Value out, depth;
   unsigned summed = 0;
 };
-
-std::optional<unsigned> SddmmOnGpu::summedLoop(SDDMMOp op) {
-  SmallVector<AffineMap> maps = op.getMaps();
-  std::optional<unsigned> found;
-  for (unsigned loop = 0; loop < maps[0].getNumDims(); ++loop) {
-    if (maps[0].isFunctionOfDim(loop))
-      continue;
-    if (found || !maps[1].isFunctionOfDim(loop) ||
-        !maps[2].isFunctionOfDim(loop))
-      return {};
-    found = loop;
-  }
-  return found;
-}
 
 bool SddmmOnGpu::isContiguous(unsigned operand) const {
   return maps[operand].getResults().back() ==
@@ -248,21 +227,17 @@ public:
       : loc(loc), storage(storage), numLeading(storage.numLeadingDense()) {
     const auto &type = storage.type;
     unsigned rank = type.getLvlRank();
-    auto isOf = [&](unsigned lvl) {
-      return type.isIdentity()
-                 ? lvl == dim
-                 : type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
-    };
     if (numLeading == 0 || numLeading == rank ||
-        !type.isCompressedLvl(numLeading) || !isOf(numLeading))
+        !type.isCompressedLvl(numLeading) || !storage.isAlong(numLeading, dim))
       return;
     for (unsigned lvl = 0; lvl < numLeading; ++lvl)
-      if (isOf(lvl))
+      if (storage.isAlong(lvl, dim))
         return;
     for (unsigned lvl = numLeading + 1; lvl < rank; ++lvl) {
       if (!type.isDenseLvl(lvl) || !getConstantIntValue(storage.lvlSize(lvl)))
         return;
-      inner.push_back({*getConstantIntValue(storage.lvlSize(lvl)), isOf(lvl)});
+      inner.push_back({*getConstantIntValue(storage.lvlSize(lvl)),
+                       storage.isAlong(lvl, dim)});
     }
     fits = true;
   }
@@ -337,7 +312,7 @@ private:
 } // namespace
 
 bool gossamer::lowerSddmmOnGpu(SDDMMOp op) {
-  std::optional<unsigned> summed = SddmmOnGpu::summedLoop(op);
+  std::optional<unsigned> summed = summedLoop(op);
   if (!summed)
     return false;
   SddmmOnGpu(op).run(*summed);

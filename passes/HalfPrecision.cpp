@@ -11,6 +11,12 @@ using namespace gossamer;
 
 bool gossamer::isHalf(Type type) { return type.isF16() || type.isBF16(); }
 
+Type gossamer::sumTypeOf(Type element) {
+  if (isa<FloatType>(element) && element.getIntOrFloatBitWidth() < 32)
+    return Float32Type::get(element.getContext());
+  return element;
+}
+
 Value gossamer::widened(OpBuilder &builder, Value tensor, Type element) {
   auto type = cast<RankedTensorType>(tensor.getType());
   if (type.getElementType() == element)

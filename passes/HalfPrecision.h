@@ -16,6 +16,9 @@ namespace gossamer {
 /// Whether this is f16 or bf16.
 bool isHalf(mlir::Type type);
 
+/// The type in which numbers of `element` are summed: f32 for narrower floats.
+mlir::Type sumTypeOf(mlir::Type element);
+
 /// A dense tensor with elements of `element`, as it is or widened to it.
 mlir::Value widened(mlir::OpBuilder &builder, mlir::Value tensor,
                     mlir::Type element);

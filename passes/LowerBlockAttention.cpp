@@ -23,6 +23,7 @@
 #include "passes/RegisterTile.h"
 #include "passes/Report.h"
 #include "passes/TransposedCopy.h"
+#include "passes/VectorBody.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_LOWERBLOCKATTENTION
@@ -37,15 +38,6 @@ namespace {
 /// Vectors of rows that are worked on at once: what is broadcast against one is
 /// broadcast against all of them.
 constexpr int64_t kVectors = 2;
-
-/// A body of elementwise operations runs on vectors as it does on numbers.
-bool isVectorizable(Block &body) {
-  return llvm::all_of(body.without_terminator(), [](Operation &op) {
-    return isa<IndexOp>(op) || op.hasTrait<OpTrait::ConstantLike>() ||
-           (OpTrait::hasElementwiseMappableTraits(&op) &&
-            op.getNumResults() == 1);
-  });
-}
 
 class BlockAttention : AttentionLoops {
 public:

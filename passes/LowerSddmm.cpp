@@ -23,6 +23,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/HalfPrecision.h"
 #include "passes/Passes.h"
 #include "passes/RegisterTile.h"
 #include "passes/Report.h"
@@ -48,29 +49,6 @@ constexpr int64_t kTileRows = 8;
 /// that memory is read ahead in.
 constexpr int64_t kPackedRows = 16;
 
-/// The one loop of the product that is summed, if both operands have it and
-/// there is no other.
-std::optional<unsigned> summedLoop(SDDMMOp op) {
-  SmallVector<AffineMap> maps = op.getMaps();
-  std::optional<unsigned> summed;
-  for (unsigned loop = 0; loop < maps[0].getNumDims(); ++loop) {
-    if (maps[0].isFunctionOfDim(loop))
-      continue;
-    if (summed || !maps[1].isFunctionOfDim(loop) ||
-        !maps[2].isFunctionOfDim(loop))
-      return {};
-    summed = loop;
-  }
-  return summed;
-}
-
-/// Sums of narrow numbers are made in f32.
-Type sumType(Type element) {
-  if (isa<FloatType>(element) && element.getIntOrFloatBitWidth() < 32)
-    return Float32Type::get(element.getContext());
-  return element;
-}
-
 class SddmmLowering {
 public:
   SddmmLowering(SDDMMOp op, unsigned k, unsigned vectorBytes)
@@ -80,7 +58,7 @@ public:
         operands(builder, loc, op.getExtras(), ArrayRef(maps).drop_front(3)),
         vectorBody(StripBody::find(loc, op->getRegion(0).front(), storage, runs,
                                    maps[0], operands, vectorBytes)),
-        element(getElementTypeOrSelf(op.getLhs())), sum(sumType(element)),
+        element(getElementTypeOrSelf(op.getLhs())), sum(sumTypeOf(element)),
         lanes(vectorBytes / (sum.getIntOrFloatBitWidth() / 8)) {}
 
   void run();

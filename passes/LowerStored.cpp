@@ -144,10 +144,7 @@ void lower(SoftmaxOp op) {
 
   bool parallel = true;
   for (unsigned lvl = 0; lvl < storage.numLeadingDense(); ++lvl)
-    parallel &=
-        storage.type.isIdentity()
-            ? lvl != dim
-            : !storage.type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
+    parallel &= !storage.isAlong(lvl, dim);
 
   SmallVector<int64_t> rowShape;
   SmallVector<Value> rowSizes;

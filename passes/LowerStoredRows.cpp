@@ -13,6 +13,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/TypeUtilities.h"
+#include "passes/HalfPrecision.h"
 #include "passes/Passes.h"
 #include "passes/RegisterTile.h"
 #include "passes/Report.h"
@@ -42,9 +43,7 @@ public:
       : op(op), builder(op), loc(op.getLoc()),
         storage(builder, loc, op.getSource()), runs(loc, storage),
         stored(cast<FloatType>(getElementTypeOrSelf(op.getSource()))),
-        element(stored.getWidth() < 32
-                    ? cast<FloatType>(Float32Type::get(op.getContext()))
-                    : stored),
+        element(cast<FloatType>(sumTypeOf(stored))),
         lines(StoredLines::find(loc, storage, runs,
                                 vectorBytes * 8 / element.getWidth())) {}
 

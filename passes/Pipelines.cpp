@@ -35,6 +35,25 @@ void gossamer::buildRaisePipeline(OpPassManager &pm) {
   pm.addPass(createCSEPass());
 }
 
+/// Half precision is computed in f32.
+static void addHalvesInSingle(OpPassManager &pm) {
+  pm.addPass(math::createMathExtendToSupportedTypes());
+  arith::ArithEmulateUnsupportedFloatsOptions halves;
+  halves.sourceTypeStrs = {"f16", "bf16"};
+  halves.targetTypeStr = "f32";
+  pm.addPass(arith::createArithEmulateUnsupportedFloats(halves));
+  pm.addPass(gossamer::createRoundHalves());
+}
+
+/// What is left when loops, vectors and memory are gone.
+static void addScalarsToLlvm(OpPassManager &pm) {
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertIndexToLLVMPass());
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+}
+
 void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
                                        const CpuOptions &options) {
   // Sparse operations to loops over storage.
@@ -72,13 +91,8 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
   pm.addPass(createSetFastMath());
   pm.addPass(createMakeEntry());
 
-  // To the LLVM dialect. Half precision is computed in f32.
-  pm.addPass(math::createMathExtendToSupportedTypes());
-  arith::ArithEmulateUnsupportedFloatsOptions halves;
-  halves.sourceTypeStrs = {"f16", "bf16"};
-  halves.targetTypeStr = "f32";
-  pm.addPass(arith::createArithEmulateUnsupportedFloats(halves));
-  pm.addPass(createRoundHalves());
+  // To the LLVM dialect.
+  addHalvesInSingle(pm);
   pm.addPass(createExpandMath());
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());
@@ -91,11 +105,7 @@ void gossamer::buildLowerToCpuPipeline(OpPassManager &pm,
   FinalizeMemRefToLLVMConversionPassOptions memory;
   memory.useAlignedAlloc = true;
   pm.addPass(createFinalizeMemRefToLLVMConversionPass(memory));
-  pm.addPass(createConvertControlFlowToLLVMPass());
-  pm.addPass(createArithToLLVMConversionPass());
-  pm.addPass(createConvertIndexToLLVMPass());
-  pm.addPass(createConvertFuncToLLVMPass());
-  pm.addPass(createReconcileUnrealizedCastsPass());
+  addScalarsToLlvm(pm);
   pm.addPass(createSpawnParallel());
   pm.addPass(createCanonicalizerPass());
 }
@@ -133,12 +143,7 @@ void gossamer::buildLowerToGpuPipeline(OpPassManager &pm) {
   pm.addPass(createMakeEntry());
 
   // To the LLVM dialect, the host's code and the kernels alike.
-  pm.addPass(math::createMathExtendToSupportedTypes());
-  arith::ArithEmulateUnsupportedFloatsOptions halves;
-  halves.sourceTypeStrs = {"f16", "bf16"};
-  halves.targetTypeStr = "f32";
-  pm.addPass(arith::createArithEmulateUnsupportedFloats(halves));
-  pm.addPass(createRoundHalves());
+  addHalvesInSingle(pm);
   pm.addPass(createExpandDeviceMath());
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());
@@ -149,11 +154,7 @@ void gossamer::buildLowerToGpuPipeline(OpPassManager &pm) {
   vectors.useVectorAlignment = true;
   pm.addPass(createConvertVectorToLLVMPass(vectors));
   pm.addPass(createFinalizeMemRefToLLVMConversionPass());
-  pm.addPass(createConvertControlFlowToLLVMPass());
-  pm.addPass(createArithToLLVMConversionPass());
-  pm.addPass(createConvertIndexToLLVMPass());
-  pm.addPass(createConvertFuncToLLVMPass());
-  pm.addPass(createReconcileUnrealizedCastsPass());
+  addScalarsToLlvm(pm);
   pm.addPass(createFinishKernels());
   pm.addPass(createCanonicalizerPass());
 }

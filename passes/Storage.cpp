@@ -149,6 +149,12 @@ Value Storage::coordinate(OpBuilder &builder, unsigned lvl,
   return loadIndex(builder, loc, coordinateArrays[lvl], position);
 }
 
+bool Storage::isAlong(unsigned lvl, unsigned dim) const {
+  if (type.isIdentity())
+    return lvl == dim;
+  return type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
+}
+
 unsigned Storage::numLeadingDense() const {
   unsigned n = 0;
   while (n < type.getLvlRank() && type.isDenseLvl(n))
@@ -248,8 +254,7 @@ void Storage::forEach(OpBuilder &builder, bool parallel, Body body) const {
   visitBelow(inner, coords, position, type.getLvlRank(), {}, step);
 }
 
-void Storage::forEachOnGpu(OpBuilder &builder, int64_t lanes,
-                           Body body) const {
+void Storage::forEachOnGpu(OpBuilder &builder, int64_t lanes, Body body) const {
   SmallVector<Value> coords;
   Value zero = indexConstant(builder, loc, 0),
         one = indexConstant(builder, loc, 1);

@@ -43,6 +43,8 @@ public:
   /// Dimension coordinates of level coordinates.
   llvm::SmallVector<mlir::Value> toDims(mlir::OpBuilder &builder,
                                         mlir::ValueRange lvlCoords) const;
+  /// Whether the coordinate of a level depends on that of a dimension.
+  bool isAlong(unsigned lvl, unsigned dim) const;
   /// Number of leading dense levels: a box whose points have disjoint entries.
   unsigned numLeadingDense() const;
 

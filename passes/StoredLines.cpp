@@ -40,9 +40,9 @@ bool StoredLines::areWhole(unsigned dim) const {
   unsigned rank = storage.type.getLvlRank();
   unsigned block = rank - runs.getBlockShape().size();
   for (unsigned lvl = 0; lvl < rank; ++lvl) {
-    bool along = runs.isAlong(lvl, dim), across = false;
+    bool along = storage.isAlong(lvl, dim), across = false;
     for (unsigned d = 0; d < storage.type.getDimRank(); ++d)
-      across |= d != dim && runs.isAlong(lvl, d);
+      across |= d != dim && storage.isAlong(lvl, d);
     bool inLine = lvl >= runs.getTop() && (lvl < block || lvl == rank - 1);
     if (inLine ? across : along)
       return false;

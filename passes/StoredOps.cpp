@@ -79,3 +79,17 @@ LogicalResult gossamer::verifyShared(Operation *op, Value pattern,
           "gossamer.pattern whose pattern it shares");
   return success();
 }
+
+std::optional<unsigned> gossamer::summedLoop(SDDMMOp op) {
+  SmallVector<AffineMap> maps = op.getMaps();
+  std::optional<unsigned> summed;
+  for (unsigned loop = 0; loop < maps[0].getNumDims(); ++loop) {
+    if (maps[0].isFunctionOfDim(loop))
+      continue;
+    if (summed || !maps[1].isFunctionOfDim(loop) ||
+        !maps[2].isFunctionOfDim(loop))
+      return {};
+    summed = loop;
+  }
+  return summed;
+}

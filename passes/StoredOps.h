@@ -53,6 +53,10 @@ struct BodyOperands {
 llvm::SmallVector<mlir::Value> loopsOfDims(mlir::AffineMap patternMap,
                                            mlir::ValueRange dims);
 
+/// The one loop of a sampled product that is summed, if both operands have it
+/// and there is no other.
+std::optional<unsigned> summedLoop(SDDMMOp op);
+
 /// Refuses operands whose entries are not those of the pattern one to one.
 llvm::LogicalResult verifyShared(mlir::Operation *op, mlir::Value pattern,
                                  mlir::ValueRange operands);

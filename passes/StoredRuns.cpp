@@ -155,13 +155,7 @@ SmallVector<Value> StoredRuns::coords(OpBuilder &builder, const Run &run,
   return result;
 }
 
-bool StoredRuns::isAlong(unsigned lvl, unsigned dim) const {
-  if (storage.type.isIdentity())
-    return lvl == dim;
-  return storage.type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
-}
-
 bool StoredRuns::isCommon(unsigned dim) const {
   return llvm::none_of(llvm::seq<unsigned>(top, storage.type.getLvlRank()),
-                       [&](unsigned lvl) { return isAlong(lvl, dim); });
+                       [&](unsigned lvl) { return storage.isAlong(lvl, dim); });
 }

@@ -48,8 +48,6 @@ public:
   /// Level coordinates of a value, which is numbered as values are stored.
   llvm::SmallVector<mlir::Value>
   coords(mlir::OpBuilder &builder, const Run &run, mlir::Value value) const;
-  /// Whether the coordinate of a level depends on that of a dimension.
-  bool isAlong(unsigned lvl, unsigned dim) const;
   /// Whether that dimension is the same for all entries of a run.
   bool isCommon(unsigned dim) const;
 

@@ -35,7 +35,7 @@ static std::optional<unsigned> findLane(Block &body, const Storage &storage,
   unsigned rank = storage.type.getDimRank();
   if (auto lvl = lines.getBlockLevel()) {
     for (unsigned dim = 0; dim < rank; ++dim)
-      if (runs.isAlong(*lvl, dim))
+      if (storage.isAlong(*lvl, dim))
         return loopOf(dim);
     return {};
   }
