@@ -30,6 +30,8 @@ _CHIPS = {
 }
 _PORTABLE = "sm_90"
 
+_SMALL = 1 << 20  # bytes
+
 
 @cache
 def chip_of(device: int) -> str:
@@ -93,13 +95,18 @@ class CudaKernel:
         run, handle, entry = gpus.run, module.handle, self._host.address
         stream_of, empty, uint8 = torch._C._cuda_getCurrentRawStream, torch.empty, torch.uint8
         device, byref, pointer = torch.device("cuda", index), ctypes.byref, ctypes.c_void_p
+        guess = 0  # what the last call needed for its temporaries, if that is little: asking takes as long as launching
 
         def call(words: Any) -> None:
+            nonlocal guess
             error = pointer()
             stream = stream_of(index)
-            needed = run(handle, entry, words, stream, None, 0, byref(error))
+            # Given back as soon as everything is launched: torch gives it to nobody but this stream.
+            memory = empty(guess, dtype=uint8, device=device) if guess else None
+            address = memory.data_ptr() if memory is not None else None
+            needed = run(handle, entry, words, stream, address, guess, byref(error))
             if needed > 0:
-                # Given back as soon as everything is launched: torch gives it to nobody but this stream.
+                guess = needed if needed <= _SMALL else 0
                 memory = empty(needed, dtype=uint8, device=device)
                 needed = run(handle, entry, words, stream, memory.data_ptr(), needed, byref(error))
             if needed < 0:
