@@ -18,6 +18,7 @@ from .storage import NAMED, Storage, random_format, structured, unit, with_width
 
 SIZES = (0, 2, 3, 5, 7, 8, 13, 16, 17, 31, 32, 61, 63, 64, 65, 67, 97, 127, 131)
 SMALL = (0, 2, 3, 5, 7, 8, 17)  # of further dimensions of a tensor
+WIDE = (256, 259, 320, 517)  # now and then, of what only dense operands have: rows wider than a tile of registers
 LARGEST = 140  # of a dimension in blocks, where more than one block fits
 FILLS = ("random", "empty", "one entry", "empty rows", "full rows", "full", "diagonal", "long row")
 VALUES = ("normal", "normal", "integers", "zeros", "special")
@@ -173,6 +174,8 @@ def _size(rng: random.Random, operation: Operation, signature: Signature, letter
     pool = SMALL[:5] if letter in "bhl" else SIZES
     if letter in "de" or (len(operation.letters) > 4 and letter not in operation.sparse):
         pool = (*SMALL, 16, 33)
+    elif letter not in operation.sparse + operation.other and rng.random() < 0.05:
+        return rng.choice(WIDE)
     if letter in operation.filled:
         pool = pool[1:]
     return multiple * rng.choice([size for size in pool if size * multiple <= LARGEST or size <= 3])
