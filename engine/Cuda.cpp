@@ -13,6 +13,7 @@
 
 #include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/SmallVector.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
 
 #include <climits>
@@ -119,6 +120,17 @@ Error assemble(const char *ptx, int number, char **cubin, size_t *len,
                     "kernels.ptx", 0, nullptr, nullptr);
   if (!result)
     result = d.linkComplete(state, &image, len);
+  if (result == unsupportedPtxVersion) {
+    int version = 0;
+    d.driverGetVersion(&version);
+    StringRef wanted = StringRef(ptx).split(".version ").second;
+    return createStringError(
+        "the driver is for CUDA " + Twine(version / 1000) + "." +
+        Twine(version % 1000 / 10) + ", which is older than PTX " +
+        wanted.take_until(isSpace) +
+        " of these kernels (CUDA_ERROR_UNSUPPORTED_PTX_VERSION): a newer one "
+        "is needed");
+  }
   if (result)
     return joinErrors(d.failure("the driver's assembler", result),
                       createStringError(errors.c_str()));

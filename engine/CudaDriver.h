@@ -23,7 +23,8 @@ using Function = void *;
 using Stream = void *;
 using LinkState = void *;
 
-constexpr Result success = 0;
+// CUresult
+constexpr Result success = 0, unsupportedPtxVersion = 222;
 // CUdevice_attribute
 constexpr int capabilityMajor = 75, capabilityMinor = 76;
 // CUjit_option

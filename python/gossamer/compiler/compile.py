@@ -122,7 +122,8 @@ def _link(compiler: Library, artifact: Artifact, origin: str, start: float) -> C
     signature = Signature.parse(artifact.signature)
     kernel = compiler.load(artifact.object, signature.entry)
     if artifact.kernels:
-        kernel = CudaKernel(compiler, kernel, artifact.kernels, signature.kernels)
+        operations = ", ".join(dict.fromkeys(entry.op for entry in signature.report))
+        kernel = CudaKernel(compiler, kernel, artifact.kernels, signature.kernels, operations)
     return CompiledRegion(signature, kernel, origin, milliseconds=(time.perf_counter() - start) * 1e3)
 
 

@@ -61,11 +61,13 @@ class CudaKernel:
         host: Takes packed words and launches.
         ptx: Of the kernels.
         count: How many they are.
+        operations: What they compute, for errors.
     """
 
-    def __init__(self, library: Library, host: Kernel, ptx: str, count: int):
+    def __init__(self, library: Library, host: Kernel, ptx: str, count: int, operations: str):
         self._library = library
         self._host = host
+        self._operations = operations
         self.ptx = ptx
         self._count = count
         self._calls: dict[int, Callable[[Any], None]] = {}
@@ -92,7 +94,7 @@ class CudaKernel:
         gpus = self._library.gpus
         module = _Module(gpus, gpus.load(machine_code(self._library, self.ptx, index), self._count, index))
         self._modules.append(module)
-        run, handle, entry = gpus.run, module.handle, self._host.address
+        run, handle, entry, operations = gpus.run, module.handle, self._host.address, self._operations
         stream_of, empty, uint8 = torch._C._cuda_getCurrentRawStream, torch.empty, torch.uint8
         device, byref, pointer = torch.device("cuda", index), ctypes.byref, ctypes.c_void_p
         guess = 0  # what the last call needed for its temporaries, if that is little: asking takes as long as launching
@@ -110,7 +112,7 @@ class CudaKernel:
                 memory = empty(needed, dtype=uint8, device=device)
                 needed = run(handle, entry, words, stream, memory.data_ptr(), needed, byref(error))
             if needed < 0:
-                raise CudaError(f"a compiled region failed on cuda:{index}: {gpus.taken(error)}")
+                raise CudaError(f"a region ({operations}) failed on cuda:{index}: {gpus.taken(error)}")
 
         return call
 
