@@ -44,12 +44,9 @@ def cases(dtype: torch.dtype) -> dict[str, tuple]:
 
 
 def ptxas() -> str | None:
-    """The assembler of CUDA's toolkit, or of the wheel nvidia-cuda-nvcc."""
-    found = shutil.which("ptxas")
-    if found is None:
-        root = Path(torch.__file__).parent.parent / "nvidia"
-        found = next(map(str, root.glob("*/bin/ptxas")), None)
-    return found
+    """The assembler of the wheel nvidia-cuda-nvcc, or of CUDA's toolkit."""
+    installed = Path(torch.__file__).parent.parent / "nvidia"
+    return next(map(str, installed.glob("*/bin/ptxas")), None) or shutil.which("ptxas")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
