@@ -1,10 +1,10 @@
 """The MiniLM sentence encoder with sparse weights and sparse attention, on the sentences of this project's own docs.
 
-    make demo        (or: python examples/sentence_encoder.py [--runs 5])
+    make demo        (or: python examples/sentence_encoder.py [--runs 5] [--device cuda])
 
 Every variant runs twice with the same weights and the same mask: densely in PyTorch, and compiled by Gossamer. The two
-must agree to rounding; the cosine to the original model shows what pruning (once, without any retraining) and the
-window cost.
+must agree to rounding, and on a GPU with the CPU, too; the cosine to the original model shows what pruning (once,
+without any retraining) and the window cost.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ def window_mask(padding: Tensor, reach: int) -> Tensor:
 
     Padding sees itself, so that no row is empty (of which PyTorch's dense softmax would make NaN).
     """
-    at = torch.arange(padding.shape[1])
+    at = torch.arange(padding.shape[1], device=padding.device)
     near = (at[:, None] - at).abs() <= reach
-    return ((near & padding.bool()[:, None, :]) | torch.eye(len(at), dtype=torch.bool))[:, None]
+    return ((near & padding.bool()[:, None, :]) | (at[:, None] == at))[:, None]
 
 
 def prepared(encoder: Encoder, variant: Variant) -> tuple[nn.Module, nn.Module, float | None]:
@@ -154,20 +154,24 @@ def interleaved(runs: int, *functions: Callable[[], object]) -> list[float]:
         for function, into in zip(functions, times, strict=True):
             start = time.perf_counter()
             function()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             into.append((time.perf_counter() - start) * 1e3)
     return [statistics.median(into) for into in times]
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
     """The smallest cosine of two texts' embeddings."""
-    return F.cosine_similarity(a.double(), b.double(), dim=-1).min().item()
+    return F.cosine_similarity(a.double().cpu(), b.double().cpu(), dim=-1).min().item()
 
 
 def main() -> None:
     """Runs all variants and prints a line for each, then what the compiler did with the last one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each variant")
-    runs = parser.parse_args().runs
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu, or cuda")
+    options = parser.parse_args()
+    runs, device = options.runs, options.device
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     warnings.simplefilter("error", gs.FallbackWarning)  # here, nothing is to run densely in silence
@@ -181,28 +185,34 @@ def main() -> None:
     batch = tokenizer(
         texts, truncation=True, max_length=TOKENS, padding=True, pad_to_multiple_of=PAD_TO, return_tensors="pt"
     )
-    tokens, padding = batch["input_ids"], batch["attention_mask"]
-    window = window_mask(padding, WINDOW)
+    there = batch["input_ids"], batch["attention_mask"]
+    tokens, padding = (tensor.to(device) for tensor in there)
     console.print(
-        f"{datetime.date.today()}, {cpu_model()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}\n"
+        f"{datetime.date.today()}, {machine(device)}, torch {torch.__version__}\n"
         f"MiniLM-L6, {tokens.shape[0]} texts of up to {tokens.shape[1]} tokens packed from {len(found)} sentences of "
         f"this project's docs;\nwindow of {WINDOW} tokens to either side; "
         f"median of {runs} runs, dense and sparse in turn"
     )
 
-    columns = _right("density", "ms dense", "ms sparse", "speed-up", "cos to dense", "cos to original")
+    same_as = "cos to dense" if device.type == "cpu" else "cos to dense, CPU"
+    columns = _right("density", "ms dense", "ms sparse", "speed-up", same_as, "cos to original")
     table = Table("variant", *columns, box=box.SIMPLE_HEAD)
     with torch.inference_mode():
-        original = encoder(tokens, padding)
+        original = encoder(*there)
+        encoder.to(device)
         ms = interleaved(runs, lambda: encoder(tokens, padding))[0]
-        table.add_row("original, dense", "", f"{ms:.0f}", "", "", "", "")
+        table.add_row("original, dense", "", _ms(ms), "", "", "", "")
         for variant in VARIANTS:
             compiled, dense, density = prepared(encoder, variant)
-            mask = gs.sparsify(window, variant.mask) if variant.mask else None
-            dense_mask = window if variant.mask else None
+            dense_mask = window_mask(padding, WINDOW) if variant.mask else None
+            mask = gs.sparsify(dense_mask, variant.mask) if variant.mask else None
             expected, got = dense(tokens, padding, dense_mask), compiled(tokens, padding, mask)
             same = cosine(got, expected)
             assert same >= SAME, f"{variant.name}: the cosine of compiled to dense embeddings is {same}"
+            if device.type != "cpu":
+                on_cpu = copy.deepcopy(compiled).cpu()(*there, mask.to("cpu") if mask else None)
+                same = min(same, cosine(got, on_cpu))
+                assert same >= SAME, f"{variant.name}: the cosine of embeddings made on {device} and the CPU is {same}"
             a, b = interleaved(
                 runs,
                 lambda dense=dense, mask=dense_mask: dense(tokens, padding, mask),
@@ -210,7 +220,7 @@ def main() -> None:
             )
             densities = [f"{d:.0%}" for d in (density, mask.density if mask else None) if d is not None]
             table.add_row(
-                variant.name, ", ".join(densities), f"{a:.0f}", f"{b:.0f}", f"{a / b:.2f}x",
+                variant.name, ", ".join(densities), _ms(a), _ms(b), f"{a / b:.2f}x",
                 f"{same:.7f}", f"{cosine(got, original):.4f}",
             )  # fmt: skip
         console.print(table)
@@ -222,6 +232,17 @@ def main() -> None:
 
 def _right(*names: str) -> Iterator[Column]:
     return (Column(name, justify="right") for name in names)
+
+
+def _ms(time: float) -> str:
+    return f"{time:.0f}" if time >= 20 else f"{time:.2f}"
+
+
+def machine(device: torch.device) -> str:
+    """What the device is."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{cpu_model()}, {torch.get_num_threads()} thread(s)"
 
 
 def cpu_model() -> str:
