@@ -240,7 +240,10 @@ class Engine:
                 return target(*args, **kwargs)
             return state.call(tensors[len(slots) :], args, kwargs)
 
-        program = build(call, described, self.options.backend, self.warn, self.options.fullgraph)
+        try:
+            program = build(call, described, self.options.backend, self.warn, self.options.fullgraph)
+        except TraceError as error:
+            raise _other_devices(described) or error from error
         if not program.fits(shapes):
             # an empty tensor was traced as if it had some length, and the function asks
             described = [replace(leaf, static=leaf.static or 0 in leaf.shape) for leaf in described]
@@ -372,6 +375,15 @@ def _sparsified(value: Tensor, format: Format) -> SparseTensor:
             if bool(forbidden.any()):
                 return sparsify(value.masked_fill(forbidden, -torch.inf), format, fill=-torch.inf)
     return sparsify(value, format)
+
+
+def _other_devices(leaves: Sequence[Leaf]) -> TensorError | None:
+    """Says which operands are on another device than the rest, which is why most such functions cannot be traced."""
+    first = next((leaf for leaf in leaves if leaf.shape), None)
+    other = next((leaf for leaf in leaves if leaf.shape and first and leaf.device != first.device), None)
+    if first is None or other is None:
+        return None
+    return TensorError(f"{other.name} is on {other.device} and {first.name} is on {first.device}: move one of them")
 
 
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
