@@ -252,10 +252,15 @@ LogicalResult StorageExposer::run() {
   DenseMap<Value, int64_t> numbers;
   SmallVector<Value> sparse;
   for (auto [n, input] : llvm::enumerate(inputs)) {
+    if (input.getType().isIndex()) { // what calls it packs such words itself
+      ++position;
+      continue;
+    }
     auto type = dyn_cast<RankedTensorType>(input.getType());
     if (!type)
-      return function.emitOpError() << "takes a " << input.getType()
-                                    << "; a region takes ranked tensors only";
+      return function.emitOpError()
+             << "takes a " << input.getType()
+             << "; a region takes ranked tensors and numbers (index) only";
     ++position;
     numbers[input] = n;
     if (!getSparseTensorEncoding(type)) {

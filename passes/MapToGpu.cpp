@@ -20,6 +20,7 @@
 #include "mlir/Interfaces/ViewLikeInterface.h"
 #include "mlir/Transforms/RegionUtils.h"
 #include "passes/GpuLanes.h"
+#include "passes/LanePrefix.h"
 #include "passes/Passes.h"
 
 namespace gossamer {
@@ -98,6 +99,8 @@ public:
 private:
   void guard(Operation *store, Value condition);
   void map(scf::ParallelOp loop);
+  /// Of a loop that is mapped already.
+  void expandPrefixes(Operation *loop, int64_t lanes);
   Value constant(OpBuilder &b, int64_t value) {
     return arith::ConstantIndexOp::create(b, loc, value);
   }
@@ -271,6 +274,7 @@ void LaneMapper::map(scf::ParallelOp loop) {
                                    mapping.lookupOrDefault(operand)));
         return next;
       });
+  expandPrefixes(nest.loops.front(), lanes);
   auto reduce = cast<scf::ReduceOp>(loop.getBody()->getTerminator());
   SmallVector<Value> results(nest.results);
   Value mask;
@@ -283,6 +287,15 @@ void LaneMapper::map(scf::ParallelOp loop) {
   }
   loop->replaceAllUsesWith(results);
   loop.erase();
+}
+
+void LaneMapper::expandPrefixes(Operation *loop, int64_t lanes) {
+  SmallVector<LanePrefixOp> prefixes;
+  loop->walk([&](LanePrefixOp op) { prefixes.push_back(op); });
+  for (LanePrefixOp op : prefixes) {
+    OpBuilder b(op);
+    expandLanePrefix(b, op, lane, lanes, maskOf(b, lanes));
+  }
 }
 
 void LaneMapper::mapLoops(Operation *top) {
@@ -541,6 +554,8 @@ void HostMapper::sinkInto(gpu::LaunchOp launch) {
 }
 
 LogicalResult HostMapper::run() {
+  if (failed(verifyLanePrefixes(function)))
+    return failure();
   expandCopies();
   mapBlock(function.getBody().front());
   SmallVector<gpu::LaunchOp> launches;

@@ -456,4 +456,28 @@ def Gossamer_AttentionOp : Gossamer_StructuredOp<"attention"> {
   }];
 }
 
+def Gossamer_LanePrefixOp : Gossamer_Op<"lane_prefix"> {
+  let summary = "sums over the lanes before this one, and over all of them";
+  let description = [{
+    Stands in a parallel loop whose iterations are exactly its lanes: over
+    [0, gossamer.lanes), with a step of one. Every lane gives a number; `before`
+    is the sum of those of the lanes before it, `total` of all. So lanes that
+    keep some of what each has read know where to store it.
+
+    ```mlir
+    scf.parallel (%lane) = (%c0) to (%c32) step (%c1) {
+      ...
+      %before, %total = gossamer.lane_prefix %kept : i32
+      ...
+    } {gossamer.lanes = 32 : i64}
+    ```
+
+    For GPUs alone: `gossamer-map-to-gpu` makes shuffles of it.
+  }];
+  let arguments = (ins I32:$value);
+  let results = (outs I32:$before, I32:$total);
+  let assemblyFormat = "$value attr-dict `:` type($value)";
+  let hasVerifier = 1;
+}
+
 #endif // GOSSAMER_OPS

@@ -539,3 +539,13 @@ LogicalResult AttentionOp::verify() {
   appendElementTypes(getExtras(), body);
   return verifyBody(*this, getBlock(), body, element);
 }
+
+LogicalResult LanePrefixOp::verify() {
+  // By name: the dialect does without that of the loop.
+  Operation *loop = (*this)->getParentOp();
+  if (!loop || loop->getName().getStringRef() != "scf.parallel" ||
+      !loop->hasAttr("gossamer.lanes"))
+    return emitOpError("must stand in the body of an scf.parallel with "
+                       "gossamer.lanes, where all lanes arrive");
+  return success();
+}

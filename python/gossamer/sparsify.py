@@ -1,7 +1,7 @@
 """From dense to sparse: what to keep, and its values, differentiable in what is kept."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,14 @@ class Magnitude:
             return _largest(size, last.n)
         rows = size.reshape(*size.shape[: format.batch_rank], math.prod(size.shape[format.batch_rank :]))
         return _largest(rows, round(self.density * rows.shape[-1])).reshape(size.shape)
+
+    def count(self, format: Format, sizes: Sequence[int]) -> int:
+        """Returns how many nodes of these level sizes are kept, with those that a structured level stores besides."""
+        last = format.levels[format.outer - 1]
+        if last.kind == "structured":
+            return math.prod(sizes[: format.outer - 1]) * last.n
+        batches, rest = math.prod(sizes[: format.batch_rank]), math.prod(sizes[format.batch_rank : format.outer])
+        return batches * round(self.density * rest)
 
     def __repr__(self) -> str:
         return f"magnitude({self.density:g})"
@@ -117,10 +125,12 @@ def sparsify(
     if dense.device.type == "meta":
         raise TensorError("sparsify looks at the values, and a tensor on the meta device has none")
     if can_store(dense, format):
-        is_magnitude = isinstance(by, Magnitude)
-        nodes = by.keep(levels, format) if is_magnitude else None
-        mask = None if by is None or is_magnitude else _mask(dense, by)
-        stored = store_kept(dense, format, fill, mask=mask, nodes=nodes, index_dtype=index_dtype)
+        nodes = known = mask = None
+        if isinstance(by, Magnitude):
+            nodes, known = by.keep(levels, format), by.count(format, levels.shape)
+        elif by is not None:
+            mask = _mask(dense, by)
+        stored = store_kept(dense, format, fill, mask=mask, nodes=nodes, known=known, index_dtype=index_dtype)
         if stored is not None:
             return SparseTensor(*stored, fill)
     return sparsify_by_index(dense, format, by, fill, index_dtype)

@@ -347,9 +347,9 @@ def to_dense(pattern: Pattern, values: Tensor, fill: Fill) -> Tensor:
         return values.new_empty(pattern.shape)
     if not format.outer:
         return dims_of_level_view(values, format, pattern.shape)
-    from gossamer.conversion.values import has_mover, is_plain_tensor, put_values
+    from gossamer.conversion.values import has_mover, is_plain_memory, put_values
 
-    if is_plain_tensor(values) and has_mover(format):
+    if is_plain_memory(values) and has_mover(format):
         return put_values(values, pattern, fill)
     return to_dense_by_index(pattern, values, fill)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -46,6 +46,12 @@ def _signed(number: int, width: int) -> int:
 def bits_of(tensor: Tensor) -> Tensor:
     """Returns a tensor as integers of its size."""
     return tensor.view(_BITS[tensor.element_size()])
+
+
+@lru_cache(maxsize=256)
+def fill_bits(dtype: torch.dtype, fill: float) -> int:
+    """Returns a number of some dtype as the integer of its bits."""
+    return int(bits_of(torch.tensor([fill], dtype=dtype))[0])
 
 
 class KeptElement:
@@ -285,13 +291,14 @@ def structure_flat(
     kernel = _structurer(level.n, level.m, width_of(coordinates.dtype), *elements, source is not None, slots)
     kernel([0, parts, groups, *test, fill_bits], keep, coordinates, most, bits, values, places)
     if int(most.max()) > level.n:
-        raise _too_many(keep, test, format, sizes)
+        raise too_many(keep, test, format, sizes)
     rest: list[Tensor | None] = [None] * format.outer
     levels = rest, [*rest[1:], coordinates], coordinates.numel()
     return levels, None if source is None else values.view(source.dtype), places if slots else None
 
 
-def _too_many(keep: Tensor, test: tuple[int, int], format: Format, sizes: Sequence[int]) -> TensorError:
+def too_many(keep: Tensor, test: tuple[int, int], format: Format, sizes: Sequence[int]) -> TensorError:
+    """Returns what to say of a group that has more than its format, which keeps n of every m, holds."""
     level = format.levels[format.outer - 1]
     counts = ((keep & test[0]) != test[1]).view(-1, level.m).sum(1)
     group = int((counts > level.n).nonzero()[0, 0])

@@ -1,13 +1,14 @@
-"""Sparsifying by generated kernels: dense tensors of the CPU to patterns and values."""
+"""Sparsifying by generated kernels: dense tensors to patterns and values."""
 
 import torch
 from torch import Tensor
 
+from gossamer.conversion.cuda import store as cuda
 from gossamer.conversion.flat import kept_bits
 from gossamer.conversion.orders import is_entrywise, is_row_major
 from gossamer.conversion.patterns import converted, has_kernels, pattern_of_kept
 from gossamer.conversion.strided import mark_nodes
-from gossamer.conversion.values import has_mover, is_plain_tensor, take_values, with_gradient
+from gossamer.conversion.values import has_mover, is_plain_memory, is_plain_tensor, take_values, with_gradient
 from gossamer.formats import Expr, Format, Level
 from gossamer.pattern import Pattern
 from gossamer.tensor import Fill, dims_of_level_view, gather_runs, level_view
@@ -17,6 +18,8 @@ _MASK = -1, 0  # the test of an element of a mask
 
 def can_store(dense: Tensor, format: Format) -> bool:
     """Whether there are kernels for a tensor and a format."""
+    if dense.device.type == "cuda":
+        return bool(dense.numel()) and is_plain_memory(dense) and cuda.has_kernels(format)
     return is_plain_tensor(dense) and has_mover(format) and has_kernels(format)
 
 
@@ -27,6 +30,7 @@ def store_kept(
     *,
     mask: Tensor | None = None,
     nodes: Tensor | None = None,
+    known: int | None = None,
     index_dtype: torch.dtype | None = None,
 ) -> tuple[Pattern, Tensor] | None:
     """Stores what is kept of a tensor: all that is not the fill, or what a mask says.
@@ -37,6 +41,7 @@ def store_kept(
         fill: What is not stored stands for.
         mask: What to keep, bool of the shape of the tensor; a block is kept if anything of it is.
         nodes: Instead of it, which nodes to keep: bool of the sizes of the outer levels.
+        known: How many of `nodes` there are, if that is known: then nothing waits for a GPU.
         index_dtype: torch.int32 or torch.int64, widened where it is too small; None takes int32 where it is enough.
 
     Returns:
@@ -49,6 +54,12 @@ def store_kept(
     keep, test = (plain, kept_bits(dense.dtype, fill)) if mask is None else (mask, _MASK)
     target = format.without_batch()
     is_structured = target.levels[-1].kind == "structured"
+    if dense.device.type == "cuda":
+        pattern, values = cuda.store(plain, format, fill, mask, nodes, known, index_dtype)
+        kept = None
+        if is_structured and dense.requires_grad and nodes is None:
+            kept = plain != fill if mask is None else mask
+        return pattern, with_gradient(dense, pattern, values, kept)
     if is_structured or is_row_major(target):
         source = level_view(plain, target).contiguous()
         if nodes is not None:

@@ -24,16 +24,17 @@ _SPARE, _SMALL = 16, 1 << 20
 def has_kernels(format: Format) -> bool:
     """Whether patterns of a format come from generated kernels; the others from tensor operations (`build`)."""
     dense = format.without_batch()
-    return bool(format.outer) and (_is_structured(dense) or Outline.of(_tight(dense)) is not None)
+    return bool(format.outer) and (is_structured(dense) or Outline.of(tight(dense)) is not None)
 
 
-def _is_structured(format: Format) -> bool:
+def is_structured(format: Format) -> bool:
+    """Whether a format keeps n of every m."""
     return format.levels[format.outer - 1].kind == "structured"
 
 
 @lru_cache(maxsize=4096)
-def _loose_level(format: Format) -> int | None:
-    """The loose_compressed level, if there is one and no other sparse level than singletons is below it."""
+def loose_level(format: Format) -> int | None:
+    """Returns the loose_compressed level, if there is one and no other sparse level than singletons is below it."""
     loose = next((l for l, level in enumerate(format.levels) if level.kind == "loose_compressed"), None)
     if loose is None or any(level.kind != "singleton" for level in format.levels[loose + 1 : format.outer]):
         return None
@@ -41,9 +42,9 @@ def _loose_level(format: Format) -> int | None:
 
 
 @lru_cache(maxsize=4096)
-def _tight(format: Format) -> Format:
-    """The format with a loose_compressed level that `pad_rows` can make as a compressed one."""
-    loose = _loose_level(format)
+def tight(format: Format) -> Format:
+    """Returns the format with a compressed level for a loose_compressed one that `pad_rows` can make of it."""
+    loose = loose_level(format)
     if loose is None:
         return format
     levels = list(format.levels)
@@ -78,25 +79,30 @@ def pattern_of_kept(
     """
     dense = format.without_batch()
     sizes = dense.level_sizes(shape)
-    if _is_structured(dense):
+    if is_structured(dense):
         levels, values, nodes = structure_flat(keep, test, dense, sizes, source, fill, slots, index_dtype)
-        return _pattern(dense, format, shape, levels), values, nodes
-    outline = Outline.of(_tight(dense))
+        return make_pattern(dense, format, shape, levels), values, nodes
+    outline = Outline.of(tight(dense))
     assert outline is not None
     levels, values, nodes = compress_flat(
         keep, test, outline, sizes, source=source, slots=slots, index_dtype=index_dtype
     )
-    loose = _loose_level(dense)
+    loose = loose_level(dense)
     if loose is not None:
         levels, moved = pad_rows(levels, loose, index_dtype)
         if values is not None:
             values = torch.full((levels[2],), fill, dtype=values.dtype).index_put_((moved,), values)
         if nodes is not None:
             nodes = moved[nodes.clamp_(0, max(moved.numel() - 1, 0))] if moved.numel() else nodes
-    return _pattern(dense, format, shape, levels), values, nodes
+    return make_pattern(dense, format, shape, levels), values, nodes
 
 
-def _pattern(dense: Format, format: Format, shape: Sequence[int], levels: Levels) -> Pattern:
+def make_pattern(dense: Format, format: Format, shape: Sequence[int], levels: Levels) -> Pattern:
+    """Returns the pattern of these levels, those of `format` without batch levels, in `format`.
+
+    Raises:
+        TensorError: A level that allows one child for each node has more; or batches store different numbers of nodes.
+    """
     rest = [None] * (dense.lvl_rank - len(levels[0]))
     pattern = Pattern(dense, shape, [*levels[0], *rest], [*levels[1], *rest], device="cpu", check=False)
     if _has_only_children(dense):
@@ -126,9 +132,9 @@ def converted(pattern: Pattern, format: Format) -> Converted | None:
     if made is None:
         return None
     levels, gather = made
-    if _loose_level(target) is not None:
+    if loose_level(target) is not None:
         levels, gather = _padded(levels, gather, target)
-    return _pattern(target, format, pattern.shape, levels), gather, 1 if gather is None else size
+    return make_pattern(target, format, pattern.shape, levels), gather, 1 if gather is None else size
 
 
 @dataclass(frozen=True)
@@ -161,8 +167,8 @@ def _plan(source: Format, target: Format) -> _Plan | None:
     if old is None or new is None:
         return None
     dims = list(dict.fromkeys(level.expr.dim for level in old.levels))
-    old, new = old.permuted(dims), _tight(new).permuted(dims)
-    is_entrywise = new.outer == new.lvl_rank and not _is_structured(new)
+    old, new = old.permuted(dims), tight(new).permuted(dims)
+    is_entrywise = new.outer == new.lvl_rank and not is_structured(new)
     *above, last = (level.expr for level in new.levels)
     by_rows = None
     if is_entrywise and order_within(old.levels, above) == [last]:
@@ -174,7 +180,7 @@ def _plan(source: Format, target: Format) -> _Plan | None:
 
 def _padded(levels: Levels, gather: Tensor | None, target: Format) -> tuple[Levels, Tensor]:
     """With the same room for every parent; `gather` has as many numbers for each node as a node has values."""
-    loose = _loose_level(target)
+    loose = loose_level(target)
     assert loose is not None
     padded, moved = pad_rows(levels, loose, None)
     gather = torch.arange(moved.numel()) if gather is None else gather
@@ -230,7 +236,7 @@ def _count_used(exchange: Exchange) -> int:
 def _marked(exchange: Exchange, index_dtype: torch.dtype | None) -> tuple[Levels, Tensor]:
     target, sizes = exchange.target, exchange.target_sizes
     mask = mark_stored(exchange)
-    if _is_structured(target):
+    if is_structured(target):
         levels, _, slots = structure_flat(mask, (-1, 0), target, sizes, None, 0, True, index_dtype)
     else:
         outline = Outline.of(target)

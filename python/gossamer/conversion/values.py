@@ -6,16 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 
-from gossamer.conversion.strided import put, take
+from gossamer.conversion import strided
+from gossamer.conversion.cuda import values as cuda
 from gossamer.formats import Format
 from gossamer.pattern import Pattern
 
 
 def is_plain_tensor(tensor: Tensor) -> bool:
     """Whether a tensor is memory of the CPU that kernels can read, of a dtype that they can move."""
+    return tensor.device.type == "cpu" and is_plain_memory(tensor)
+
+
+def is_plain_memory(tensor: Tensor) -> bool:
+    """Whether a tensor is memory, of the CPU or a GPU, of a dtype that kernels can move."""
     return (
         type(tensor) in (Tensor, nn.Parameter)
-        and tensor.device.type == "cpu"
+        and tensor.device.type in ("cpu", "cuda")
         and tensor.layout == torch.strided
         and tensor.element_size() <= 8
         and not is_functorch_wrapped_tensor(tensor)
@@ -45,6 +51,18 @@ def with_gradient(dense: Tensor, pattern: Pattern, values: Tensor, kept: Tensor 
         kept: Of the shape of the tensor: what of it the values are, where the pattern stores more than that.
     """
     return _Taken.apply(dense, pattern, values, kept) if _is_differentiated(dense) else values
+
+
+def put(values: Tensor, pattern: Pattern, fill: float) -> Tensor:
+    """Returns the dense tensor with these values where a pattern has them, and the fill elsewhere."""
+    by = strided.put if values.device.type == "cpu" else cuda.put
+    return by(values, pattern, fill)
+
+
+def take(dense: Tensor, pattern: Pattern, fill: float) -> Tensor:
+    """Returns the elements of a dense tensor at the places of a pattern, and the fill in slots that are not used."""
+    by = strided.take if dense.device.type == "cpu" else cuda.take
+    return by(dense, pattern, fill)
 
 
 def _is_differentiated(tensor: Tensor) -> bool:

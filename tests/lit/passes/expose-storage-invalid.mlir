@@ -7,7 +7,7 @@ func.func @unbound(%x: tensor<4xf32>) -> tensor<4xf32> {
 
 // -----
 
-// expected-error @+1 {{takes a 'f32'; a region takes ranked tensors only}}
+// expected-error @+1 {{takes a 'f32'; a region takes ranked tensors and numbers (index) only}}
 func.func @scalar(%x: f32) attributes {gossamer.results = []} {
   return
 }

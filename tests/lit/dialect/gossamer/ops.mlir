@@ -226,3 +226,17 @@ func.func @attention_of_one(%q: tensor<6x4xf64>, %k: tensor<8x4xf64>,
   } -> tensor<6x5xf64>
   return %0 : tensor<6x5xf64>
 }
+
+// CHECK-LABEL: func @lane_prefix
+func.func @lane_prefix(%kept: i32, %x: memref<32xi32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c32 = arith.constant 32 : index
+  scf.parallel (%lane) = (%c0) to (%c32) step (%c1) {
+    // CHECK: %{{.*}}, %{{.*}} = gossamer.lane_prefix %{{.*}} : i32
+    %before, %total = gossamer.lane_prefix %kept : i32
+    %both = arith.addi %before, %total : i32
+    memref.store %both, %x[%lane] : memref<32xi32>
+  } {gossamer.lanes = 32 : i64}
+  return
+}

@@ -1,0 +1,44 @@
+"""Conversion kernels for GPUs as callables: compiled once for a text and a chip, cached as regions are."""
+
+from array import array
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from gossamer.compiler.compile import compile_region
+from gossamer.runtime.cuda import chip_of
+from gossamer.runtime.kernel import CompiledRegion
+
+
+class GpuKernel:
+    """The machine code of a text that `GpuWriter.module` made, compiled when it is first called on a kind of chip.
+
+    Attributes:
+        text: The text.
+    """
+
+    def __init__(self, text: str):
+        self.text = text
+        self._regions: dict[int, CompiledRegion] = {}
+
+    def __call__(self, numbers: Sequence[int], *arrays: Tensor) -> None:
+        """Launches it on the current stream of the arrays' device, and does not wait.
+
+        Args:
+            numbers: In the order of the writer's.
+            arrays: The others, of the dtypes that the kernel was written for; it knows their strides itself.
+
+        Raises:
+            CompileError: It cannot be compiled.
+            CudaError: The driver does not take it.
+            LibraryError: libgossamer.so is not there.
+        """
+        index = arrays[0].get_device()
+        region = self._regions.get(index)
+        if region is None:
+            region = self._regions[index] = compile_region(self.text, lambda: self.text, chip_of(index))
+        words = array("q", numbers)
+        for tensor in arrays:
+            words.append(tensor.data_ptr())
+            words.append(tensor.numel())
+        region.run_words(words, arrays[0].device)
