@@ -2,6 +2,7 @@
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "passes/GpuLanes.h"
 #include "passes/Passes.h"
 
 namespace gossamer {
@@ -27,6 +28,10 @@ struct FinishKernels : gossamer::impl::FinishKernelsBase<FinishKernels> {
       function->setAttr(
           NVVM::NVVMDialect::getReqntidAttrName(),
           b.getDenseI32ArrayAttr({static_cast<int32_t>(size.getInt())}));
+      if (auto resident = function->removeAttr(residentAttrName))
+        function->setAttr(
+            NVVM::NVVMDialect::getMinctasmAttrName(),
+            b.getI32IntegerAttr(cast<IntegerAttr>(resident).getInt()));
       for (auto [n, type] : llvm::enumerate(function.getArgumentTypes()))
         if (isa<LLVM::LLVMPointerType>(type))
           function.setArgAttr(n, LLVM::LLVMDialect::getNoAliasAttrName(),

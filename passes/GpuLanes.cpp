@@ -24,10 +24,13 @@ Value gossamer::reduceOverLanes(
     OpBuilder &builder, Location loc, Value lower, Value upper, Value step,
     int64_t lanes, Value identity,
     llvm::function_ref<Value(OpBuilder &, Value)> body,
-    llvm::function_ref<Value(OpBuilder &, Value, Value)> combine) {
+    llvm::function_ref<Value(OpBuilder &, Value, Value)> combine,
+    int64_t apart) {
   auto loop =
       scf::ParallelOp::create(builder, loc, lower, upper, step, identity);
   setLanes(loop, lanes);
+  if (apart > 1)
+    loop->setAttr(apartAttrName, builder.getI64IntegerAttr(apart));
   OpBuilder in = OpBuilder::atBlockBegin(loop.getBody());
   Value value = body(in, loop.getInductionVars()[0]);
   auto reduce = scf::ReduceOp::create(in, loc, value);

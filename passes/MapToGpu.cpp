@@ -43,6 +43,11 @@ int64_t lanesOf(scf::ParallelOp loop) {
   return attr ? attr.getInt() : 1;
 }
 
+int64_t apartOf(scf::ParallelOp loop) {
+  auto attr = loop->getAttrOfType<IntegerAttr>(apartAttrName);
+  return attr ? attr.getInt() : 1;
+}
+
 /// Lanes that one iteration of a loop's body needs.
 int64_t lanesInside(Operation *loop) {
   int64_t most = 1;
@@ -55,6 +60,17 @@ int64_t lanesInside(Operation *loop) {
         most = std::max(most, inside);
       }
   return most;
+}
+
+/// The distance between lanes of a loop: those of loops inside of it lie
+/// between, but for loops that are apart themselves.
+int64_t distanceOf(scf::ParallelOp loop) {
+  int64_t distance = std::max<int64_t>(apartOf(loop), lanesInside(loop));
+  loop->walk([&](scf::ParallelOp inner) {
+    if (inner != loop && apartOf(inner) > 1)
+      distance = apartOf(loop);
+  });
+  return distance;
 }
 
 bool isWrite(Operation *op) {
@@ -131,23 +147,21 @@ void LaneMapper::guard(Operation *store, Value condition) {
 }
 
 void LaneMapper::guardStores(Operation *top, int64_t lanes) {
+  // The bits of a lane's number in which lanes that store alike differ.
   SmallVector<std::pair<Operation *, int64_t>> stores;
   top->walk([&](Operation *op) {
     if (!isWrite(op))
       return;
-    int64_t alike = lanes;
+    int64_t alike = lanes - 1;
     for (Operation *at = op->getParentOp(); at != top; at = at->getParentOp())
-      if (auto loop = dyn_cast<scf::ParallelOp>(at);
-          loop && lanesOf(loop) > 1) {
-        alike = lanesInside(loop);
-        break;
-      }
-    if (alike > 1)
+      if (auto loop = dyn_cast<scf::ParallelOp>(at))
+        alike &= ~((lanesOf(loop) - 1) * distanceOf(loop));
+    if (alike != 0)
       stores.push_back({op, alike});
   });
   for (auto [store, alike] : stores) {
     OpBuilder b(store);
-    Value place = arith::AndIOp::create(b, loc, lane, constant(b, alike - 1));
+    Value place = arith::AndIOp::create(b, loc, lane, constant(b, alike));
     Value first = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, place,
                                         constant(b, 0));
     guard(store, first);
@@ -170,6 +184,13 @@ Value LaneMapper::maskOf(OpBuilder &b, int64_t width) {
 Value LaneMapper::shuffled(OpBuilder &b, Value value, int64_t offset,
                            Value mask) {
   Type type = value.getType(), i32 = b.getI32Type();
+  if (auto vector = dyn_cast<VectorType>(type)) {
+    SmallVector<Value> numbers;
+    for (int64_t n = 0; n < vector.getNumElements(); ++n)
+      numbers.push_back(shuffled(b, vector::ExtractOp::create(b, loc, value, n),
+                                 offset, mask));
+    return vector::FromElementsOp::create(b, loc, vector, numbers);
+  }
   auto literal = [&](Type t, int64_t v) -> Value {
     return arith::ConstantOp::create(b, loc, b.getIntegerAttr(t, v));
   };
@@ -219,7 +240,7 @@ static bool isEven(scf::ParallelOp loop, int64_t lanes) {
 
 void LaneMapper::map(scf::ParallelOp loop) {
   OpBuilder b(loop);
-  int64_t lanes = lanesOf(loop), inside = lanesInside(loop);
+  int64_t lanes = lanesOf(loop), distance = distanceOf(loop);
   SmallVector<Value> lowers(loop.getLowerBound()), steps(loop.getStep());
   unsigned last = lowers.size() - 1;
   // Where lanes have as many iterations, or must stay together for shuffles,
@@ -228,8 +249,8 @@ void LaneMapper::map(scf::ParallelOp loop) {
   Value offset;
   if (lanes > 1) {
     Value place = lane;
-    if (inside > 1)
-      place = arith::DivUIOp::create(b, loc, place, constant(b, inside));
+    if (distance > 1)
+      place = arith::DivUIOp::create(b, loc, place, constant(b, distance));
     place = arith::AndIOp::create(b, loc, place, constant(b, lanes - 1));
     place = arith::MulIOp::create(b, loc, place, steps[last]);
     bool even = isEven(loop, lanes);
@@ -280,10 +301,10 @@ void LaneMapper::map(scf::ParallelOp loop) {
   Value mask;
   for (int64_t apart = lanes / 2; apart > 0 && !results.empty(); apart /= 2) {
     if (!mask)
-      mask = maskOf(b, lanes * inside);
+      mask = maskOf(b, lanes * distance);
     for (auto [n, value] : llvm::enumerate(results))
       value = combineIn(b, reduce.getReductions()[n], value,
-                        shuffled(b, value, apart * inside, mask));
+                        shuffled(b, value, apart * distance, mask));
   }
   loop->replaceAllUsesWith(results);
   loop.erase();
@@ -418,6 +439,8 @@ void HostMapper::launchParallel(scf::ParallelOp loop) {
                                       constant(b, loc, blockSize / lanes));
   }
   auto launch = makeLaunch(b, loc, grid, blockSize);
+  if (Attribute resident = loop->getAttr(residentAttrName))
+    launch->setAttr(residentAttrName, resident);
   OpBuilder in = OpBuilder::atBlockTerminator(&launch.getBody().front());
   Value thread = launch.getThreadIds().x;
   Value lane =

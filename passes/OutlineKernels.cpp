@@ -17,6 +17,7 @@
 #include "mlir/IR/Matchers.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
 #include "mlir/Transforms/RegionUtils.h"
+#include "passes/GpuLanes.h"
 #include "passes/Passes.h"
 #include "llvm/Support/JSON.h"
 
@@ -168,6 +169,8 @@ LogicalResult Outliner::run() {
                       ? size.getInt()
                       : 1024;
   kernel->setAttr("gossamer.kernel", inside.getI64IntegerAttr(block));
+  if (Attribute resident = launch->getAttr(residentAttrName))
+    kernel->setAttr(residentAttrName, resident);
   call();
   return success();
 }

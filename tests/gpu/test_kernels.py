@@ -148,6 +148,59 @@ def test_rows_of_every_length() -> None:
     close(gs.sparse_jit(lambda w, y: w @ y)(stored, y[:, 0]), dense.double() @ y[:, 0].double(), torch.float32)
 
 
+def skewed(rows: int, columns: int) -> torch.Tensor:
+    """Row lengths as of a graph, in no order, down to none: 0 for a third of the rows, `columns` for one."""
+    lengths = (columns / torch.arange(1, rows + 1).pow(1.1)).long()
+    lengths[rows * 2 // 3 :] = 0
+    kept = torch.rand(rows, columns).argsort(1).argsort(1) < lengths[torch.randperm(rows)][:, None]
+    return (torch.randn(rows, columns) * kept).cuda()
+
+
+# Rows of every kind: few and long, many and short, one longer than all others together, none at all, all empty.
+SHAPES = {
+    "few": lambda: random(13, 700) * (random(13, 700) > 0),
+    "many": lambda: random(3200, 150) * (random(3200, 150) > 1.8),
+    "skewed": lambda: skewed(517, 2003),
+    "long": lambda: torch.cat([random(1, 6000), torch.zeros(36, 6000, device="cuda"), random(1, 6000)]),
+    "one": lambda: random(1, 3001),
+    "one entry": lambda: torch.eye(9, 3000, device="cuda") * torch.eye(9, 1, device="cuda"),
+    "no rows": lambda: torch.zeros(0, 17, device="cuda"),
+    "empty": lambda: torch.zeros(70, 2000, device="cuda"),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@torch.no_grad()
+def test_rows_of_every_kind(shape, dtype) -> None:
+    """Widths for strips of a line and of a warp, whole and ragged, and ones that are no multiple of 16 bytes."""
+    dense = shape().to(dtype)
+    stored = gs.sparsify(dense, gs.CSR)
+    f = gs.sparse_jit(lambda w, y: w @ y)
+    for columns in (0, 1, 7, 8, 63, 64, 65, 128, 136, 264):
+        y = random(dense.shape[1], columns, dtype=dtype) if columns else random(dense.shape[1], dtype=dtype)
+        expected = dense.double() @ y.double()
+        scale = expected.abs().max() if expected.numel() else torch.ones(())
+        scale = scale.clamp(min=1)
+        got = f(stored, y)
+        close(got.double() / scale, expected / scale, dtype)
+        assert torch.equal(got, f(stored, y))  # in the same order every time
+
+
+@torch.no_grad()
+def test_what_is_not_stored_does_not_count() -> None:
+    """Lanes beyond the end of a row load what others do, and sum nothing: not even 0 times infinity."""
+    dense = torch.zeros(5000, 40, device="cuda")
+    dense[::7, 3] = 1.0
+    dense[1, 5:9] = 2.0
+    y = random(40, 128)
+    y[4], y[9:] = torch.inf, torch.nan
+    stored = gs.sparsify(dense, gs.CSR)
+    for rows in (5000, 100):
+        part = stored if rows == 5000 else gs.sparsify(dense[:rows], gs.CSR)
+        close(gs.sparse_jit(lambda w, y: w @ y)(part, y), dense[:rows] @ y.nan_to_num(0, 0, 0), torch.float32)
+
+
 @torch.no_grad()
 def test_graph_capture_and_streams() -> None:
     w, y = matrix(24, 32), random(32, 16)

@@ -97,6 +97,52 @@ func.func @nested(%n: index, %x: memref<?x?x64xf32>, %y: memref<?x?xf32>) {
 
 // -----
 
+// Lanes of the inner loop are 8 apart: those of the outer one are neighbours.
+// What is put together may be a vector, and goes through shuffles number by
+// number. One lane of those that have the same sum stores it; how many blocks a
+// multiprocessor should hold goes with the launch.
+// CHECK-LABEL: func @apart
+// CHECK: gpu.launch
+// CHECK: %[[LANE:.*]] = arith.andi %{{.*}}, %c31
+// CHECK-DAG: %[[COLUMN:.*]] = arith.andi %[[LANE]], %c7
+// CHECK-DAG: %[[GROUP:.*]] = arith.divui %[[LANE]], %c8
+// CHECK: vector.load
+// CHECK: nvvm.shfl.sync bfly %c-1_i32, %{{.*}}, %c16_i32
+// CHECK: nvvm.shfl.sync bfly %c-1_i32, %{{.*}}, %c16_i32
+// CHECK: vector.from_elements
+// CHECK-COUNT-2: nvvm.shfl.sync bfly %c-1_i32, %{{.*}}, %c8_i32
+// CHECK-NOT: nvvm.shfl
+// CHECK: %[[ALIKE:.*]] = arith.andi %{{.*}}, %c24
+// CHECK: %[[FIRST:.*]] = arith.cmpi eq, %[[ALIKE]], %c0
+// CHECK: scf.if %[[FIRST]] {
+// CHECK-NEXT: vector.store
+// CHECK: } {gossamer.resident = 8 : i64}
+func.func @apart(%n: index, %x: memref<?x4x16xf32>, %y: memref<?x16xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c2 = arith.constant 2 : index
+  %c4 = arith.constant 4 : index
+  %c8 = arith.constant 8 : index
+  %zero = arith.constant dense<0.0> : vector<2xf32>
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    scf.parallel (%c) = (%c0) to (%c8) step (%c1) {
+      %at = arith.muli %c, %c2 : index
+      %sum = scf.parallel (%g) = (%c0) to (%c4) step (%c1) init (%zero) -> vector<2xf32> {
+        %v = vector.load %x[%i, %g, %at] : memref<?x4x16xf32>, vector<2xf32>
+        scf.reduce(%v : vector<2xf32>) {
+        ^bb0(%l: vector<2xf32>, %r: vector<2xf32>):
+          %s = arith.addf %l, %r : vector<2xf32>
+          scf.reduce.return %s : vector<2xf32>
+        }
+      } {gossamer.lanes = 4 : i64, gossamer.apart = 8 : i64}
+      vector.store %sum, %y[%i, %at] : memref<?x16xf32>, vector<2xf32>
+    } {gossamer.lanes = 8 : i64}
+  } {gossamer.resident = 8 : i64}
+  return
+}
+
+// -----
+
 // What is serial is a kernel of one thread, and a bound that was read from
 // memory is read again in the kernel that needs it, whose grid does not depend
 // on it.

@@ -16,7 +16,7 @@
 // CHECK: call @gs_gpu_launch(
 // CHECK: module @kernels
 // CHECK: func.func @kernel_0({{.*}}!llvm.ptr
-// CHECK-SAME: gossamer.kernel = 128 : i64
+// CHECK-SAME: gossamer.kernel = 128 : i64, gossamer.resident = 8 : i64
 // CHECK: nvvm.read.ptx.sreg.ctaid.x
 // CHECK: nvvm.read.ptx.sreg.tid.x
 // CHECK: memref.load %{{.*}} : memref<?x4xf32>
@@ -32,6 +32,6 @@ func.func @main(%n: index, %x: memref<?x4xf32>) {
     %v = memref.load %x[%i, %c0] : memref<?x4xf32>
     memref.store %v, %t[%i] : memref<?xf32>
     gpu.terminator
-  }
+  } {gossamer.resident = 8 : i64}
   return
 }

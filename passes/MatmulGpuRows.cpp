@@ -1,0 +1,156 @@
+//===- MatmulGpuRows.cpp - a warp sums a row for a strip of columns -------===//
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "passes/GpuLanes.h"
+#include "passes/MatmulGpu.h"
+
+using namespace mlir;
+using namespace gossamer;
+
+/// Lanes for a line of the dense operand, 16 bytes each.
+static constexpr int64_t lineLanes = 8;
+/// Rows times strips of a warp's width that fill a GPU: with fewer, strips are
+/// a line wide, for four times the warps, of which each is done four times as
+/// soon.
+static constexpr int64_t manyWarps = 3072;
+/// Blocks on a multiprocessor where there are many: all rows of a few thousand
+/// are under way at once, and walk over the same part of the dense operand.
+/// Elsewhere what counts is that a warp has all its loads under way at once.
+static constexpr int64_t manyResident = 8, fewResident = 6;
+
+Value GpuProduct::sumInStrip(OpBuilder &b, const Row &row, const Strip &strip,
+                             const Pieces *pieces, Value column) const {
+  auto type = VectorType::get(strip.count, sumType);
+  int64_t groups = warpSize / strip.lanes;
+  auto load = [&](OpBuilder &in, ArrayRef<Value> entries) {
+    // Coordinates first: what they point at takes longest.
+    SmallVector<Factors> loaded;
+    SmallVector<Value> summed;
+    for (Value entry : entries)
+      summed.push_back(storage.coordinate(in, format.leading.size(), entry));
+    for (Value entry : entries)
+      loaded.push_back(
+          {memref::LoadOp::create(in, loc, storage.values, entry), Value()});
+    for (auto [n, k] : llvm::enumerate(summed)) {
+      LanePoints points{row.loops, strip.lane, strip.count, Value()};
+      points.loops[strip.lane] = column;
+      points.loops[format.summed] = k;
+      loaded[n].dense = loadPoints(in, loc, dense, denseMap, points);
+    }
+    return loaded;
+  };
+  auto add = [&](OpBuilder &in, const Factors &factors, Value sum) -> Value {
+    Value value = vector::BroadcastOp::create(
+        in, loc, type, extendTo(in, loc, factors.value, sumType));
+    return combine(in, value, extendTo(in, loc, factors.dense, sumType), sum);
+  };
+  auto loadPiece = [&](OpBuilder &in, Value piece) {
+    return loadLanes(in, loc, strip.count, pieces->sums,
+                     ValueRange{piece, column});
+  };
+  Value start = vector::BroadcastOp::create(b, loc, type, initialSum(b));
+  auto share = [&](OpBuilder &in, Value group) {
+    return sumWithPieces(in, row, pieces, groups, group, start, load, add,
+                         loadPiece);
+  };
+  if (groups == 1)
+    return share(b, constant(b, 0));
+  return reduceOverLanes(
+      b, loc, constant(b, 0), constant(b, groups), constant(b, 1), groups,
+      start, share,
+      [&](OpBuilder &in, Value x, Value y) { return join(in, x, y); },
+      /*apart=*/strip.lanes);
+}
+
+void GpuProduct::emitStrips(OpBuilder &b, const Strip &strip,
+                            const Pieces *pieces) {
+  SmallVector<unsigned> outer = lanesBut(strip.lane);
+  Value width = constant(b, strip.lanes), one = constant(b, 1);
+  Value strips = arith::CeilDivUIOp::create(b, loc, strip.chunks, width);
+  // The sums of a row, for all columns of a strip; `store` gets the first
+  // column of a lane.
+  auto forEachColumn = [&](OpBuilder &in, Value number, Row row,
+                           const Pieces *rest, auto store) {
+    forEachLane(in, loc, constant(in, 0), width, strip.lanes,
+                [&](OpBuilder &at, Value place) {
+                  Value chunk = addIndex(
+                      at, loc, mulIndex(at, loc, number, width), place);
+                  Value isInside = arith::CmpIOp::create(
+                      at, loc, arith::CmpIPredicate::ult, chunk, strip.chunks);
+                  // Beyond the end a lane does what the last one does: lanes
+                  // stay together, and none is waited for.
+                  Value end = arith::SubIOp::create(at, loc, strip.chunks, one);
+                  chunk = arith::MinUIOp::create(at, loc, chunk, end);
+                  Value column =
+                      mulIndex(at, loc, chunk, constant(at, strip.count));
+                  row.loops[strip.lane] = column;
+                  Value sum = sumInStrip(at, row, strip, rest, column);
+                  auto branch = scf::IfOp::create(at, loc, isInside,
+                                                  /*withElseRegion=*/false);
+                  OpBuilder then = branch.getThenBodyBuilder();
+                  store(then, row, sum, column);
+                });
+  };
+  if (pieces) {
+    auto wide = scf::IfOp::create(b, loc, isWide(b, *pieces),
+                                  /*withElseRegion=*/false);
+    OpBuilder in = wide.getThenBodyBuilder();
+    Value zero = constant(in, 0);
+    auto loop = scf::ParallelOp::create(
+        in, loc, ValueRange{zero, zero},
+        ValueRange{strips, countPieces(in, *pieces)}, ValueRange{one, one});
+    loop->setAttr(residentAttrName, b.getI64IntegerAttr(strip.resident));
+    OpBuilder at = OpBuilder::atBlockTerminator(loop.getBody());
+    auto vars = loop.getInductionVars();
+    emitPiece(at, vars[1], *pieces, [&](OpBuilder &to, const Row &cut) {
+      forEachColumn(to, vars[0], cut, nullptr,
+                    [&](OpBuilder &then, const Row &, Value sum, Value column) {
+                      storeLanes(then, loc, sum, pieces->sums,
+                                 ValueRange{vars[1], column});
+                    });
+    });
+  }
+  auto loop = rowLoop(b, 1, outer, strips);
+  loop->setAttr(residentAttrName, b.getI64IntegerAttr(strip.resident));
+  OpBuilder in = OpBuilder::atBlockTerminator(loop.getBody());
+  auto vars = loop.getInductionVars();
+  Row row = enterRow(in, vars.back());
+  for (auto [n, other] : llvm::enumerate(outer))
+    row.loops[other] = vars[n];
+  forEachColumn(in, vars[outer.size()], row, pieces,
+                [&](OpBuilder &then, const Row &at, Value sum, Value) {
+                  storeSums(then, finish(then, at, sum),
+                            LanePoints{at.loops, strip.lane, strip.count, {}});
+                });
+}
+
+void GpuProduct::inRows(unsigned lane) {
+  int64_t count = 128 / std::max<int64_t>(8, element.getIntOrFloatBitWidth());
+  Pieces pieces{256, 1024, {}, {}};
+  bool isCut = mayBeCut() && lanes.size() == 1;
+  if (isCut)
+    plan(builder, pieces, {sizeOfLoop(builder, lane)});
+  auto aligned = scf::IfOp::create(builder, loc, isAligned(lane, count),
+                                   /*withElseRegion=*/true);
+  auto emit = [&](OpBuilder b, Strip strip) {
+    emitStrips(b, strip, isCut ? &pieces : nullptr);
+  };
+  OpBuilder b = aligned.getThenBodyBuilder();
+  Value chunks =
+      arith::DivUIOp::create(b, loc, sizeOfLoop(b, lane), constant(b, count));
+  Value wholeStrips =
+      arith::DivUIOp::create(b, loc, chunks, constant(b, warpSize));
+  Value warps = mulIndex(b, loc, wholeStrips, numRows);
+  Value isMany = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::uge, warps,
+                                       constant(b, manyWarps));
+  auto many = scf::IfOp::create(b, loc, isMany, /*withElseRegion=*/true);
+  emit(many.getThenBodyBuilder(),
+       Strip{lane, warpSize, count, chunks, manyResident});
+  emit(many.getElseBodyBuilder(),
+       Strip{lane, lineLanes, count, chunks, fewResident});
+  OpBuilder other = aligned.getElseBodyBuilder();
+  emit(other, Strip{lane, warpSize, 1, sizeOfLoop(other, lane), fewResident});
+}
