@@ -142,21 +142,82 @@ def sddmm(size: int, depth: int, density: float, dtype: torch.dtype) -> Case:
 
 
 def conversions() -> Iterator[Case]:
-    dense = random_csr(4096, 4096, 0.1, torch.float32)
-    yield conversion("dense -> CSR f32", dense, gs.CSR, dense.to_sparse_csr, 0.06)
+    single = random_csr(4096, 4096, 0.1, torch.float32)
+    half = single.bfloat16()
     blocks = random_blocks(4096, 4096, 64, 0.1).cuda().bfloat16()
-    yield conversion("dense -> BSR 64 bf16", blocks, gs.BSR(64), lambda: blocks.to_sparse_bsr(64), 0.06)
+    yield stored("dense -> CSR f32 (must: 0.06 ms)", single, gs.CSR, single.to_sparse_csr)
+    yield stored("dense -> CSR bf16", half, gs.CSR, half.to_sparse_csr)
+    yield stored("dense -> CSC f32", single, gs.CSC, single.to_sparse_csc)
+    yield stored("dense -> COO f32", single, gs.COO, single.to_sparse)
+    yield stored("dense -> BSR 64 bf16 (must: 0.06 ms)", blocks, gs.BSR(64), lambda: blocks.to_sparse_bsr(64))
+    yield stored("dense -> BSR 16 bf16", blocks, gs.BSR(16), lambda: blocks.to_sparse_bsr(16))
+    yield chosen(8192)
+    for name, format, dense in (("CSR f32", gs.CSR, single), ("BSR 64 bf16", gs.BSR(64), blocks)):
+        yield restored(name, dense, format)
+    yield transposed(single)
 
 
-def conversion(name: str, dense: Tensor, format: gs.Format, theirs: Callable[[], object], must: float) -> Case:
+def stored(name: str, dense: Tensor, format: gs.Format, theirs: Callable[[], object]) -> Case:
     kept = gs.sparsify(dense, format).nnz
     return Case(
-        f"{name} (must: {must} ms)",
+        name,
         f"{dense.shape[0]} x {dense.shape[1]}",
         lambda: gs.sparsify(dense, format),
         {"torch": theirs},
         lambda: dense.double(),
-        dense.numel() * dense.element_size() + kept * (dense.element_size() + 4),
+        dense.numel() * dense.element_size() + kept * (dense.element_size() + 4 // (format.block or (1,))[0] ** 2),
+    )
+
+
+def chosen(size: int) -> Case:
+    """The two largest of every four."""
+    dense = torch.randn(size, size, device="cuda", dtype=torch.bfloat16)
+    by = gs.magnitude(0.5)
+
+    def expected() -> Tensor:
+        groups = dense.view(-1, 4)
+        kept = torch.zeros_like(groups, dtype=torch.bool)
+        kept.scatter_(1, groups.abs().sort(1, descending=True, stable=True).indices[:, :2], True)
+        return (groups * kept).view(size, size).double()
+
+    return Case(
+        "dense -> 2:4, chosen, bf16 (must: 0.15 ms)",
+        f"{size} x {size}",
+        lambda: gs.sparsify(dense, gs.NM(2, 4), by),
+        {},
+        expected,
+        dense.numel() * 2 + dense.numel() // 2 * (2 + 4),
+    )
+
+
+def restored(name: str, dense: Tensor, format: gs.Format) -> Case:
+    t = gs.sparsify(dense, format)
+    theirs = t.to_torch()
+    return Case(
+        f"{name} -> dense",
+        f"{dense.shape[0]} x {dense.shape[1]}",
+        t.to_dense,
+        {"torch": theirs.to_dense},
+        lambda: dense.double(),
+        dense.numel() * dense.element_size() + t.nnz * dense.element_size(),
+    )
+
+
+def transposed(dense: Tensor) -> Case:
+    t = gs.sparsify(dense, gs.CSR)
+    theirs = t.to_torch()
+
+    def ours() -> gs.SparseTensor:
+        fresh = gs.Pattern(t.format, t.shape, t.pattern._positions, t.pattern._coordinates, check=False)
+        return gs.SparseTensor(fresh, t.values).to(gs.CSC)
+
+    return Case(
+        "CSR f32 -> CSC, a new pattern",
+        f"{dense.shape[0]} x {dense.shape[1]}",
+        ours,
+        {"torch": theirs.to_sparse_csc},
+        lambda: dense.double(),
+        4 * t.nnz * 4,
     )
 
 

@@ -92,9 +92,7 @@ class _Builder:
             self.node = first.cumsum(0) - 1
             parent, coordinate = parent[first], coordinate[first]
         arrays = unravel(coordinate, [self.sizes[c] for c in chain])
-        counts = torch.zeros(self.count, dtype=torch.int64, device=parent.device)
-        counts.scatter_add_(0, parent, torch.ones_like(parent))
-        end = counts.cumsum(0)
+        counts, end = _counted(parent, self.count)
         if self.format.levels[l].kind == "compressed":
             self.positions[l] = torch.cat([end.new_zeros(1), end])
             self.count = parent.numel()
@@ -148,3 +146,18 @@ class _Builder:
             pattern = split_batches(pattern, self.format)
         in_order = not any(level.kind in ("loose_compressed", "structured") for level in dense.levels)
         return pattern, None if in_order and self.format.outer else self.node
+
+
+def _counted(parent: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns how many items each of `count` parents has, and how many it and those before it have.
+
+    Args:
+        parent: Of every item, int64, sorted.
+        count: How many parents there are.
+    """
+    if parent.is_cuda:  # where adding to few numbers from many threads takes long
+        ends = torch.searchsorted(parent, torch.arange(count, device=parent.device), right=True)
+        return ends.diff(prepend=ends.new_zeros(1)), ends
+    counts = torch.zeros(count, dtype=torch.int64, device=parent.device)
+    counts.scatter_add_(0, parent, torch.ones_like(parent))
+    return counts, counts.cumsum(0)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from gossamer.build import build
+from gossamer.conversion.cuda import exchange as cuda
 from gossamer.conversion.orders import shared_suffix
-from gossamer.conversion.patterns import converted
+from gossamer.conversion.patterns import converted, index_dtype_of
 from gossamer.coordinates import children, dims_of_levels, levels_of_dims, node_index, ravel, unravel, used_nodes
 from gossamer.errors import TensorError
 from gossamer.formats import Format
@@ -19,7 +20,8 @@ def convert(pattern: Pattern, format: Format) -> Converted:
     if format == pattern.kernel_format:
         positions, coordinates = zip(*pattern.storage(), strict=True)
         return Pattern(format, pattern.shape, positions, coordinates, device=pattern.device, check=False), None, 1
-    made = converted(pattern, format) if pattern.device.type == "cpu" else None
+    by_kernels = {"cpu": converted, "cuda": cuda.converted}.get(pattern.device.type)
+    made = by_kernels(pattern, format) if by_kernels else None
     return made or convert_by_sorting(pattern, format)
 
 
@@ -39,7 +41,7 @@ def convert_by_sorting(pattern: Pattern, format: Format) -> Converted:
         source = order if source is None else source[order]
     inner = math.prod(sizes[format.outer : len(levels)])
     nodes, node = _grouped(index, inner, format)
-    built, slot = build(format, pattern.shape, nodes, index_dtype=_index_dtype(pattern))
+    built, slot = build(format, pattern.shape, nodes, index_dtype=index_dtype_of(pattern))
     slot = torch.arange(nodes.numel(), device=nodes.device) if slot is None else slot
     place = (slot if node is None else slot[node]) * inner + index % max(inner, 1)
     places = math.prod(built.values_shape[: len(built.values_shape) - shared])
@@ -84,9 +86,3 @@ def _grouped(index: Tensor, inner: int, format: Format) -> tuple[Tensor, Tensor 
     if inner == 1:
         return index, None
     return torch.unique_consecutive(index.div(max(inner, 1), rounding_mode="floor"), return_inverse=True)
-
-
-def _index_dtype(pattern: Pattern) -> torch.dtype | None:
-    """The width that a converted pattern should keep; None if the pattern has no index arrays."""
-    widths = [array.dtype for array in pattern._arrays if array is not None]
-    return torch.int64 if torch.int64 in widths else widths[0] if widths else None

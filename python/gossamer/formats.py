@@ -247,6 +247,12 @@ class Format:
 
     def without_batch(self) -> "Format":
         """Returns the format with `dense` levels for its `batch` levels."""
+        return self._unbatched
+
+    @cached_property
+    def _unbatched(self) -> "Format":
+        if not self.batch_rank:
+            return self
         levels = [replace(level, kind="dense") if level.kind == "batch" else level for level in self.levels]
         return Format.from_levels(self.dim_rank, levels)
 

@@ -71,6 +71,25 @@ class Pattern:
         if check:
             self.validate()
 
+    @classmethod
+    def trusted(
+        cls,
+        format: Format,
+        shape: torch.Size,
+        level_sizes: tuple[int, ...],
+        positions: Sequence[Tensor | None],
+        coordinates: Sequence[Tensor | None],
+        device: torch.device,
+        values_shape: torch.Size,
+    ) -> "Pattern":
+        """Returns the pattern of arrays that were made for it a moment ago: nothing is checked or worked out."""
+        self = object.__new__(cls)
+        self.__dict__.update(
+            format=format, shape=shape, level_sizes=level_sizes, device=device, values_shape=values_shape,
+            _positions=tuple(positions), _coordinates=tuple(coordinates), _derived={},
+        )  # fmt: skip
+        return self
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a Pattern is immutable: cannot set {name!r}")
 

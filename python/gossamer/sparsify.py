@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gossamer.build import build
-from gossamer.conversion.kept import can_store, store_kept
+from gossamer.conversion.kept import can_choose, can_store, store_kept
 from gossamer.coordinates import unravel
 from gossamer.errors import FormatError, TensorError
 from gossamer.formats import Format
@@ -42,14 +42,18 @@ class Magnitude:
             size = size.sum(format.outer, dtype=wide)
         last = format.levels[format.outer - 1]
         if last.kind == "structured":
-            if not math.isclose(self.density, last.n / last.m, rel_tol=1e-6):
-                raise FormatError(
-                    f"{format} keeps {last.n} of every {last.m} entries: "
-                    f"use magnitude({last.n / last.m:g}), not {self!r}"
-                )
+            self.check(format)
             return _largest(size, last.n)
         rows = size.reshape(*size.shape[: format.batch_rank], math.prod(size.shape[format.batch_rank :]))
         return _largest(rows, round(self.density * rows.shape[-1])).reshape(size.shape)
+
+    def check(self, format: Format) -> None:
+        """Raises FormatError if a structured[n, m] format keeps another fraction."""
+        last = format.levels[format.outer - 1]
+        if last.kind == "structured" and not math.isclose(self.density, last.n / last.m, rel_tol=1e-6):
+            raise FormatError(
+                f"{format} keeps {last.n} of every {last.m} entries: use magnitude({last.n / last.m:g}), not {self!r}"
+            )
 
     def count(self, format: Format, sizes: Sequence[int]) -> int:
         """Returns how many nodes of these level sizes are kept, with those that a structured level stores besides."""
@@ -84,7 +88,10 @@ def _largest(rows: Tensor, count: int) -> Tensor:
         return torch.zeros(rows.shape, dtype=torch.bool, device=rows.device)
     if rows.is_floating_point():
         rows = rows.nan_to_num(nan=math.inf, posinf=math.inf)  # a NaN is kept: it should be seen
-    least = rows.kthvalue(rows.shape[-1] - count + 1, dim=-1, keepdim=True).values
+    if rows.is_cuda:  # where kthvalue has one block of threads for a row, however long
+        least = rows.topk(count, -1, sorted=False).values.amin(-1, keepdim=True)
+    else:
+        least = rows.kthvalue(rows.shape[-1] - count + 1, dim=-1, keepdim=True).values
     larger, equal = rows > least, rows == least
     return larger | (equal & (equal.cumsum(-1) <= count - larger.sum(-1, keepdim=True)))
 
@@ -121,18 +128,26 @@ def sparsify(
         return mark(dense, format, by=by, fill=fill)  # type: ignore[return-value]  # dense, in a trace
     format = format.for_rank(dense.dim())
     fill = fill_of(dense.dtype, fill)
-    levels = level_view(dense, format)
-    if dense.device.type == "meta":
+    format.level_sizes(dense.shape)
+    if dense.is_meta:
         raise TensorError("sparsify looks at the values, and a tensor on the meta device has none")
     if can_store(dense, format):
         nodes = known = mask = None
+        largest = False
         if isinstance(by, Magnitude):
-            nodes, known = by.keep(levels, format), by.count(format, levels.shape)
+            levels = level_view(dense, format)
+            largest = can_choose(dense, format)
+            if largest:
+                by.check(format)
+            else:
+                nodes, known = by.keep(levels, format), by.count(format, levels.shape)
         elif by is not None:
             mask = _mask(dense, by)
-        stored = store_kept(dense, format, fill, mask=mask, nodes=nodes, known=known, index_dtype=index_dtype)
+        stored = store_kept(
+            dense, format, fill, mask=mask, nodes=nodes, known=known, largest=largest, index_dtype=index_dtype
+        )
         if stored is not None:
-            return SparseTensor(*stored, fill)
+            return SparseTensor._make(*stored, fill)
     return sparsify_by_index(dense, format, by, fill, index_dtype)
 
 

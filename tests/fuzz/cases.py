@@ -209,6 +209,15 @@ class Operands:
         """The same as dense tensors."""
         return [self.entries] if self.second is None else [self.entries, self.second[1]]
 
+    def to(self, device: torch.device) -> "Operands":
+        """Returns the operands as a function takes them on a device: these, if they are there."""
+        if device.type == "cpu":
+            return self
+        stored, *second = (a.detach().to(device).requires_grad_(a.requires_grad) for a in self.arguments)
+        dense = {name: d.detach().to(device).requires_grad_(d.requires_grad) for name, d in self.dense.items()}
+        others = None if self.second is None else (second[0], *self.second[1:])
+        return Operands(stored, self.keep, self.entries, dense, others)
+
 
 def operands(case: Case) -> Operands:
     """Makes the operands of a case."""

@@ -22,10 +22,11 @@ class Failure(AssertionError):
 
 
 class Compiled:
-    """One signature, compiled at its first case."""
+    """One signature, compiled at its first case for tensors on a device; what is right is computed on the CPU."""
 
-    def __init__(self, signature: Signature):
+    def __init__(self, signature: Signature, device: str = "cpu"):
         self.signature = signature
+        self.device = torch.device(device)
         self.operation = OPERATIONS[signature.operation]
         self.function = gs.sparse_jit(self.operation.function) if self.operation.compiled else self.operation.function
 
@@ -50,8 +51,9 @@ class Compiled:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                result = self.function(*made.arguments, *made.dense.values(), **extra)
-                gradients = _gradients(result, made, case.seed) if self.operation.backward else []
+                there = made.to(self.device)
+                result = self.function(*there.arguments, *there.dense.values(), **extra)
+                gradients = _gradients(result, there, case.seed) if self.operation.backward else []
             except Exception as error:
                 raise Failure(f"{type(error).__name__}: {error}") from error
             finally:
@@ -62,14 +64,15 @@ class Compiled:
                 raise Failure(f"FallbackWarning: {text}")
         _compare(self.operation, case, made, result)
         if gradients:
-            _compare_gradients(self.operation, case, made, result, gradients)
+            home = [gradient.cpu() for gradient in gradients]
+            _compare_gradients(self.operation, case, made, result.to("cpu"), home)
 
 
 def _gradients(result: Any, made: Operands, seed: int) -> list[Tensor]:
     """Of the stored values, if they have one, and of the dense operands."""
     out = result.values if isinstance(result, gs.SparseTensor) else result
     wanted = _differentiated(made)
-    found = torch.autograd.grad(out, wanted, _cotangent(out, seed), allow_unused=True)
+    found = torch.autograd.grad(out, wanted, _cotangent(out, seed).to(out.device), allow_unused=True)
     return [torch.zeros_like(w) if f is None else f for w, f in zip(wanted, found, strict=True)]
 
 
@@ -131,7 +134,7 @@ def _compare(operation: Operation, case: Case, made: Operands, result: Any) -> N
     if isinstance(result, gs.SparseTensor):
         result.validate()
         result = result.to_dense()
-    result = result.detach()
+    result = result.detach().cpu()
     exact = not result.dtype.is_floating_point
     expected = _expected(operation, made, absolute=False, exact=exact)
     if result.shape != expected.shape:

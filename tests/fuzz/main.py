@@ -30,7 +30,7 @@ def main() -> int:
     if options.cpu and (options.case or options.child is not None):
         _compile_for(options.cpu)
     if options.case:
-        return _replay(options.case)
+        return _replay(options.case, options.device)
     if options.child is not None:
         return _child(options)
     log = Path(options.log or ROOT / "build" / f"fuzz-{options.seed}.jsonl")
@@ -52,6 +52,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="another seed, other cases (0)")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long; a later run goes on (0: never)")
     parser.add_argument("--cpu", default="", help="compile for a processor that this one can stand in for: x86-64-v3")
+    parser.add_argument("--device", default="cpu", help="where tensors are: cpu, or cuda (cpu)")
     parser.add_argument("--jobs", type=int, default=1, help="child processes at a time (1)")
     parser.add_argument("--fresh", action="store_true", help="not from where the last run with this seed stopped")
     parser.add_argument("--log", help="what was done, a line a signature (build/fuzz-SEED.jsonl)")
@@ -69,12 +70,12 @@ def _compile_for(cpu: str) -> None:
     library().host_cpu, library().host_features = cpu, ""
 
 
-def _replay(text: str) -> int:
+def _replay(text: str, device: str) -> int:
     from .cases import Case
     from .check import Compiled
 
     case = Case.loads(text)
-    Compiled(case.signature).check(case)
+    Compiled(case.signature, device).check(case)
     print("right")
     return 0
 
@@ -104,7 +105,7 @@ def _checked(options: argparse.Namespace, number: int, signature: Any, current: 
 
     start = time.perf_counter()
     done: dict[str, Any] = {"number": number, "operation": signature.operation, "dtype": signature.dtype, "cases": 0}
-    compiled = Compiled(signature)
+    compiled = Compiled(signature, options.device)
     for case in itertools.islice(cases(signature, str(options.seed)), options.each):
         os.pwrite(current, case.dumps().encode() + b"\n", 0)
         try:

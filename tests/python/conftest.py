@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from devices import DataOn, skip_what_is_about_the_cpu, skip_what_torch_lacks
+
 settings.register_profile(
     "gossamer",
     derandomize=True,
@@ -15,6 +17,32 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 settings.load_profile("gossamer")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where the tests' tensors are: cpu, or cuda")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    skip_what_is_about_the_cpu(items, config.getoption("--device"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    if item.config.getoption("--device") == "cpu":
+        return (yield)
+    return (yield from skip_what_torch_lacks())
+
+
+@pytest.fixture(autouse=True)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where the tests' tensors are."""
+    device = torch.device(request.config.getoption("--device"))
+    if device.type == "cpu":
+        yield device
+        return
+    with DataOn(device):
+        yield device
 
 
 @pytest.fixture(autouse=True)

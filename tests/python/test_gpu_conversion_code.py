@@ -9,14 +9,16 @@ import torch
 
 import gossamer as gs
 from gossamer.compiler.compile import compile_region, emit
-from gossamer.conversion.cuda import compress
+from gossamer.conversion.cuda import compress, exchange
 from gossamer.conversion.cuda import values as moved
 from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.conversion.cuda.places import node_places
-from gossamer.conversion.cuda.store import _plans, has_kernels, store
+from gossamer.conversion.cuda.store import _plans, can_choose, has_kernels, store
+from gossamer.conversion.orders import is_plain
+from gossamer.convert import convert_by_sorting
 from gossamer.coordinates import node_index
 from gossamer.sparsify import sparsify_by_index
-from gossamer.tensor import level_view
+from gossamer.tensor import gather_runs, level_view
 from strategies import NAMED
 from test_gpu_code import CHIPS, ptxas
 
@@ -104,6 +106,12 @@ def test_groups_on_the_cpu(on_the_cpu):
                 pattern, values = store(dense, fmt, 0.0, None, keep, int(keep.sum()), None)
                 assert pattern == right.pattern
                 assert torch.equal(values, right.values)
+                dense.view(-1)[:6] = torch.tensor([torch.nan, torch.inf, 1, -1, 1, -torch.inf])
+                right = sparsify_by_index(dense, fmt, by, 0.0)
+                assert can_choose(fmt, dense.dtype)
+                pattern, values = store(dense, fmt, 0.0, None, None, None, None, largest=True)
+                assert pattern == right.pattern
+                assert torch.equal(values.nan_to_num(), right.values.nan_to_num())
                 with pytest.raises(gs.TensorError, match=f"holds {n}"):
                     store(dense, fmt, 0.0, None, None, None, None)
                 less = right.to_dense()
@@ -112,6 +120,29 @@ def test_groups_on_the_cpu(on_the_cpu):
                 right = sparsify_by_index(less, fmt, None, 0.0)
                 assert pattern == right.pattern
                 assert torch.equal(values, right.values)
+
+
+def test_exchange_on_the_cpu(on_the_cpu):
+    known = 0
+    dense = dense_of((2, 12, 24), 0.2)
+    for first in NAMED.values():
+        if first.dim_rank > 3 or not is_plain(first):
+            continue
+        for old in (gs.sparsify(dense, first), gs.sparsify(torch.zeros_like(dense), first)):
+            for second in NAMED.values():
+                fitted = second.for_rank(3)
+                mine = exchange.converted(old.pattern, fitted)
+                if mine is None or fitted == old.format:
+                    continue
+                known += 1
+                right = convert_by_sorting(old.pattern, fitted)
+                assert mine[0] == right[0]
+                values = [
+                    old.values if gather is None else gather_runs(old.values, gather, size, 0)
+                    for _, gather, size in (mine, right)
+                ]
+                assert torch.equal(*(one.reshape(-1) for one in values))
+    assert known > 200
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -18,9 +18,14 @@ _MASK = -1, 0  # the test of an element of a mask
 
 def can_store(dense: Tensor, format: Format) -> bool:
     """Whether there are kernels for a tensor and a format."""
-    if dense.device.type == "cuda":
+    if dense.is_cuda:
         return bool(dense.numel()) and is_plain_memory(dense) and cuda.has_kernels(format)
     return is_plain_tensor(dense) and has_mover(format) and has_kernels(format)
+
+
+def can_choose(dense: Tensor, format: Format) -> bool:
+    """Whether a kernel finds the largest of every group of a tensor that it `can_store`."""
+    return dense.is_cuda and cuda.can_choose(format, dense.dtype)
 
 
 def store_kept(
@@ -31,6 +36,7 @@ def store_kept(
     mask: Tensor | None = None,
     nodes: Tensor | None = None,
     known: int | None = None,
+    largest: bool = False,
     index_dtype: torch.dtype | None = None,
 ) -> tuple[Pattern, Tensor] | None:
     """Stores what is kept of a tensor: all that is not the fill, or what a mask says.
@@ -42,6 +48,7 @@ def store_kept(
         mask: What to keep, bool of the shape of the tensor; a block is kept if anything of it is.
         nodes: Instead of it, which nodes to keep: bool of the sizes of the outer levels.
         known: How many of `nodes` there are, if that is known: then nothing waits for a GPU.
+        largest: Instead of both, the n of every group of m with the largest magnitude: for what `can_choose`.
         index_dtype: torch.int32 or torch.int64, widened where it is too small; None takes int32 where it is enough.
 
     Returns:
@@ -50,16 +57,19 @@ def store_kept(
     Raises:
         TensorError: The format cannot hold what is kept.
     """
+    if dense.is_cuda:
+        plain = dense.resolve_conj().resolve_neg() if dense.is_conj() or dense.is_neg() else dense
+        pattern, values = cuda.store(plain, format, fill, mask, nodes, known, index_dtype, largest)
+        if not dense.requires_grad:
+            return pattern, values
+        kept = None
+        if format.levels[-1].kind == "structured" and nodes is None and not largest:
+            kept = dense.detach() != fill if mask is None else mask
+        return pattern, with_gradient(dense, pattern, values, kept)
     plain = dense.detach().resolve_conj().resolve_neg()
     keep, test = (plain, kept_bits(dense.dtype, fill)) if mask is None else (mask, _MASK)
     target = format.without_batch()
     is_structured = target.levels[-1].kind == "structured"
-    if dense.device.type == "cuda":
-        pattern, values = cuda.store(plain, format, fill, mask, nodes, known, index_dtype)
-        kept = None
-        if is_structured and dense.requires_grad and nodes is None:
-            kept = plain != fill if mask is None else mask
-        return pattern, with_gradient(dense, pattern, values, kept)
     if is_structured or is_row_major(target):
         source = level_view(plain, target).contiguous()
         if nodes is not None:

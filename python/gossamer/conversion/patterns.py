@@ -105,30 +105,31 @@ def make_pattern(dense: Format, format: Format, shape: Sequence[int], levels: Le
     """
     rest = [None] * (dense.lvl_rank - len(levels[0]))
     pattern = Pattern(dense, shape, [*levels[0], *rest], [*levels[1], *rest], device="cpu", check=False)
-    if _has_only_children(dense):
+    if has_only_children(dense):
         pattern.validate()  # one child for each node: not every pattern is like that
     return split_batches(pattern, format) if format.batch_rank else pattern
 
 
 @lru_cache(maxsize=4096)
-def _has_only_children(format: Format) -> bool:
+def has_only_children(format: Format) -> bool:
+    """Whether a format has a level of one child for each node, below one that has every coordinate once."""
     return any(a.is_unique and b.kind == "singleton" for a, b in zip(format.levels, format.levels[1:], strict=False))
 
 
 def converted(pattern: Pattern, format: Format) -> Converted | None:
     """Returns what `Pattern.converted_runs` does; None for formats, or sizes, that have no kernels."""
     source, target = pattern.kernel_format, format.without_batch() if format.batch_rank else format
-    plan = _plan(source, target) if is_plain(pattern.format) else None
+    plan = plan_of(source, target) if is_plain(pattern.format) else None
     if plan is None:
         return None
     rank = plan.source.lvl_rank
     sizes, size = pattern.level_sizes[:rank], math.prod(pattern.level_sizes[rank:])
     runs = math.prod(pattern.values_shape) // max(1, size)
-    target_sizes = plan.target.level_sizes(_shape(plan.source, sizes))
+    target_sizes = plan.target.level_sizes(shape_of(plan.source, sizes))
     if math.prod(target_sizes) >= 2**63:  # entries are known by a number; what sorts them refuses the shape
         return None
     exchange = Exchange(pattern.storage()[:rank], plan.source, sizes, plan.target, target_sizes, runs)
-    made = _stored_anew(plan, exchange, _index_dtype(pattern))
+    made = _stored_anew(plan, exchange, index_dtype_of(pattern))
     if made is None:
         return None
     levels, gather = made
@@ -138,7 +139,7 @@ def converted(pattern: Pattern, format: Format) -> Converted | None:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """How one format becomes another.
 
     Attributes:
@@ -159,7 +160,8 @@ class _Plan:
 
 
 @lru_cache(maxsize=4096)
-def _plan(source: Format, target: Format) -> _Plan | None:
+def plan_of(source: Format, target: Format) -> Plan | None:
+    """Returns how one format becomes another; None where there is no such way."""
     if not has_kernels(target) or not source.outer:
         return None
     shared = shared_suffix(source, target)
@@ -175,7 +177,7 @@ def _plan(source: Format, target: Format) -> _Plan | None:
         rows = [Level("dense", expr) for expr in above]
         by_rows = Format.from_levels(new.dim_rank, [*rows, Level("compressed", last)])
     has_gaps = any(level.kind == "loose_compressed" for level in old.levels)
-    return _Plan(old, new, by_rows, is_entrywise, order_of(old.levels) == order_of(new.levels), has_gaps)
+    return Plan(old, new, by_rows, is_entrywise, order_of(old.levels) == order_of(new.levels), has_gaps)
 
 
 def _padded(levels: Levels, gather: Tensor | None, target: Format) -> tuple[Levels, Tensor]:
@@ -189,14 +191,14 @@ def _padded(levels: Levels, gather: Tensor | None, target: Format) -> tuple[Leve
     return padded, spread.view(-1)
 
 
-def _index_dtype(pattern: Pattern) -> torch.dtype | None:
+def index_dtype_of(pattern: Pattern) -> torch.dtype | None:
     """The width that a converted pattern should keep; None if the pattern has no index arrays."""
     widths = [array.dtype for array in pattern._arrays if array is not None]
     return torch.int64 if torch.int64 in widths else widths[0] if widths else None
 
 
 def _stored_anew(
-    plan: _Plan, exchange: Exchange, index_dtype: torch.dtype | None
+    plan: Plan, exchange: Exchange, index_dtype: torch.dtype | None
 ) -> tuple[Levels, Tensor | None] | None:
     """Takes the first road that there is."""
     if plan.is_entrywise and plan.is_ordered:
@@ -246,7 +248,8 @@ def _marked(exchange: Exchange, index_dtype: torch.dtype | None) -> tuple[Levels
     return levels, place_stored(exchange, slots, levels[2] * math.prod(sizes[target.outer :]))
 
 
-def _shape(format: Format, sizes: Sequence[int]) -> tuple[int, ...]:
+def shape_of(format: Format, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Returns the shape of a tensor whose levels have these sizes."""
     shape = [1] * format.dim_rank
     for level, size in zip(format.levels, sizes, strict=True):
         shape[level.expr.dim] *= size

@@ -118,10 +118,10 @@ class CompiledRegion:
 
     def run_words(self, words: "array[int]", device: torch.device = _CPU) -> None:
         """Runs the kernel on arguments that are packed already; what they point to must live until it is done."""
-        self._call_on(device)(words.buffer_info()[0])
+        self.on(device)(words.buffer_info()[0])
 
-    def _call_on(self, device: torch.device) -> Callable[[Any], None]:
-        """The kernel as a function of the address of packed words, or of their bytes."""
+    def on(self, device: torch.device) -> Callable[[Any], None]:
+        """Returns the kernel as a function of the address of packed words, or of their bytes."""
         return self._kernel.on(device) if isinstance(self._kernel, CudaKernel) else self._kernel.call
 
     def _device(self, inputs: Sequence[Value]) -> torch.device:
@@ -146,7 +146,7 @@ class CompiledRegion:
                 return None
         encodings = [encoding_of(value.pattern) if isinstance(value, SparseTensor) else None for value in inputs]
         device = self._device(inputs)
-        return make_caller(self.signature, self._call_on(device), encodings, fills, device)
+        return make_caller(self.signature, self.on(device), encodings, fills, device)
 
 
 def _packer(region: CompiledRegion, spec: DenseSpec | SparseSpec) -> "_Pack":

@@ -127,10 +127,10 @@ class Marker:
         self.kernel = marker(units.block, lanes, together)
 
     def __call__(self, kept: Tensor) -> Tensor:
-        """Returns bool of the sizes of the outer levels; `kept` is given as integers of its elements' size."""
-        mask = torch.empty(self.sizes, dtype=torch.int8, device=kept.device)
+        """Returns bool of the sizes of the outer levels."""
+        mask = torch.empty(self.sizes, dtype=torch.bool, device=kept.device)
         self.kernel(self.numbers, kept, mask)
-        return mask.view(torch.bool)
+        return mask
 
 
 def _repeated(number: int, width: int, word: int) -> int:

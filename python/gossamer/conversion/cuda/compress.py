@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class Compressor:
         sizes: Of the levels.
         source: Where values come from; None if none are wanted.
         has_own_source: Whether that is another tensor than what decides.
-        fill_bits: What a slot that is not used holds.
+        fill: What a slot that is not used holds.
         loose: Whether the one segment is loose_compressed: every parent has the room of the largest.
         places: Whether the place of every node in the space of all levels is wanted.
         index_dtype: torch.int32 or torch.int64, widened where it is too small; None takes int32 where it is enough.
@@ -80,18 +80,19 @@ class Compressor:
         *,
         source: Memory | None = None,
         has_own_source: bool = False,
-        fill_bits: int = 0,
+        fill: float = 0,
         loose: bool = False,
         places: bool = False,
         index_dtype: torch.dtype | None = None,
     ):
         self.kept, self.outline, self.sizes = kept, outline, tuple(sizes[: outline.outer])
-        self.source, self.has_own_source, self.fill_bits = source, has_own_source, fill_bits
+        self.source, self.has_own_source, self.unused = source, has_own_source, fill
         self.loose, self.places = loose, places
         self.index_dtype = index_dtype
         self.leaf = outline.segments[-1]
         self.rows, self.inner = math.prod(self.sizes[:-1]), math.prod(self.sizes[self.leaf.chain : -1])
         self.shape, self.pieces, piece_size = _cut(kept, self.sizes)
+        self.shape = replace(self.shape, zero=test[1] == 0)
         self.numbers = [self.rows, self.pieces, piece_size, *test, *self.sizes, *kept.strides]
         self.counter = counter(self.shape)
         self.wide = torch.int64 if self.rows * self.sizes[-1] > _INT32_MAX else torch.int32
@@ -108,8 +109,8 @@ class Compressor:
         """Stores what is kept. Waits for the GPU once, to know how much that is, unless `known` says it.
 
         Args:
-            kept: What decides, as integers of the elements' size.
-            source: Where values come from, likewise, if it is another tensor.
+            kept: What decides.
+            source: Where values come from, if it is another tensor.
             known: How many are kept, if that is known.
 
         Returns:
@@ -134,7 +135,7 @@ class Compressor:
         row_ends = ends[self.pieces - 1 :: self.pieces]
         starts = torch.cat([row_ends.new_zeros(1), row_ends])
         bounds = starts[:: self.rows // math.prod(self.above.sizes)]
-        mask = (bounds[1:] > bounds[:-1]).view(torch.int8)
+        mask = bounds[1:] > bounds[:-1]
         return Counted(ends, starts, mask, self.above.count(mask))
 
     def fill(self, kept: Tensor, source: Tensor | None, counted: Counted, totals: Sequence[int]) -> Stored:
@@ -186,13 +187,13 @@ class Compressor:
         """Stores the nodes of the last segment, and its positions, if it `stores` them."""
         device, leaf, index = kept.device, self.leaf, positions.dtype
 
-        def make(dtype: torch.dtype, unused: int) -> Tensor:
+        def make(dtype: torch.dtype, unused: float) -> Tensor:
             if exclusive:  # has slots that are not used
                 return torch.full((count,), unused, dtype=dtype, device=device)
             return torch.empty(count, dtype=dtype, device=device)
 
         found = [make(index, 0) for _ in range(leaf.chain, leaf.end)]
-        values = make(source.dtype if source is not None else kept.dtype, self.fill_bits) if self.source else None
+        values = make(source.dtype if source is not None else kept.dtype, self.unused) if self.source else None
         places = make(torch.int64, -1) if self.places else None
         key = begins.dtype, index
         if key not in self._fillers:
@@ -269,4 +270,4 @@ def _cut(kept: Memory, sizes: tuple[int, ...]) -> tuple[Shape, int, int]:
     while unroll < most and unroll * lanes * vector < size:
         unroll *= 2
     piece = lanes * vector * unroll
-    return Shape(kept.element, rank, lanes, vector, unroll), -(-size // piece), piece
+    return Shape(kept.element, rank, lanes, vector, unroll, size % piece == 0), -(-size // piece), piece

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from gossamer.conversion.cuda.compress import ALIGNMENT, Memory
 from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.conversion.cuda.writer import GpuWriter
-from gossamer.conversion.flat import Levels, index_dtype_for, too_many, width_of
+from gossamer.conversion.flat import Levels, bits_of, index_dtype_for, too_many, width_of
 from gossamer.conversion.writer import Array, Value
 from gossamer.formats import Format
 
@@ -23,6 +24,8 @@ class Structurer:
         kept, test, source, fill_bits, index_dtype: As for `Compressor`; the source may be what decides.
         format: The format, without batch levels.
         sizes: Of its levels, none of them 0.
+        largest: Whether the test is none, but the n of every group with the largest magnitude are kept: the bits of an
+            element under the first number, and no more than the second one.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Structurer:
         sizes: Sequence[int],
         fill_bits: int,
         index_dtype: torch.dtype | None,
+        largest: bool = False,
     ):
         level = format.levels[-1]
         self.kept, self.test, self.format, self.sizes = kept, test, format, tuple(sizes)
@@ -42,15 +46,15 @@ class Structurer:
         self.index = index_dtype_for(max(self.count, *sizes), index_dtype)
         together = (_together(memory, level.m) for memory in (kept, source))
         elements = kept.element, source.element
-        self.kernel = structurer(level.n, level.m, len(sizes) - 1, width_of(self.index), *elements, *together)
+        self.kernel = structurer(level.n, level.m, len(sizes) - 1, width_of(self.index), *elements, *together, largest)
         self.numbers = [groups, *sizes[:-1], *kept.strides, *source.strides, *test, fill_bits]
 
     def __call__(self, kept: Tensor, source: Tensor, fits: bool) -> tuple[Levels, Tensor]:
         """Returns the levels and the values; waits for the GPU unless every group is known to fit.
 
         Args:
-            kept: What decides, as integers of the elements' size.
-            source: Where values come from, likewise.
+            kept: What decides.
+            source: Where values come from.
             fits: Whether no group has more than the format holds.
 
         Raises:
@@ -62,7 +66,7 @@ class Structurer:
         self.kernel(self.numbers, kept, source, coordinates, values, full)
         if not fits and int(full):
             flat = kept.as_strided(self.sizes, self.kept.strides, kept.storage_offset())
-            raise too_many(flat.reshape(-1), self.test, self.format, self.sizes)
+            raise too_many(bits_of(flat).reshape(-1), self.test, self.format, self.sizes)
         rest: list[Tensor | None] = [None] * len(self.sizes)
         return (rest, [*rest[1:], coordinates], self.count), values
 
@@ -76,7 +80,15 @@ def _together(memory: Memory, m: int) -> bool:
 
 @cache
 def structurer(
-    n: int, m: int, rank: int, index: str, keep: str, values: str, keep_together: bool, source_together: bool
+    n: int,
+    m: int,
+    rank: int,
+    index: str,
+    keep: str,
+    values: str,
+    keep_together: bool,
+    source_together: bool,
+    largest: bool = False,
 ) -> GpuKernel:
     """The kernel; `full` becomes 1 where a group has too much."""
     levels = range(rank)
@@ -99,25 +111,83 @@ def structurer(
         decides, taken = read("keep", keep, keep_together), read("source", values, source_together)
         mask, unkept = (w.bits_of_word(w.number(name), keep) for name in ("mask", "unkept"))
         fill = w.bits_of_word(w.number("fill"), values)
-        kept = [w.compare("ne", w.binary("andi", one, mask, keep), unkept, keep) for one in decides]
-        zero, limit = w.constant(0), w.constant(n)
+        bits = [w.binary("andi", one, mask, keep) for one in decides]
+        if largest:
+            kept = _largest(w, n, [w.binary("minui", one, unkept, keep) for one in bits], keep)
+        else:
+            kept = [w.compare("ne", one, unkept, keep) for one in bits]
+        zero, limit = w.constant(0, "i32"), w.constant(n, "i32")
         count = zero
         for condition in kept:
-            count = w.add(count, w.counted(condition, "index"))
-        with w.when(w.compare("sgt", count, limit)):
-            w.store("full", zero, w.constant(1))
-        free, node = w.sub(limit, count), w.mul(group, limit)
-        last = w.add(node, w.constant(n))
+            count = w.binary("addi", count, w.counted(condition), "i32")
+        with w.when(w.compare("sgt", count, limit, "i32")):
+            w.store("full", w.constant(0), w.constant(1))
+        free, slot = w.binary("subi", limit, count, "i32"), zero
+        entries = []
         for j, (condition, value) in enumerate(zip(kept, taken, strict=True)):
-            fills = w.binary("andi", w.compare("sgt", free, zero), _not(w, condition), "i1")
-            stored = w.both(w.binary("ori", condition, fills, "i1"), w.compare("slt", node, last))
-            with w.when(stored):
-                w.store("crd", node, w.constant(j))
-                w.store_bits("values", node, w.select(condition, value, fill, values))
-            free = w.sub(free, w.counted(fills, "index"))
-            node = w.add(node, w.counted(stored, "index"))
+            fills = w.both(w.compare("sgt", free, zero, "i32"), w.binary("xori", condition, w.constant(1, "i1"), "i1"))
+            stored = w.binary("ori", condition, fills, "i1")
+            entries.append(_Entry(j, stored, slot, w.select(condition, value, fill, values)))
+            free = w.binary("subi", free, w.counted(fills), "i32")
+            slot = w.binary("addi", slot, w.counted(stored), "i32")
+        node = w.mul(group, w.constant(n))
+        if n * m <= _MOST_SELECTS:
+            _store_slots(w, n, node, entries, index, values)
+        else:
+            _store_each(w, node, entries, limit)
     return GpuKernel(w.module())
 
 
-def _not(w: GpuWriter, condition: Value) -> Value:
-    return w.binary("xori", condition, w.constant(1, "i1"), "i1")
+def _largest(w: GpuWriter, n: int, sizes: list[Value], element: str) -> list[Value]:
+    """Returns whether each is one of the n largest; of equal ones the first are."""
+    limit, kept = w.constant(n, "i32"), []
+    for j, own in enumerate(sizes):
+        before = w.constant(0, "i32")
+        for i, other in enumerate(sizes):
+            if i != j:
+                ahead = w.compare("uge" if i < j else "ugt", other, own, element)
+                before = w.binary("addi", before, w.counted(ahead), "i32")
+        kept.append(w.compare("slt", before, limit, "i32"))
+    return kept
+
+
+_MOST_SELECTS = 64
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Of a group: its coordinate, whether it is stored, in which slot (i32), and what."""
+
+    coordinate: int
+    stored: Value
+    slot: Value
+    value: Value
+
+
+def _store_slots(w: GpuWriter, n: int, node: Value, entries: list[_Entry], index: str, values: str) -> None:
+    """Finds what is in every slot, and stores all slots in one piece, where hardware can."""
+    coordinates, found = [], []
+    for slot in range(n):
+        coordinate, value = w.constant(0, index), w.constant(0, values)
+        for entry in entries:
+            here = w.both(entry.stored, w.compare("eq", entry.slot, w.constant(slot, "i32"), "i32"))
+            coordinate = w.select(here, w.constant(entry.coordinate, index), coordinate, index)
+            value = w.select(here, entry.value, value, values)
+        coordinates.append(coordinate)
+        found.append(value)
+    for array, element, those in (("crd", index, coordinates), ("values", values, found)):
+        if n * int(element[1:]) // 8 in (2, 4, 8, ALIGNMENT):
+            type = f"vector<{n}x{element}>"
+            vector = w.value(f"vector.from_elements {', '.join(those)} : {type}")
+            w.statement(f"vector.store {vector}, %{array}[{node}] : memref<?x{element}>, {type}")
+            continue
+        for slot, one in enumerate(those):
+            w.store_bits(array, w.add(node, w.constant(slot)), one)
+
+
+def _store_each(w: GpuWriter, node: Value, entries: list[_Entry], limit: Value) -> None:
+    for entry in entries:
+        with w.when(w.both(entry.stored, w.compare("slt", entry.slot, limit, "i32"))):
+            at = w.add(node, w.as_index(entry.slot, "i32"))
+            w.store("crd", at, w.constant(entry.coordinate))
+            w.store_bits("values", at, entry.value)

@@ -1,13 +1,13 @@
 """Conversion kernels for GPUs as callables: compiled once for a text and a chip, cached as regions are."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.cuda import chip_of
-from gossamer.runtime.kernel import CompiledRegion
 
 
 class GpuKernel:
@@ -19,7 +19,7 @@ class GpuKernel:
 
     def __init__(self, text: str):
         self.text = text
-        self._regions: dict[int, CompiledRegion] = {}
+        self._calls: dict[int, Callable[[Any], None]] = {}
 
     def __call__(self, numbers: Sequence[int], *arrays: Tensor) -> None:
         """Launches it on the current stream of the arrays' device, and does not wait.
@@ -34,11 +34,12 @@ class GpuKernel:
             LibraryError: libgossamer.so is not there.
         """
         index = arrays[0].get_device()
-        region = self._regions.get(index)
-        if region is None:
-            region = self._regions[index] = compile_region(self.text, lambda: self.text, chip_of(index))
-        words = array("q", numbers)
+        call = self._calls.get(index)
+        if call is None:
+            region = compile_region(self.text, lambda: self.text, chip_of(index))
+            call = self._calls[index] = region.on(arrays[0].device)
+        words = [*numbers]
         for tensor in arrays:
-            words.append(tensor.data_ptr())
-            words.append(tensor.numel())
-        region.run_words(words, arrays[0].device)
+            words += (tensor.data_ptr(), tensor.numel())
+        packed = array("q", words)
+        call(packed.buffer_info()[0])

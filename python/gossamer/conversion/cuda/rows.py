@@ -25,6 +25,8 @@ class Shape:
         lanes: For each piece; 1 is a thread.
         vector: Elements that a lane reads at once.
         unroll: How often it does. A piece has lanes * vector * unroll elements, or as many as the host says (lanes 1).
+        whole: Whether rows have no piece with less.
+        zero: Whether an element is kept if any of its bits under the mask is set.
     """
 
     element: str
@@ -32,6 +34,8 @@ class Shape:
     lanes: int
     vector: int
     unroll: int
+    whole: bool = False
+    zero: bool = False
 
     @property
     def numbers(self) -> list[str]:
@@ -60,6 +64,8 @@ class Piece:
         self.number = w.add(w.mul(self.row, w.number("pieces")), self.piece)
         self.first = w.mul(self.piece, w.number("piece_size"))
         self.mask, self.unkept = (w.bits_of_word(w.number(name), shape.element) for name in ("mask", "unkept"))
+        if shape.zero:
+            self.unkept = w.constant(0, shape.element)
 
     @staticmethod
     def sizes(w: GpuWriter, shape: Shape) -> list[Value]:
@@ -67,14 +73,17 @@ class Piece:
         rows, pieces = w.number("rows"), w.number("pieces")
         return [rows, pieces] if shape.lanes > 1 else [pieces, rows]
 
-    def read(self, lane: Value) -> "list[tuple[Value, Value, Value]]":
-        """Returns, for every vector of a lane: where it begins, its elements, and whether it is in the row."""
+    def read(self, lane: Value) -> "list[tuple[Value, Value, Value | None]]":
+        """Returns, for every vector of a lane, where it begins, its elements, whether it is in the row (None: yes)."""
         w, shape = self.w, self.shape
         vectors = []
         last = w.sub(self.size, w.constant(shape.vector))
         for n in range(shape.unroll):
             place = w.mul(w.add(lane, w.constant(n * shape.lanes)), w.constant(shape.vector))
             at = w.add(self.first, place)
+            if shape.whole:
+                vectors.append((at, self._load(w.add(self.base, at)), None))
+                continue
             inside = w.compare("slt", at, self.size)
             # Behind the end the last elements are read again: no branch, so that all reads are on their way at once.
             memory = w.add(self.base, w.min(at, last))
@@ -95,10 +104,11 @@ class Piece:
         type = f"vector<{shape.vector}x{shape.element}>"
         return [w.value(f"vector.extract {vector}[{n}] : {shape.element} from {type}") for n in range(shape.vector)]
 
-    def kept(self, element: Value, inside: Value) -> Value:
+    def kept(self, element: Value, inside: Value | None) -> Value:
         """Returns whether an element is kept (i1)."""
         w, type = self.w, self.shape.element
-        return w.both(w.compare("ne", w.binary("andi", element, self.mask, type), self.unkept, type), inside)
+        kept = w.compare("ne", w.binary("andi", element, self.mask, type), self.unkept, type)
+        return kept if inside is None else w.both(kept, inside)
 
     def walk(self, place: Value, upper: Value) -> "list[tuple[Value, Value, Value]]":
         """Returns the same as `read` for the elements from `place` that a thread reads at a time."""
@@ -190,14 +200,16 @@ def filler(shape: Shape, fill: Fill) -> GpuKernel:
     """The kernel that stores what is kept of every piece, from where `begins` says."""
     w = GpuWriter(fill.numbers(shape), fill.arrays(shape))
     with w.parallel(*Piece.sizes(w, shape)) as places:
-        piece = Piece(w, shape, places)
+        # What was counted last is still in the cache: it is the first to be read again.
+        last = [w.sub(size, w.constant(1)) for size in Piece.sizes(w, shape)]
+        piece = Piece(w, shape, [w.sub(end, place) for end, place in zip(last, places, strict=True)])
         begin = _begin(w, fill, piece.number)
         if fill.positions:
-            _write_positions(w, piece, begin)
+            _write_positions(w, piece, w.as_index(begin, fill.begins))
         writer = _EntryWriter(w, piece, fill)
         if shape.lanes > 1:
             with w.lanes(shape.lanes) as lane:
-                _fill_lane(w, piece, lane, begin, writer)
+                _fill_lane(w, piece, lane, begin, writer, shape, fill.begins)
         else:
             upper = piece.end
 
@@ -208,32 +220,62 @@ def filler(shape: Shape, fill: Fill) -> GpuKernel:
                     node = w.add(node, w.counted(kept, "index"))
                 return node
 
-            w.fold(piece.first, upper, STEP, begin, step)
+            w.fold(piece.first, upper, STEP, w.as_index(begin, fill.begins), step)
     return GpuKernel(w.module())
 
 
-def _fill_lane(w: GpuWriter, piece: Piece, lane: Value, begin: Value, writer: "_EntryWriter") -> None:
-    zero = w.constant(0, "i32")
-    for at, vector, inside in piece.read(lane):
-        elements = piece.elements(vector)
-        kept = [piece.kept(element, inside) for element in elements]
-        own = zero
-        for condition in kept:
-            own = w.binary("addi", own, w.counted(condition), "i32")
-        before, total = (w.value(f"arith.index_cast {n} : i32 to index") for n in w.lane_prefix(own))
-        node = w.add(begin, before)
-        for n, (condition, element) in enumerate(zip(kept, elements, strict=True)):
-            writer.write(condition, node, w.add(at, w.constant(n)), element)
-            node = w.add(node, w.counted(condition, "index"))
-        begin = w.add(begin, total)
+def _fill_lane(
+    w: GpuWriter, piece: Piece, lane: Value, begin: Value, writer: "_EntryWriter", shape: Shape, width: str
+) -> None:
+    vectors = piece.read(lane)
+    elements = [piece.elements(vector) for _, vector, _ in vectors]
+    kept = [
+        [piece.kept(element, inside) for element in those]
+        for those, (_, _, inside) in zip(elements, vectors, strict=True)
+    ]
+    for (at, _, _), those, conditions, (before, total) in zip(
+        vectors, elements, kept, _prefixes(w, kept, shape), strict=True
+    ):
+        node = w.binary("addi", begin, w.widened(before, width), width)
+        for n, (condition, element) in enumerate(zip(conditions, those, strict=True)):
+            writer.write(condition, w.as_index(node, width), w.add(at, w.constant(n)), element)
+            node = w.binary("addi", node, w.counted(condition, width), width)
+        begin = w.binary("addi", begin, w.widened(total, width), width)
+
+
+def _prefixes(w: GpuWriter, kept: list[list[Value]], shape: Shape) -> list[tuple[Value, Value]]:
+    """For every vector how many are kept in the lanes before, and in all lanes (i32).
+
+    Several are summed at once, each in some bits of a number.
+    """
+    bits = next((bits for bits in (8, 16) if shape.lanes * shape.vector < 1 << bits), 32)
+    together = 32 // bits
+    found = []
+    for first in range(0, len(kept), together):
+        group = kept[first : first + together]
+        packed = w.constant(0, "i32")
+        for n, conditions in enumerate(group):
+            one = w.constant(1 << bits * n, "i32")
+            for condition in conditions:
+                more = w.select(condition, one, w.constant(0, "i32"), "i32")
+                packed = w.binary("addi", packed, more, "i32")
+        sums = w.lane_prefix(packed)
+        for n in range(len(group)):
+            parts = [w.binary("shrui", both, w.constant(bits * n, "i32"), "i32") for both in sums]
+            mask = w.constant((1 << bits) - 1 if bits < 32 else -1, "i32")
+            before, total = (w.binary("andi", part, mask, "i32") for part in parts)
+            found.append((before, total))
+    return found
 
 
 def _begin(w: GpuWriter, fill: Fill, number: Value) -> Value:
+    """Where a piece begins, of the width of `begins`."""
     if fill.exclusive:
-        return w.load("begins", number)
+        return w.load_bits("begins", number)
     zero = w.constant(0)
     before = w.value(f"arith.maxsi {w.sub(number, w.constant(1))}, {zero} : index")
-    return w.select(w.compare("eq", number, zero), zero, w.load("begins", before))
+    is_first, nothing = w.compare("eq", number, zero), w.constant(0, fill.begins)
+    return w.select(is_first, nothing, w.load_bits("begins", before), fill.begins)
 
 
 def _write_positions(w: GpuWriter, piece: Piece, begin: Value) -> None:

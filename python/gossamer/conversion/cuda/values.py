@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gossamer.conversion.cuda.blocks import BlockMover
 from gossamer.conversion.cuda.compress import Memory
-from gossamer.conversion.flat import bits_of, fill_bits
+from gossamer.conversion.flat import fill_bits
 from gossamer.conversion.strided import level_strides
 from gossamer.coordinates import node_index
 from gossamer.pattern import Pattern
@@ -14,15 +14,13 @@ from gossamer.pattern import Pattern
 def put(values: Tensor, pattern: Pattern, fill: float) -> Tensor:
     """Does what `strided.put` does."""
     dense = torch.full(tuple(pattern.shape), fill, dtype=values.dtype, device=values.device)
-    flat = bits_of(values.contiguous()).reshape(-1)
-    _mover(dense, pattern, 0).put(bits_of(dense), node_index(pattern), flat)
+    _mover(dense, pattern, 0).put(dense, node_index(pattern), values.contiguous())
     return dense
 
 
 def take(dense: Tensor, pattern: Pattern, fill: float) -> Tensor:
     """Does what `strided.take` does."""
-    values = _mover(dense, pattern, fill).take(bits_of(dense), node_index(pattern))
-    return values.view(dense.dtype).view(pattern.values_shape)
+    return _mover(dense, pattern, fill).take(dense, node_index(pattern)).view(pattern.values_shape)
 
 
 def _mover(dense: Tensor, pattern: Pattern, fill: float) -> BlockMover:

@@ -124,6 +124,14 @@ class GpuWriter(Writer):
             return self.value(f"arith.index_castui {condition} : i1 to index")
         return self.value(f"arith.extui {condition} : i1 to {element}")
 
+    def as_index(self, number: Value, element: str) -> Value:
+        """Returns a number that is not negative as an index."""
+        return self.value(f"arith.index_castui {number} : {element} to index")
+
+    def widened(self, number: Value, element: str) -> Value:
+        """Returns a number (i32) that is not negative in another width."""
+        return number if element == "i32" else self.value(f"arith.extui {number} : i32 to {element}")
+
     def select(self, condition: Value, a: Value, b: Value, element: str = "index") -> Value:
         """Returns a if the condition holds, else b."""
         return self.value(f"arith.select {condition}, {a}, {b} : {element}")
