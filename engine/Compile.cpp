@@ -14,6 +14,7 @@
 #include "engine/TestCrash.h"
 #include "engine/include/gossamer-c.h"
 #include "passes/Passes.h"
+#include "passes/tile/TilePasses.h"
 
 #include "mlir/IR/AsmState.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -63,6 +64,7 @@ LogicalResult compile(llvm::StringRef source, Stage stage,
                       gs_artifact &artifact) {
   DialectRegistry registry;
   gossamer::registerDialects(registry);
+  gossamer::tile::registerDialects(registry);
   gossamer::registerTranslations(registry);
   // Threads of a pool would be outside the crash guard.
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
@@ -79,8 +81,14 @@ LogicalResult compile(llvm::StringRef source, Stage stage,
     return failure();
   gossamer::testCrash(*module);
 
+  // Tile programs are written, not raised.
+  bool tiles = gossamer::tile::isTileModule(*module);
+  if (tiles && (!gpu || gpu->getTargetCPU() != "sm_90a"))
+    return module->emitError("tile programs are made for sm_90a, and nothing "
+                             "else yet");
   PassManager raise(&context);
-  gossamer::buildRaisePipeline(raise);
+  if (!tiles)
+    gossamer::buildRaisePipeline(raise);
   if (failed(raise.run(*module)))
     return failure();
   if (stage == Stage::Raise) {
@@ -91,7 +99,9 @@ LogicalResult compile(llvm::StringRef source, Stage stage,
   PassManager lower(&context);
   gossamer::CpuOptions processor;
   processor.vectorBytes = gossamer::widestVectorBytes(machine);
-  if (gpu)
+  if (tiles)
+    gossamer::tile::buildTilePipeline(lower);
+  else if (gpu)
     gossamer::buildLowerToGpuPipeline(lower);
   else
     gossamer::buildLowerToCpuPipeline(lower, processor);

@@ -8,11 +8,10 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "engine/CudaDriver.h"
+#include "engine/CudaCall.h"
 #include "engine/include/gossamer-c.h"
 
 #include "llvm/ADT/ScopeExit.h"
-#include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
 
@@ -23,26 +22,9 @@
 using namespace llvm;
 using namespace gossamer::cuda;
 
+thread_local Call *gossamer::cuda::current = nullptr;
+
 namespace {
-
-struct CudaModule {
-  const Driver *driver;
-  Device device;
-  Context context;
-  Module code;
-  SmallVector<Function> kernels;
-};
-
-/// The call of gs_cuda_run that this thread is in.
-struct Call {
-  const CudaModule *module;
-  Stream stream;
-  void *workspace;
-  int64_t capacity, needed;
-  std::string error;
-};
-
-thread_local Call *current = nullptr;
 
 int report(Error error, char **text) {
   if (!error)

@@ -55,8 +55,11 @@ Opened open() {
       !get("cuModuleLoadData", d.moduleLoadData) ||
       !get("cuModuleUnload", d.moduleUnload) ||
       !get("cuModuleGetFunction", d.moduleGetFunction) ||
+      !get("cuFuncSetAttribute", d.funcSetAttribute) ||
       !get("cuLaunchKernel", d.launchKernel))
     return opened;
+  std::string unused;
+  find(library, "cuTensorMapEncodeTiled", d.tensorMapEncodeTiled, unused);
   if (Result result = d.init(0))
     opened.error = toString(d.failure("cuInit", result));
   return opened;

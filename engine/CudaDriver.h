@@ -12,6 +12,7 @@
 #include "llvm/Support/Error.h"
 
 #include <cstddef>
+#include <cstdint>
 
 namespace gossamer::cuda {
 
@@ -26,7 +27,13 @@ using LinkState = void *;
 // CUresult
 constexpr Result success = 0, unsupportedPtxVersion = 222;
 // CUdevice_attribute
-constexpr int capabilityMajor = 75, capabilityMinor = 76;
+constexpr int multiprocessorCount = 16, capabilityMajor = 75,
+              capabilityMinor = 76;
+// CUfunction_attribute
+constexpr int maxDynamicSharedBytes = 8;
+// CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapL2promotion
+constexpr int tensorMapFloat16 = 6, tensorMapBFloat16 = 9,
+              tensorMapSwizzle128 = 3, tensorMapPromotion256 = 3;
 // CUjit_option
 constexpr int jitInfoLog = 3, jitInfoLogSize = 4, jitErrorLog = 5,
               jitErrorLogSize = 6, jitLogVerbose = 12;
@@ -53,6 +60,12 @@ struct Driver {
   Result (*moduleLoadData)(Module *, const void *);
   Result (*moduleUnload)(Module);
   Result (*moduleGetFunction)(Function *, Module, const char *);
+  Result (*funcSetAttribute)(Function, int, int);
+  /// Null in drivers older than CUDA 12.
+  Result (*tensorMapEncodeTiled)(void *, int, unsigned, void *,
+                                 const uint64_t *, const uint64_t *,
+                                 const unsigned *, const unsigned *, int, int,
+                                 int, int);
   Result (*launchKernel)(Function, unsigned, unsigned, unsigned, unsigned,
                          unsigned, unsigned, unsigned, Stream, void **,
                          void **);

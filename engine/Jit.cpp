@@ -69,7 +69,11 @@ public:
              {session.intern("__truncsfhf2"), symbol(&roundToFloat16)},
              {session.intern("__extendhfsf2"), symbol(&extendFloat16)},
              {session.intern("gs_gpu_launch"), symbol(&gs_gpu_launch)},
-             {session.intern("gs_gpu_workspace"), symbol(&gs_gpu_workspace)}})))
+             {session.intern("gs_gpu_workspace"), symbol(&gs_gpu_workspace)},
+             {session.intern("gs_gpu_tensor_map"), symbol(&gs_gpu_tensor_map)},
+             {session.intern("gs_gpu_processors"), symbol(&gs_gpu_processors)},
+             {session.intern("gs_gpu_launch_program"),
+              symbol(&gs_gpu_launch_program)}})))
       return std::move(error);
     for (const char *name : {"libm.so.6", "libc.so.6"}) {
       auto symbols =

@@ -7,6 +7,7 @@
 
 #include "engine/Codegen.h"
 #include "passes/Passes.h"
+#include "passes/tile/TilePasses.h"
 
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 
@@ -14,7 +15,9 @@ extern "C" __attribute__((visibility("default"))) int gs_opt_main(int argc,
                                                                   char **argv) {
   mlir::DialectRegistry registry;
   gossamer::registerDialects(registry);
+  gossamer::tile::registerDialects(registry);
   gossamer::registerPasses();
+  gossamer::tile::registerPasses();
   gossamer::registerCodegenPass();
   return mlir::asMainReturnCode(
       mlir::MlirOptMain(argc, argv, "Gossamer's optimizer driver\n", registry));

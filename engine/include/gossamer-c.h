@@ -112,6 +112,18 @@ GS_API void gs_gpu_launch(int64_t kernel, int64_t blocks, int64_t threads,
                           int64_t *words, int64_t count);
 GS_API void *gs_gpu_workspace(int64_t bytes);
 
+/* What entries of tile programs call. A tensor map (128 bytes, aligned to 64)
+   of 16-bit floats from four sizes and three strides in elements, outermost
+   first, columns side by side, of which boxes of rows x 64 columns are moved;
+   the number of multiprocessors; and a launch with addresses of arguments. */
+GS_API void gs_gpu_tensor_map(void *map, void *address, int64_t is_bfloat16,
+                              const int64_t *sizes, const int64_t *strides,
+                              int64_t rows);
+GS_API int64_t gs_gpu_processors(void);
+GS_API void gs_gpu_launch_program(int64_t kernel, int64_t blocks,
+                                  int64_t threads, int64_t shared_bytes,
+                                  void **arguments);
+
 GS_API const char *gs_host_cpu(void); /* as LLVM names it */
 GS_API const char *
 gs_host_features(void); /* "+avx,+avx2,-avx512f,...", sorted */

@@ -39,3 +39,8 @@ config.substitutions += [  # noqa: F821
 config.environment["PATH"] = os.pathsep.join([str(opt.parent), llvm_bin(), os.environ["PATH"]])  # noqa: F821
 config.environment["PYTHONPATH"] = str(root / "python")  # noqa: F821
 config.environment["HOME"] = os.environ.get("HOME", "/")  # noqa: F821
+# The assembler of a CUDA toolkit, where there is one: kernels are assembled without a GPU.
+ptxas = shutil.which("ptxas")
+if ptxas:
+    config.available_features.add("ptxas")  # noqa: F821
+    config.substitutions.append(("%ptxas", f"{ptxas} -arch=sm_90a -v -O3"))  # noqa: F821

@@ -133,8 +133,10 @@ def _compile_error(failure: Failure, text: str, digest: str, options: dict[str, 
     if path is None:
         return CompileError(f"{what}:\n{failure.diagnostics}\nIts input could not be written to a file.")
     codegen = "".join(f" {name}={value}" for name, value in options.items())
-    lower = "--gossamer-lower-gpu" if "chip" in options else "--gossamer-lower-cpu"
-    command = ["gossamer-opt", str(path), "--gossamer-raise", lower]
+    lower = ["--gossamer-raise", "--gossamer-lower-gpu" if "chip" in options else "--gossamer-lower-cpu"]
+    if text.startswith("tile."):
+        lower = ["--gossamer-lower-tile"]
+    command = ["gossamer-opt", str(path), *lower]
     command += [f"--gossamer-codegen={codegen.strip()}" if codegen else "--gossamer-codegen"]
     return CompileError(f"{what}:\n{failure.diagnostics}\nTo reproduce it: {shlex.join(command)}", reproducer=path)
 

@@ -1,0 +1,384 @@
+//===- TileVerify.cpp - what a tile program may not say -------------------===//
+
+#include "dialect/tile/Tile.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+using EmitError = llvm::function_ref<InFlightDiagnostic()>;
+
+//===----------------------------------------------------------------------===//
+// Types
+//===----------------------------------------------------------------------===//
+
+static bool isHalf(Type type) { return type.isBF16() || type.isF16(); }
+
+/// Rows come in groups of 8, columns in panels of 64: what a swizzle permutes.
+static LogicalResult verifyHalfTile(EmitError emitError,
+                                    ArrayRef<int64_t> shape, size_t rank,
+                                    Type element) {
+  if (shape.size() != rank)
+    return emitError() << "has " << shape.size() << " sizes, not " << rank;
+  if (!isHalf(element))
+    return emitError() << "holds bf16 or f16, not " << element;
+  int64_t rows = shape[rank - 2], columns = shape[rank - 1];
+  if (rows % 8 || rows < 8 || rows > 256)
+    return emitError() << "has 8, 16, ... or 256 rows, not " << rows;
+  if (columns % 64 || columns < 64 || columns > 256)
+    return emitError() << "has 64, 128, 192 or 256 columns, not " << columns;
+  return success();
+}
+
+static LogicalResult verifyFragment(EmitError emitError,
+                                    ArrayRef<int64_t> shape, Type element) {
+  if (shape.size() != 2 || shape[0] != 64)
+    return emitError() << "has 64 rows";
+  if (!element.isF32())
+    return emitError() << "holds f32, not " << element;
+  if (shape[1] % 16 || shape[1] < 16 || shape[1] > 256)
+    return emitError() << "has 16, 32, ... or 256 columns, not " << shape[1];
+  return success();
+}
+
+LogicalResult MapType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                              Type element) {
+  return verifyHalfTile(emitError, shape, 2, element);
+}
+
+LogicalResult SharedType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                                 Type element, int64_t panel) {
+  if (failed(verifyHalfTile(emitError, shape, 2, element)))
+    return failure();
+  if (panel < shape[0])
+    return emitError() << "has " << shape[0] << " rows of a panel of " << panel;
+  return success();
+}
+
+LogicalResult RingType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                               Type element) {
+  if (failed(verifyHalfTile(emitError, shape, 3, element)))
+    return failure();
+  return shape[0] >= 1 ? success() : emitError() << "has no stage";
+}
+
+LogicalResult QueueType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                                Type element) {
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[1] > 4)
+    return emitError() << "has slots x numbers, 1 to 4 of these";
+  if (!element.isInteger(32))
+    return emitError() << "holds i32, not " << element;
+  return success();
+}
+
+LogicalResult FragmentType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                                   Type element) {
+  return verifyFragment(emitError, shape, element);
+}
+
+LogicalResult PendingType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                                  Type element) {
+  return verifyFragment(emitError, shape, element);
+}
+
+LogicalResult OperandType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                                  Type element) {
+  if (!isHalf(element))
+    return emitError() << "holds bf16 or f16, not " << element;
+  return verifyFragment(emitError, shape,
+                        Float32Type::get(element.getContext()));
+}
+
+LogicalResult RowsType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                               Type element, bool) {
+  if (shape.size() != 1 || shape[0] != 64 || !element.isF32())
+    return emitError() << "is 64xf32";
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Programs
+//===----------------------------------------------------------------------===//
+
+LogicalResult ProgramOp::verify() {
+  for (BlockArgument argument : getBody().getArguments()) {
+    Type type = argument.getType();
+    auto memory = dyn_cast<MemRefType>(type);
+    if (!isa<MapType>(type) && !type.isInteger(32) && !type.isF32() &&
+        !(memory && memory.getRank() == 1 && memory.getLayout().isIdentity()))
+      return emitOpError("argument ")
+             << argument.getArgNumber() << " is " << type
+             << "; a program takes maps, i32, f32 and memref<?xT>";
+  }
+  if (getBlocksPerProcessor() < 1)
+    return emitOpError("is to fit a multiprocessor at least once");
+  int64_t roles = 0, registers = 0;
+  for (RoleOp role : getOps<RoleOp>()) {
+    ++roles;
+    registers += 128 * role.getWarpgroups() * role.getRegisters();
+  }
+  if (roles == 0)
+    return emitOpError("has no role");
+  if (registers * getBlocksPerProcessor() > 65536)
+    return emitOpError("asks for ")
+           << registers * getBlocksPerProcessor()
+           << " registers of a multiprocessor, which has 65536";
+  return success();
+}
+
+LogicalResult RoleOp::verify() {
+  if (getBody().getNumArguments() != 1 ||
+      !getBody().getArgument(0).getType().isInteger(32))
+    return emitOpError("has one argument, the warpgroup, an i32");
+  if (getWarpgroups() < 1)
+    return emitOpError("has no warpgroup");
+  if (getKind() == RoleKind::Producer && getWarpgroups() != 1)
+    return emitOpError("is one thread of one warpgroup, not of ")
+           << getWarpgroups();
+  if (getRegisters() % 8 || getRegisters() < 24 || getRegisters() > 256)
+    return emitOpError("has 24, 32, ... or 256 registers, not ")
+           << getRegisters();
+  return success();
+}
+
+/// The role that an operation stands in, which must be of this kind.
+static FailureOr<RoleOp> roleOf(Operation *op, RoleKind kind) {
+  auto role = op->getParentOfType<RoleOp>();
+  if (role && role.getKind() == kind)
+    return role;
+  op->emitOpError("is for ")
+      << (kind == RoleKind::Producer ? "a producer" : "consumers");
+  return failure();
+}
+
+LogicalResult LoadOp::verify() {
+  if (failed(roleOf(*this, RoleKind::Producer)))
+    return failure();
+  auto map = getMap().getType();
+  auto ring = getRing().getType();
+  int64_t rows = map.getRows() * static_cast<int64_t>(getRows().size());
+  if (rows != ring.getRows())
+    return emitOpError("fills ") << rows << " of " << ring.getRows() << " rows";
+  if (map.getColumns() != ring.getColumns() ||
+      map.getElementType() != ring.getElementType())
+    return emitOpError("moves boxes of ") << map << " into " << ring;
+  return success();
+}
+
+LogicalResult SendOp::verify() {
+  if (failed(roleOf(*this, RoleKind::Producer)))
+    return failure();
+  int64_t words = getQueue().getType().getShape()[1];
+  if (static_cast<int64_t>(getWords().size()) != words)
+    return emitOpError("sends ")
+           << getWords().size() << " numbers where a message has " << words;
+  return success();
+}
+
+LogicalResult SubtileOp::verify() {
+  auto source = getSource().getType(), result = getResult().getType();
+  if (source.getColumns() != result.getColumns() ||
+      source.getElementType() != result.getElementType() ||
+      source.getPanel() != result.getPanel())
+    return emitOpError("takes rows of ")
+           << source << ", of which " << result << " are none";
+  if (result.getRows() > source.getRows())
+    return emitOpError("takes ")
+           << result.getRows() << " rows of a tile of " << source.getRows();
+  return success();
+}
+
+LogicalResult StoreOp::verify() {
+  if (failed(roleOf(*this, RoleKind::Consumer)))
+    return failure();
+  auto value = getValue().getType();
+  auto map = getMap().getType();
+  auto scratch = getScratch().getType();
+  if (map.getShape() != value.getShape() ||
+      scratch.getShape() != value.getShape() ||
+      map.getElementType() != scratch.getElementType())
+    return emitOpError("stores ")
+           << value << " through " << scratch << " as " << map;
+  return success();
+}
+
+LogicalResult StoreRowsOp::verify() {
+  if (getValue().getType().getPartial())
+    return emitOpError("stores whole rows; these are partial");
+  return success();
+}
+
+static LogicalResult verifyTurn(Operation *op) {
+  FailureOr<RoleOp> role = roleOf(op, RoleKind::Consumer);
+  if (failed(role))
+    return failure();
+  if (role->getWarpgroups() != 2)
+    return op->emitOpError("is for two warpgroups, not ")
+           << role->getWarpgroups();
+  return success();
+}
+
+LogicalResult TakeTurnOp::verify() { return verifyTurn(*this); }
+LogicalResult PassTurnOp::verify() { return verifyTurn(*this); }
+
+//===----------------------------------------------------------------------===//
+// Products and fragments
+//===----------------------------------------------------------------------===//
+
+LogicalResult MmaOp::verify() {
+  if (failed(roleOf(*this, RoleKind::Consumer)))
+    return failure();
+  auto shapeOf = [](Type type) {
+    if (auto operand = dyn_cast<OperandType>(type))
+      return std::pair(operand.getRows(), operand.getColumns());
+    auto shared = cast<SharedType>(type);
+    return std::pair(shared.getRows(), shared.getColumns());
+  };
+  auto elementOf = [](Type type) {
+    auto operand = dyn_cast<OperandType>(type);
+    return operand ? operand.getElementType()
+                   : cast<SharedType>(type).getElementType();
+  };
+  auto rhs = getRhs().getType();
+  auto result = getResult().getType();
+  auto [m, k] = shapeOf(getLhs().getType());
+  int64_t n = getTransposed() ? rhs.getRows() : rhs.getColumns();
+  int64_t depth = getTransposed() ? rhs.getColumns() : rhs.getRows();
+  if (k != depth)
+    return emitOpError("sums over ")
+           << k << " columns on the left and " << depth << " on the right";
+  if (m != result.getRows() || n != result.getColumns())
+    return emitOpError("makes ") << m << "x" << n << " numbers, not " << result;
+  if (elementOf(getLhs().getType()) != rhs.getElementType())
+    return emitOpError("multiplies ") << getLhs().getType() << " by " << rhs;
+  if (getAccumulator() &&
+      getAccumulator().getType().getShape() != result.getShape())
+    return emitOpError("adds to ")
+           << getAccumulator().getType() << ", which is not as " << result;
+
+  AwaitOp await = getAwait();
+  if (!await || await->getBlock() != (*this)->getBlock())
+    return emitOpError("must be awaited, once, in its own block");
+  for (Operation *op = (*this)->getNextNode(); op != await;
+       op = op->getNextNode()) {
+    if (auto release = dyn_cast<ReleaseOp>(op)) {
+      auto isOf = [&](Value tile) {
+        if (auto part = tile.getDefiningOp<SubtileOp>())
+          tile = part.getSource();
+        auto wait = tile.getDefiningOp<WaitOp>();
+        return wait && wait.getRing() == release.getRing() &&
+               wait.getNumber() == release.getNumber();
+      };
+      if (isOf(getLhs()) || isOf(getRhs()))
+        return op->emitOpError("of a tile that a product is still reading")
+                   .attachNote(getLoc())
+               << "this one";
+    }
+    if (isa<OperandType>(getLhs().getType()) && isa<ToOperandOp>(op))
+      return op->emitOpError("while a product reads its left side from "
+                             "registers: behind tile.await")
+                 .attachNote(getLoc())
+             << "this one";
+  }
+  return success();
+}
+
+LogicalResult ElementwiseOp::verify() {
+  auto result = getResult().getType();
+  auto fragment = dyn_cast<FragmentType>(result);
+  bool partial = false;
+  for (Type type : getInputs().getTypes()) {
+    if (auto rows = dyn_cast<RowsType>(type))
+      partial |= rows.getPartial();
+    else if (type != result)
+      return emitOpError("makes ") << result << " of " << type;
+  }
+  if (!fragment && cast<RowsType>(result).getPartial() != partial)
+    return emitOpError("makes ") << (partial ? "whole rows of partial ones"
+                                             : "partial rows of whole ones");
+  if (fragment && partial)
+    return emitOpError("spreads partial rows over a fragment; tile.combine "
+                       "makes them whole");
+  Block &block = getBody().front();
+  unsigned numInputs = getInputs().size();
+  if (block.getNumArguments() != numInputs + 2)
+    return emitOpError("has ")
+           << block.getNumArguments() << " arguments, not one for each of "
+           << numInputs << " operands, a row and a column";
+  for (auto [n, argument] : llvm::enumerate(block.getArguments()))
+    if (n < numInputs ? !argument.getType().isF32()
+                      : !argument.getType().isInteger(32))
+      return emitOpError("argument ")
+             << n << " is " << argument.getType() << ", not "
+             << (n < numInputs ? "f32" : "i32");
+  if (!isa<YieldOp>(block.back()))
+    return emitOpError("ends in a tile.yield");
+  for (Operation &op : block.without_terminator())
+    if (!isa<arith::ArithDialect, math::MathDialect>(op.getDialect()) ||
+        op.getNumResults() != 1)
+      return op.emitOpError("in a tile.elementwise, which holds operations of "
+                            "arith and math");
+  return success();
+}
+
+LogicalResult ReduceOp::verify() {
+  if (!getResult().getType().getPartial())
+    return emitOpError("makes partial rows");
+  bool wholeInit = getKind() == Combining::Max;
+  if (getInit() && getInit().getType().getPartial() == wholeInit)
+    return emitOpError("of kind ")
+           << stringifyCombining(getKind()) << " begins with "
+           << (wholeInit ? "whole" : "partial") << " rows";
+  return success();
+}
+
+LogicalResult CombineOp::verify() {
+  if (!getSource().getType().getPartial() || getResult().getType().getPartial())
+    return emitOpError("makes whole rows of partial ones");
+  return success();
+}
+
+LogicalResult ToOperandOp::verify() {
+  if (getSource().getType().getShape() != getResult().getType().getShape())
+    return emitOpError("makes ")
+           << getResult().getType() << " of " << getSource().getType();
+  return success();
+}
+
+LogicalResult LoadOperandOp::verify() {
+  auto source = getSource().getType();
+  auto result = getResult().getType();
+  if (source.getShape() != result.getShape() ||
+      source.getElementType() != result.getElementType())
+    return emitOpError("makes ") << result << " of " << source;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// The host's side
+//===----------------------------------------------------------------------===//
+
+LogicalResult DescribeOp::verify() {
+  if (getSizes().size() != 4 || getStrides().size() != 3)
+    return emitOpError("takes four sizes and three strides, not ")
+           << getSizes().size() << " and " << getStrides().size();
+  return success();
+}
+
+LogicalResult AttentionOp::verify() {
+  if (!isHalf(getElement()))
+    return emitOpError("multiplies bf16 or f16, not ") << getElement();
+  if (getHead() != 64 && getHead() != 128)
+    return emitOpError("has heads of 64 or 128 columns, not ") << getHead();
+  if (getBlockQ() != 64 && getBlockQ() != 128)
+    return emitOpError("has query blocks of 64 or 128, not ") << getBlockQ();
+  if (getBlockK() < 16 || getBlockK() > getBlockQ() ||
+      !llvm::isPowerOf2_32(getBlockK()))
+    return emitOpError("has key blocks of 16, 32, ... up to its query blocks "
+                       "of ")
+           << getBlockQ() << ", not " << getBlockK();
+  if (getCausal() && (getListed() || getBlockQ() != getBlockK()))
+    return emitOpError("is causal without a list, in square blocks");
+  return success();
+}

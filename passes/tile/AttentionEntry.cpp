@@ -1,0 +1,104 @@
+//===- AttentionEntry.cpp - the host's side of an attention ---------------===//
+//
+// gs_entry(words) describes q, k, v and the output to the device and launches
+// as many thread blocks as fit it at once. The words, in order (docs/tile.md):
+//
+//   addresses: q k v out lse count index order counter
+//   sizes: batch heads kvHeads queries keys columns
+//   strides of batch, head and row, in elements, of: q k v out
+//   list: rows a batch, rows a head, entries a row; bits of the scale (f32)
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/tile/AttentionPlan.h"
+#include "passes/tile/Numbers.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+namespace {
+
+class EntryBuilder {
+public:
+  EntryBuilder(AttentionOp op, const AttentionPlan &plan, ProgramOp program)
+      : plan(plan), program(program), b(op), loc(op.getLoc()),
+        pointer(LLVM::LLVMPointerType::get(op.getContext())),
+        n(b, loc, b.getI64Type()) {}
+
+  void build() {
+    auto type = LLVM::LLVMFunctionType::get(
+        LLVM::LLVMVoidType::get(b.getContext()), {pointer});
+    auto function = LLVM::LLVMFuncOp::create(b, loc, "gs_entry", type);
+    Block *entry = function.addEntryBlock(b);
+    words = entry->getArgument(0);
+    b.setInsertionPointToStart(entry);
+
+    SmallVector<Value> arguments(NumAttentionArguments);
+    Value q = next(pointer), k = next(pointer), v = next(pointer),
+          out = next(pointer);
+    for (unsigned at : {LogSumExp, Count, Index, Order, Counter})
+      arguments[at] = next(pointer);
+    Value batch = next(), heads = next(), kvHeads = next(), queries = next(),
+          keys = next(), columns = next();
+    arguments[QueryMap] =
+        describe(q, {batch, heads, queries, columns}, plan.queries);
+    int64_t rows = plan.gathered > 1 ? plan.block : plan.keys;
+    arguments[KeyMap] = describe(k, {batch, kvHeads, keys, columns}, rows);
+    arguments[ValueMap] = describe(v, {batch, kvHeads, keys, columns}, rows);
+    arguments[OutMap] = describe(out, {batch, heads, queries, columns}, 64);
+
+    Value queryBlocks = n.ceilDiv(queries, plan.queries);
+    Value tiles = n.mul(n.mul(batch, heads), queryBlocks);
+    arguments[Heads] = narrow(heads);
+    arguments[Group] = narrow(n.div(heads, kvHeads));
+    arguments[Queries] = narrow(queries);
+    arguments[Keys] = narrow(keys);
+    arguments[QueryBlocks] = narrow(queryBlocks);
+    arguments[Tiles] = narrow(tiles);
+    for (unsigned at : {RowsOfBatch, RowsOfHead, ListLength})
+      arguments[at] = narrow(next());
+    arguments[Scale] =
+        arith::BitcastOp::create(b, loc, b.getF32Type(), narrow(next()));
+
+    auto name = FlatSymbolRefAttr::get(program.getSymNameAttr());
+    Value resident = ResidentOp::create(b, loc, b.getI64Type(), name);
+    LaunchOp::create(b, loc, name, n.min(tiles, resident), arguments);
+    LLVM::ReturnOp::create(b, loc, ValueRange());
+  }
+
+private:
+  Value next(Type type = {}) {
+    type = type ? type : b.getI64Type();
+    Value place = LLVM::GEPOp::create(b, loc, pointer, b.getI64Type(), words,
+                                      ArrayRef<LLVM::GEPArg>{position++});
+    return LLVM::LoadOp::create(b, loc, type, place);
+  }
+
+  Value narrow(Value word) {
+    return arith::TruncIOp::create(b, loc, b.getI32Type(), word);
+  }
+
+  Value describe(Value address, ValueRange sizes, int64_t rows) {
+    SmallVector<Value> strides{next(), next(), next()};
+    return DescribeOp::create(b, loc,
+                              MapType::get({rows, plan.head}, plan.element),
+                              address, sizes, strides);
+  }
+
+  const AttentionPlan &plan;
+  ProgramOp program;
+  OpBuilder b;
+  Location loc;
+  Type pointer;
+  Numbers n;
+  Value words;
+  int32_t position = 0;
+};
+
+} // namespace
+
+void gossamer::tile::buildAttentionEntry(AttentionOp op,
+                                         const AttentionPlan &plan,
+                                         ProgramOp program) {
+  EntryBuilder(op, plan, program).build();
+}

@@ -1,0 +1,64 @@
+//===- AttentionPlan.h - how an attention is cut into tiles -----*- C++ -*-===//
+
+#ifndef GOSSAMER_PASSES_TILE_ATTENTIONPLAN_H
+#define GOSSAMER_PASSES_TILE_ATTENTIONPLAN_H
+
+#include "passes/tile/TilePasses.h"
+
+namespace gossamer::tile {
+
+/// Sizes and budgets of a program, from what was measured on an H200
+/// (docs/tile.md).
+struct AttentionPlan {
+  explicit AttentionPlan(AttentionOp op);
+
+  mlir::Type element;
+  int64_t head;     // columns of q, k and v
+  int64_t queries;  // rows of a tile, a warpgroup for each 64
+  int64_t keys;     // columns of a step
+  int64_t block;    // keys of a block of the list
+  int64_t gathered; // blocks of a step
+  int64_t consumers, keyStages, valueStages;
+  int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
+  bool listed, causal, tail;
+
+  /// Whether the first step of a tile has keys that take no part. It has the
+  /// highest keys of a list, and the blocks that do not make a whole step.
+  bool masksFirst() const { return causal || tail || gathered > 1; }
+};
+
+/// The arguments of the program, in order.
+enum AttentionArgument : unsigned {
+  QueryMap,
+  KeyMap,
+  ValueMap,
+  OutMap,
+  LogSumExp,
+  Count,
+  Index,
+  Order,
+  Counter,
+  Heads,
+  Group,
+  Queries,
+  Keys,
+  QueryBlocks,
+  Tiles,
+  RowsOfBatch,
+  RowsOfHead,
+  ListLength,
+  Scale,
+  NumAttentionArguments
+};
+
+/// The program, before `op`, of the name `name`.
+ProgramOp buildAttentionProgram(AttentionOp op, const AttentionPlan &plan,
+                                llvm::StringRef name);
+
+/// The function gs_entry(words), which launches it.
+void buildAttentionEntry(AttentionOp op, const AttentionPlan &plan,
+                         ProgramOp program);
+
+} // namespace gossamer::tile
+
+#endif // GOSSAMER_PASSES_TILE_ATTENTIONPLAN_H

@@ -1,0 +1,57 @@
+//===- BuildAttention.cpp - tile.attention becomes a program --------------===//
+
+#include "passes/tile/AttentionPlan.h"
+
+namespace gossamer::tile {
+#define GEN_PASS_DEF_BUILDATTENTION
+#include "passes/tile/TilePasses.h.inc"
+} // namespace gossamer::tile
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+AttentionPlan::AttentionPlan(AttentionOp op)
+    : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
+      keys(op.getBlockQ()), block(op.getBlockK()),
+      gathered(op.getBlockQ() / op.getBlockK()), consumers(queries / 64),
+      listed(op.getListed()), causal(op.getCausal()), tail(op.getTail()) {
+  // One warpgroup has so few keys at a time that a second thread block is
+  // needed to fill a multiprocessor.
+  bool small = consumers == 1;
+  blocksPerProcessor = small ? 2 : 1;
+  keyStages = small ? 3 : 2;
+  valueStages = 2;
+  // Gathers of many small blocks keep more rows at hand.
+  producerRegisters = gathered > 2 ? 56 : small ? 40 : 48;
+  consumerRegisters =
+      small ? (gathered > 2 ? 200 : 216) : (gathered > 2 ? 224 : 232);
+}
+
+namespace {
+
+struct BuildAttention
+    : gossamer::tile::impl::BuildAttentionBase<BuildAttention> {
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    SmallVector<AttentionOp> ops(module.getOps<AttentionOp>());
+    if (ops.empty())
+      return;
+    if (ops.size() > 1) {
+      ops[1].emitOpError("is the second of this module, which has one entry");
+      return signalPassFailure();
+    }
+    AttentionOp op = ops.front();
+    AttentionPlan plan(op);
+    std::string name = op.getSymName().str();
+    ProgramOp program = buildAttentionProgram(op, plan, name + "_program");
+    buildAttentionEntry(op, plan, program);
+    module->setAttr(
+        "gossamer.signature",
+        StringAttr::get(
+            &getContext(),
+            R"({"entry": "gs_entry", "args": [], "results": [], "kernels": 1})"));
+    op.erase();
+  }
+};
+
+} // namespace

@@ -1,0 +1,416 @@
+//===- LowerProgram.cpp - memory, roles and control flow of a kernel ------===//
+
+#include "passes/tile/LowerProgram.h"
+
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+/// What a thread block can have on sm_90.
+static constexpr int64_t maxSharedBytes = 227 * 1024;
+
+ProgramLowering::ProgramLowering(ProgramOp program, ModuleOp kernels,
+                                 int64_t number)
+    : program(program), kernels(kernels), number(number),
+      b(program.getContext()), loc(program.getLoc()), ptx(b, loc) {}
+
+FailureOr<KernelInfo> ProgramLowering::run() {
+  placeMemory();
+  int64_t limit = maxSharedBytes;
+  if (program.getBlocksPerProcessor() > 1)
+    limit = (228 * 1024) / program.getBlocksPerProcessor() - 1024;
+  if (sharedBytes > limit)
+    return program.emitOpError("takes ")
+           << sharedBytes << " bytes of shared memory, of which there are "
+           << limit;
+  createFunction();
+  emitThreadNumbers();
+  emitBarriers();
+  if (failed(emitRoles()))
+    return failure();
+  LLVM::ReturnOp::create(b, loc, ValueRange());
+  KernelInfo info{number,
+                  program.getNumThreads(),
+                  sharedBytes,
+                  program.getBlocksPerProcessor(),
+                  {}};
+  llvm::append_range(info.arguments, program.getBody().getArgumentTypes());
+  return info;
+}
+
+//===----------------------------------------------------------------------===//
+// Types and values
+//===----------------------------------------------------------------------===//
+
+SmallVector<Type> ProgramLowering::typesOf(Type type) {
+  using Types = SmallVector<Type>;
+  return llvm::TypeSwitch<Type, Types>(type)
+      .Case<FragmentType, PendingType>([&](auto tile) {
+        return Types(tile.getColumns() / 2, b.getF32Type());
+      })
+      .Case([&](OperandType tile) {
+        return Types(tile.getColumns() / 4, b.getI32Type());
+      })
+      .Case([&](RowsType) { return Types(2, b.getF32Type()); })
+      .Case([&](SharedType) { return Types{b.getI32Type()}; })
+      .Default([&](Type other) { return Types{other}; });
+}
+
+SmallVector<Type> ProgramLowering::typesOf(TypeRange types) {
+  SmallVector<Type> all;
+  for (Type type : types)
+    llvm::append_range(all, typesOf(type));
+  return all;
+}
+
+void ProgramLowering::append(ValueRange from, SmallVectorImpl<Value> &to) {
+  for (Value value : from)
+    llvm::append_range(to, all(value));
+}
+
+void ProgramLowering::take(Value value, ValueRange &from) {
+  size_t count = typesOf(value.getType()).size();
+  set(value, Registers(from.take_front(count)));
+  from = from.drop_front(count);
+}
+
+//===----------------------------------------------------------------------===//
+// Memory, threads, barriers
+//===----------------------------------------------------------------------===//
+
+void ProgramLowering::placeMemory() {
+  // A swizzle repeats every 1024 bytes, and so begins each tile.
+  auto place = [&](int64_t bytes, int64_t alignment) {
+    int64_t at = llvm::alignTo(sharedBytes, alignment);
+    sharedBytes = at + bytes;
+    return at;
+  };
+  SmallVector<AllocOp> allocs(program.getOps<AllocOp>());
+  for (AllocOp alloc : allocs) {
+    Place &to = places[alloc.getResult()];
+    if (auto tile = dyn_cast<SharedType>(alloc.getType())) {
+      to.data = place(tile.getRows() * tile.getColumns() * 2, 1024);
+    } else if (auto ring = dyn_cast<RingType>(alloc.getType())) {
+      to.stages = ring.getShape().front();
+      to.stageBytes =
+          llvm::alignTo(ring.getRows() * ring.getColumns() * 2, 1024);
+      to.data = place(to.stages * to.stageBytes, 1024);
+    }
+  }
+  for (AllocOp alloc : allocs) {
+    Place &to = places[alloc.getResult()];
+    if (auto queue = dyn_cast<QueueType>(alloc.getType())) {
+      to.stages = queue.getShape().front();
+      to.stageBytes = 16;
+      to.data = place(to.stages * to.stageBytes, 16);
+    }
+    to.full = place(to.stages * 8, 8);
+    to.empty = place(to.stages * 8, 8);
+  }
+}
+
+void ProgramLowering::createFunction() {
+  MLIRContext *context = b.getContext();
+  auto pointer = LLVM::LLVMPointerType::get(context);
+  auto global = LLVM::LLVMPointerType::get(context, 1);
+  SmallVector<Type> types;
+  for (Type type : program.getBody().getArgumentTypes())
+    types.push_back(isa<MapType>(type)      ? Type(pointer)
+                    : isa<MemRefType>(type) ? Type(global)
+                                            : type);
+  b.setInsertionPointToEnd(kernels.getBody());
+  std::string name = "kernel_" + std::to_string(number);
+  auto memory = LLVM::GlobalOp::create(
+      b, loc, LLVM::LLVMArrayType::get(b.getI8Type(), 0), /*isConstant=*/false,
+      LLVM::Linkage::External, name + "_shared", Attribute(),
+      /*alignment=*/1024, /*addrSpace=*/3);
+  function = LLVM::LLVMFuncOp::create(
+      b, loc, name,
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(context), types));
+  function->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(),
+                    b.getUnitAttr());
+  // Not reqntid: the assembler takes a change of register counts only with
+  // these two.
+  function->setAttr(
+      NVVM::NVVMDialect::getMaxntidAttrName(),
+      b.getDenseI32ArrayAttr({static_cast<int32_t>(program.getNumThreads())}));
+  function->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(),
+                    b.getI32IntegerAttr(program.getBlocksPerProcessor()));
+  for (auto [n, type] : llvm::enumerate(program.getBody().getArgumentTypes())) {
+    if (isa<MapType>(type)) {
+      function.setArgAttr(
+          n, LLVM::LLVMDialect::getByValAttrName(),
+          TypeAttr::get(LLVM::LLVMArrayType::get(b.getI8Type(), 128)));
+      function.setArgAttr(n, LLVM::LLVMDialect::getAlignAttrName(),
+                          b.getI32IntegerAttr(64));
+      function.setArgAttr(n, NVVM::NVVMDialect::getGridConstantAttrName(),
+                          b.getUnitAttr());
+    } else if (isa<MemRefType>(type)) {
+      function.setArgAttr(n, LLVM::LLVMDialect::getNoAliasAttrName(),
+                          b.getUnitAttr());
+    }
+  }
+  Block *entry = function.addEntryBlock(b);
+  b.setInsertionPointToStart(entry);
+  for (auto [argument, lowered] :
+       llvm::zip(program.getBody().getArguments(), entry->getArguments()))
+    set(argument, {lowered});
+  Value base = LLVM::AddressOfOp::create(b, loc, memory);
+  shared = LLVM::PtrToIntOp::create(b, loc, b.getI32Type(), base);
+}
+
+void ProgramLowering::emitThreadNumbers() {
+  thread = NVVM::ThreadIdXOp::create(b, loc, b.getI32Type());
+  lane = ptx.bitAnd(thread, 31);
+  warp = ptx.bitAnd(ptx.shiftRight(thread, 5), 3);
+  // Through a shuffle, so that the assembler knows it to be the same in a warp.
+  warpgroup = ptx.broadcast(ptx.shiftRight(thread, 7));
+  isFirstLane = ptx.equals(lane, 0);
+  isElected = ptx.equals(ptx.bitAnd(thread, 127), 0);
+}
+
+void ProgramLowering::emitBarriers() {
+  auto only = scf::IfOp::create(b, loc, ptx.equals(thread, 0),
+                                /*withElseRegion=*/false);
+  {
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPoint(only.thenBlock()->getTerminator());
+    // One arrival a warp frees a stage: products are waited for by warps.
+    int64_t warps = 4 * program.getNumConsumers();
+    for (AllocOp alloc : program.getOps<AllocOp>()) {
+      const Place &place = places[alloc.getResult()];
+      for (int64_t n = 0; n < place.stages; ++n) {
+        ptx.initBarrier(address(place.full + 8 * n), 1);
+        ptx.initBarrier(address(place.empty + 8 * n), warps);
+      }
+    }
+    ptx.assembly("fence.mbarrier_init.release.cluster;", "~{memory}", {}, {});
+    ptx.assembly("fence.proxy.async.shared::cta;", "~{memory}", {}, {});
+    for (BlockArgument argument : program.getBody().getArguments())
+      if (isa<MapType>(argument.getType()))
+        ptx.assembly("prefetch.tensormap [$0];", "l,~{memory}", get(argument),
+                     {});
+  }
+  NVVM::Barrier0Op::create(b, loc);
+}
+
+//===----------------------------------------------------------------------===//
+// Roles
+//===----------------------------------------------------------------------===//
+
+LogicalResult ProgramLowering::emitRoles() {
+  for (Operation &op : program.getBody().front())
+    if (!isa<RoleOp>(op) && failed(lower(&op)))
+      return failure();
+  SmallVector<RoleOp> roles(program.getOps<RoleOp>());
+  Block *entry = b.getInsertionBlock();
+  int64_t first = 0;
+  for (RoleOp role : roles) {
+    if (role == roles.back()) {
+      if (failed(emitRole(role, first)))
+        return failure();
+      break;
+    }
+    first += role.getWarpgroups();
+    Value here = LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::ult,
+                                      warpgroup, ptx.i32(first));
+    auto branch = scf::IfOp::create(b, loc, here, /*withElseRegion=*/true);
+    b.setInsertionPoint(branch.thenBlock()->getTerminator());
+    if (failed(emitRole(role, first - role.getWarpgroups())))
+      return failure();
+    b.setInsertionPoint(branch.elseBlock()->getTerminator());
+  }
+  b.setInsertionPointToEnd(entry);
+  return success();
+}
+
+LogicalResult ProgramLowering::emitRole(RoleOp role, int64_t firstWarpgroup) {
+  bool producer = role.getKind() == RoleKind::Producer;
+  ptx.assembly(Twine("setmaxnreg.") + (producer ? "dec" : "inc") +
+                   ".sync.aligned.u32 " + Twine(role.getRegisters()) + ";",
+               "~{memory}", {}, {});
+  roleWarpgroup = ptx.add(warpgroup, ptx.i32(-firstWarpgroup));
+  set(role.getBody().getArgument(0), {roleWarpgroup});
+  if (producer) {
+    auto only = scf::IfOp::create(b, loc, isElected, /*withElseRegion=*/false);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPoint(only.thenBlock()->getTerminator());
+    return lowerBlock(role.getBody().front());
+  }
+  bool takesTurns =
+      role.walk([](TakeTurnOp) { return WalkResult::interrupt(); })
+          .wasInterrupted();
+  if (takesTurns) { // the first turn is the first warpgroup's
+    auto first = scf::IfOp::create(b, loc, ptx.equals(roleWarpgroup, 0),
+                                   /*withElseRegion=*/false);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPoint(first.thenBlock()->getTerminator());
+    ptx.namedBarrier("arrive", ptx.add(roleWarpgroup, ptx.i32(2)), 256);
+  }
+  if (failed(lowerBlock(role.getBody().front())))
+    return failure();
+  // Shared memory must outlive the stores that read it.
+  bool stores = role.walk([](StoreOp) { return WalkResult::interrupt(); })
+                    .wasInterrupted();
+  if (stores)
+    ptx.awaitStores(isElected);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Control flow
+//===----------------------------------------------------------------------===//
+
+LogicalResult ProgramLowering::lowerBlock(Block &block) {
+  for (Operation &op : block)
+    if (!op.hasTrait<OpTrait::IsTerminator>() && failed(lower(&op)))
+      return failure();
+  return success();
+}
+
+LogicalResult ProgramLowering::lower(Operation *op) {
+  auto done = [](auto) { return success(); };
+  return llvm::TypeSwitch<Operation *, LogicalResult>(op)
+      .Case([&](AllocOp alloc) {
+        if (isa<SharedType>(alloc.getType()))
+          set(alloc, {address(places[alloc.getResult()].data)});
+        return success();
+      })
+      .Case([&](BlockOp block) {
+        Value id = NVVM::BlockIdXOp::create(b, loc, b.getI32Type());
+        set(block, {id});
+        return success();
+      })
+      .Case([&](BlocksOp blocks) {
+        Value count = NVVM::GridDimXOp::create(b, loc, b.getI32Type());
+        set(blocks, {count});
+        return success();
+      })
+      .Case([&](SubtileOp subtile) {
+        Value offset = ptx.mul(get(subtile.getRow()), ptx.i32(lineBytes));
+        set(subtile, {ptx.add(get(subtile.getSource()), offset)});
+        return success();
+      })
+      .Case([&](ReadOp o) { return lowerRead(o), done(o); })
+      .Case([&](NextOp o) { return lowerNext(o), done(o); })
+      .Case([&](LoadOp o) { return lowerLoad(o), done(o); })
+      .Case([&](WaitOp o) { return lowerWait(o), done(o); })
+      .Case([&](ReleaseOp o) { return lowerRelease(o), done(o); })
+      .Case([&](SendOp o) { return lowerSend(o), done(o); })
+      .Case([&](ReceiveOp o) { return lowerReceive(o), done(o); })
+      .Case([&](TakeTurnOp o) { return lowerTurn(true), done(o); })
+      .Case([&](PassTurnOp o) { return lowerTurn(false), done(o); })
+      .Case([&](MmaOp o) { return lowerMma(o), done(o); })
+      .Case([&](AwaitOp o) { return lowerAwait(o), done(o); })
+      .Case([&](SplatOp o) { return lowerSplat(o), done(o); })
+      .Case([&](ElementwiseOp o) { return lowerElementwise(o); })
+      .Case([&](ReduceOp o) { return lowerReduce(o), done(o); })
+      .Case([&](CombineOp o) { return lowerCombine(o), done(o); })
+      .Case([&](ToOperandOp o) { return lowerToOperand(o), done(o); })
+      .Case([&](LoadOperandOp o) { return lowerLoadOperand(o), done(o); })
+      .Case([&](StoreOp o) { return lowerStore(o), done(o); })
+      .Case([&](StoreRowsOp o) { return lowerStoreRows(o), done(o); })
+      .Case([&](scf::ForOp o) { return lowerFor(o); })
+      .Case([&](scf::WhileOp o) { return lowerWhile(o); })
+      .Case([&](scf::IfOp o) { return lowerIf(o); })
+      .Default([&](Operation *o) -> LogicalResult {
+        if (!isa<arith::ArithDialect, LLVM::LLVMDialect>(o->getDialect()) ||
+            o->getNumRegions())
+          return o->emitOpError("has no lowering in a tile program");
+        IRMapping mapping;
+        for (Value operand : o->getOperands())
+          mapping.map(operand, get(operand));
+        Operation *copy = b.clone(*o, mapping);
+        for (auto [from, to] : llvm::zip(o->getResults(), copy->getResults()))
+          set(from, {to});
+        return success();
+      });
+}
+
+LogicalResult ProgramLowering::lowerFor(scf::ForOp op) {
+  Registers inits;
+  append(op.getInitArgs(), inits);
+  auto loop =
+      scf::ForOp::create(b, loc, get(op.getLowerBound()),
+                         get(op.getUpperBound()), get(op.getStep()), inits);
+  set(op.getInductionVar(), {loop.getInductionVar()});
+  ValueRange arguments = loop.getRegionIterArgs();
+  for (Value argument : op.getRegionIterArgs())
+    take(argument, arguments);
+  OpBuilder::InsertionGuard guard(b);
+  if (inits.empty())
+    b.setInsertionPoint(loop.getBody()->getTerminator());
+  else
+    b.setInsertionPointToEnd(loop.getBody());
+  if (failed(lowerBlock(*op.getBody())))
+    return failure();
+  Registers yielded;
+  append(op.getBody()->getTerminator()->getOperands(), yielded);
+  if (!inits.empty())
+    scf::YieldOp::create(b, loc, yielded);
+  ValueRange results = loop.getResults();
+  for (Value result : op.getResults())
+    take(result, results);
+  return success();
+}
+
+LogicalResult ProgramLowering::lowerWhile(scf::WhileOp op) {
+  Registers inits;
+  append(op.getInits(), inits);
+  auto loop = scf::WhileOp::create(b, loc, typesOf(op.getResultTypes()), inits);
+  OpBuilder::InsertionGuard guard(b);
+  auto lowerRegion = [&](Block &from, Region &to, TypeRange types) {
+    SmallVector<Type> expanded = typesOf(types);
+    Block *block = b.createBlock(&to, to.end(), expanded,
+                                 SmallVector<Location>(expanded.size(), loc));
+    ValueRange arguments = block->getArguments();
+    for (Value argument : from.getArguments())
+      take(argument, arguments);
+    return lowerBlock(from);
+  };
+  Block &before = op.getBefore().front(), &after = op.getAfter().front();
+  if (failed(lowerRegion(before, loop.getBefore(), before.getArgumentTypes())))
+    return failure();
+  Registers kept;
+  append(op.getConditionOp().getArgs(), kept);
+  scf::ConditionOp::create(b, loc, get(op.getConditionOp().getCondition()),
+                           kept);
+  if (failed(lowerRegion(after, loop.getAfter(), after.getArgumentTypes())))
+    return failure();
+  Registers yielded;
+  append(op.getYieldOp().getOperands(), yielded);
+  scf::YieldOp::create(b, loc, yielded);
+  ValueRange results = loop.getResults();
+  for (Value result : op.getResults())
+    take(result, results);
+  return success();
+}
+
+LogicalResult ProgramLowering::lowerIf(scf::IfOp op) {
+  bool hasElse = !op.getElseRegion().empty();
+  auto branch = scf::IfOp::create(b, loc, typesOf(op.getResultTypes()),
+                                  get(op.getCondition()), hasElse);
+  auto lowerBranch = [&](Block &from, Block &to) -> LogicalResult {
+    OpBuilder::InsertionGuard guard(b);
+    bool ended = !to.empty();
+    if (ended)
+      b.setInsertionPoint(to.getTerminator());
+    else
+      b.setInsertionPointToEnd(&to);
+    if (failed(lowerBlock(from)))
+      return failure();
+    Registers yielded;
+    append(from.getTerminator()->getOperands(), yielded);
+    if (!ended)
+      scf::YieldOp::create(b, loc, yielded);
+    return success();
+  };
+  if (failed(lowerBranch(*op.thenBlock(), *branch.thenBlock())) ||
+      (hasElse && failed(lowerBranch(*op.elseBlock(), *branch.elseBlock()))))
+    return failure();
+  ValueRange results = branch.getResults();
+  for (Value result : op.getResults())
+    take(result, results);
+  return success();
+}

@@ -1,0 +1,121 @@
+//===- LowerProgram.h - a tile program becomes a kernel ---------*- C++ -*-===//
+
+#ifndef GOSSAMER_PASSES_TILE_LOWERPROGRAM_H
+#define GOSSAMER_PASSES_TILE_LOWERPROGRAM_H
+
+#include "passes/tile/Ptx.h"
+#include "passes/tile/TilePasses.h"
+#include "llvm/ADT/DenseMap.h"
+
+namespace gossamer::tile {
+
+/// Bytes of a line of a tile in shared memory: 64 columns of a row. Lines of a
+/// panel follow one another row by row, panels of 64 columns one another; eight
+/// lines are swizzled together.
+constexpr int64_t lineBytes = 128, panelColumns = 64;
+
+/// What the host must know to launch a kernel.
+struct KernelInfo {
+  int64_t number, threads, sharedBytes, blocksPerProcessor;
+  llvm::SmallVector<mlir::Type> arguments;
+};
+
+/// Walks a program once and emits a kernel: control flow and scalars are
+/// copied, a tile value is replaced by the registers that a thread holds of it.
+///
+/// A fragment's register i of thread t is row 16 (t / 32 mod 4) + (t mod 32) /
+/// 4
+/// + 8 (i / 2 mod 2), column 8 (i / 4) + 2 (t mod 4) + i mod 2: what wgmma
+/// accumulates in. The same pairs of registers, rounded, are a left side.
+class ProgramLowering {
+public:
+  ProgramLowering(ProgramOp program, mlir::ModuleOp kernels, int64_t number);
+  mlir::FailureOr<KernelInfo> run();
+
+private:
+  struct Place {
+    /// Bytes from the start of shared memory: data, barriers.
+    int64_t data = 0, full = 0, empty = 0, stages = 0, stageBytes = 0;
+  };
+
+  // LowerProgram.cpp
+  void placeMemory();
+  void createFunction();
+  void emitThreadNumbers();
+  void emitBarriers();
+  mlir::LogicalResult emitRoles();
+  mlir::LogicalResult emitRole(RoleOp role, int64_t firstWarpgroup);
+  mlir::LogicalResult lowerBlock(mlir::Block &block);
+  mlir::LogicalResult lower(mlir::Operation *op);
+  mlir::LogicalResult lowerFor(mlir::scf::ForOp op);
+  mlir::LogicalResult lowerWhile(mlir::scf::WhileOp op);
+  mlir::LogicalResult lowerIf(mlir::scf::IfOp op);
+
+  // LowerRings.cpp
+  mlir::Value address(int64_t offset);
+  mlir::Value slotAddress(int64_t offset, int64_t bytes, int64_t stages,
+                          mlir::Value number);
+  mlir::Value parity(int64_t stages, mlir::Value number);
+  void waitFor(int64_t barriers, const Place &place, mlir::Value number,
+               bool toBeFree);
+  void lowerRead(ReadOp op);
+  void lowerNext(NextOp op);
+  void lowerLoad(LoadOp op);
+  void lowerWait(WaitOp op);
+  void lowerRelease(ReleaseOp op);
+  void lowerSend(SendOp op);
+  void lowerReceive(ReceiveOp op);
+  void lowerTurn(bool take);
+
+  // LowerFragments.cpp
+  void lowerMma(MmaOp op);
+  void lowerAwait(AwaitOp op);
+  void lowerSplat(SplatOp op);
+  mlir::LogicalResult lowerElementwise(ElementwiseOp op);
+  mlir::Value scalar(mlir::Operation &op, mlir::ValueRange operands);
+  void lowerReduce(ReduceOp op);
+  void lowerCombine(CombineOp op);
+  void lowerToOperand(ToOperandOp op);
+  void lowerLoadOperand(LoadOperandOp op);
+  void lowerStore(StoreOp op);
+  void lowerStoreRows(StoreRowsOp op);
+  mlir::Value descriptor(mlir::Value address, int64_t leading);
+  /// Addresses of what this lane gives to, or gets from, groups of four 8x8
+  /// matrices: 16 rows of this warp and 16 columns each.
+  Registers matrixAddresses(mlir::Value tile, SharedType type);
+
+  mlir::Value get(mlir::Value value) { return registers[value].front(); }
+  mlir::ArrayRef<mlir::Value> all(mlir::Value value) {
+    return registers[value];
+  }
+  void set(mlir::Value value, Registers to) {
+    registers[value] = std::move(to);
+  }
+  void append(mlir::ValueRange from, llvm::SmallVectorImpl<mlir::Value> &to);
+  /// Takes as many of `from` as the value has registers.
+  void take(mlir::Value value, mlir::ValueRange &from);
+  llvm::SmallVector<mlir::Type> typesOf(mlir::Type type);
+  llvm::SmallVector<mlir::Type> typesOf(mlir::TypeRange types);
+
+  ProgramOp program;
+  mlir::ModuleOp kernels;
+  int64_t number;
+  mlir::OpBuilder b;
+  mlir::Location loc;
+  Ptx ptx;
+  mlir::LLVM::LLVMFuncOp function;
+
+  llvm::DenseMap<mlir::Value, Registers> registers;
+  llvm::DenseMap<mlir::Value, Place> places;
+  int64_t sharedBytes = 0;
+
+  mlir::Value shared;                 // address of shared memory
+  mlir::Value thread, lane, warp;     // warp: in its warpgroup
+  mlir::Value warpgroup;              // in the block
+  mlir::Value roleWarpgroup;          // in its role
+  mlir::Value isFirstLane, isElected; // of its warp, of its warpgroup
+};
+
+} // namespace gossamer::tile
+
+#endif // GOSSAMER_PASSES_TILE_LOWERPROGRAM_H

@@ -1,0 +1,35 @@
+//===- TilePasses.h - passes of the tile dialect ----------------*- C++ -*-===//
+
+#ifndef GOSSAMER_PASSES_TILE_TILEPASSES_H
+#define GOSSAMER_PASSES_TILE_TILEPASSES_H
+
+#include "dialect/tile/Tile.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+namespace gossamer::tile {
+
+#define GEN_PASS_DECL
+#include "passes/tile/TilePasses.h.inc"
+
+/// Whether a module holds tile programs, or what becomes one, and takes the
+/// pipeline below.
+bool isTileModule(mlir::ModuleOp module);
+
+/// tile.attention and tile programs -> the LLVM dialect: kernels in @kernels,
+/// and the host's code.
+void buildTilePipeline(mlir::OpPassManager &pm);
+
+/// The dialect, and what it is lowered to.
+void registerDialects(mlir::DialectRegistry &registry);
+
+/// Passes, and the pipeline as `gossamer-lower-tile`.
+void registerPasses();
+
+} // namespace gossamer::tile
+
+#endif // GOSSAMER_PASSES_TILE_TILEPASSES_H

@@ -1,0 +1,49 @@
+//===- TilePipeline.cpp - passes of the tile dialect, in order ------------===//
+
+#include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
+#include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
+#include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
+#include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+#include "passes/tile/TilePasses.h"
+
+using namespace mlir;
+
+namespace gossamer::tile {
+#define GEN_PASS_REGISTRATION
+#include "passes/tile/TilePasses.h.inc"
+} // namespace gossamer::tile
+
+bool gossamer::tile::isTileModule(ModuleOp module) {
+  return llvm::any_of(*module.getBody(), [](Operation &op) {
+    return isa<ProgramOp, AttentionOp>(op);
+  });
+}
+
+void gossamer::tile::buildTilePipeline(OpPassManager &pm) {
+  pm.addPass(createBuildAttention());
+  pm.addPass(createCSEPass());
+  pm.addPass(createLowerTileToNvvm());
+  pm.addPass(createCSEPass());
+  pm.addPass(createSCFToControlFlowPass());
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createCSEPass());
+}
+
+void gossamer::tile::registerDialects(DialectRegistry &registry) {
+  registry.insert<TileDialect, arith::ArithDialect, cf::ControlFlowDialect,
+                  LLVM::LLVMDialect, NVVM::NVVMDialect, math::MathDialect,
+                  memref::MemRefDialect, scf::SCFDialect>();
+}
+
+void gossamer::tile::registerPasses() {
+  registerGossamerTilePasses();
+  PassPipelineRegistration<>("gossamer-lower-tile",
+                             "tile programs to the LLVM dialect, for sm_90a",
+                             buildTilePipeline);
+}

@@ -1,0 +1,241 @@
+// RUN: gossamer-opt %s --split-input-file --verify-diagnostics
+
+// expected-error@+1 {{has 64, 128, 192 or 256 columns, not 100}}
+tile.program @columns(%a: !tile.map<64x100xbf16>) {}
+
+// -----
+
+// expected-error@+1 {{holds bf16 or f16, not 'f32'}}
+tile.program @element(%a: !tile.map<64x64xf32>) {}
+
+// -----
+
+// expected-error@+1 {{has 64 rows}}
+func.func private @f() -> !tile.fragment<32x64xf32>
+
+// -----
+
+// expected-error@+1 {{holds f32, not 'f16'}}
+func.func private @f() -> !tile.pending<64x64xf16>
+
+// -----
+
+// expected-error@+1 {{has 64 rows of a panel of 32}}
+func.func private @f() -> !tile.shared<64x64xbf16, panel = 32>
+
+// -----
+
+// expected-error@+1 {{is 64xf32}}
+func.func private @f() -> !tile.rows<32xf32>
+
+// -----
+
+// expected-error@+1 {{has slots x numbers, 1 to 4 of these}}
+func.func private @f() -> !tile.queue<2x5xi32>
+
+// -----
+
+// expected-error@+1 {{argument 0 is 'i64'; a program takes maps, i32, f32 and memref<?xT>}}
+tile.program @argument(%a: i64) {}
+
+// -----
+
+// expected-error@+1 {{has no role}}
+tile.program @roles() {
+  %c0 = arith.constant 0 : i32
+}
+
+// -----
+
+// expected-error@+1 {{asks for 98304 registers of a multiprocessor, which has 65536}}
+tile.program @registers() {
+  tile.role consumer warpgroups(3) registers(256) {
+  ^bb0(%w: i32):
+  }
+}
+
+// -----
+
+tile.program @producers() {
+  // expected-error@+1 {{is one thread of one warpgroup, not of 2}}
+  tile.role producer warpgroups(2) registers(40) {
+  ^bb0(%w: i32):
+  }
+}
+
+// -----
+
+tile.program @odd() {
+  // expected-error@+1 {{has 24, 32, ... or 256 registers, not 100}}
+  tile.role consumer warpgroups(1) registers(100) {
+  ^bb0(%w: i32):
+  }
+}
+
+// -----
+
+tile.program @half_loaded(%m: !tile.map<32x64xbf16>) {
+  %ring = tile.alloc : !tile.ring<2x128x64xbf16>
+  %c0 = arith.constant 0 : i32
+  tile.role producer warpgroups(1) registers(40) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{fills 64 of 128 rows}}
+    tile.load %m[%c0, %c0, %c0] rows(%c0, %c0) into %ring[%c0] : <32x64xbf16> into <2x128x64xbf16>
+  }
+}
+
+// -----
+
+tile.program @loading_consumer(%m: !tile.map<64x64xbf16>) {
+  %ring = tile.alloc : !tile.ring<2x64x64xbf16>
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{is for a producer}}
+    tile.load %m[%c0, %c0, %c0] rows(%c0) into %ring[%c0] : <64x64xbf16> into <2x64x64xbf16>
+  }
+}
+
+// -----
+
+tile.program @one_turn() {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{is for two warpgroups, not 1}}
+    tile.take_turn
+  }
+}
+
+// -----
+
+tile.program @depth() {
+  %ring = tile.alloc : !tile.ring<2x64x128xbf16>
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %t = tile.wait %ring[%c0] : <2x64x128xbf16>
+    // expected-error@+1 {{sums over 128 columns on the left and 64 on the right}}
+    %p = tile.mma %t, %t : (!tile.shared<64x128xbf16>, !tile.shared<64x128xbf16>) -> !tile.pending<64x128xf32>
+    %f = tile.await %p : <64x128xf32>
+  }
+}
+
+// -----
+
+tile.program @never_awaited() {
+  %ring = tile.alloc : !tile.ring<2x64x64xbf16>
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %t = tile.wait %ring[%c0] : <2x64x64xbf16>
+    // expected-error@+1 {{must be awaited, once, in its own block}}
+    %p = tile.mma %t, %t : (!tile.shared<64x64xbf16>, !tile.shared<64x64xbf16>) -> !tile.pending<64x64xf32>
+  }
+}
+
+// -----
+
+tile.program @released_early() {
+  %ring = tile.alloc : !tile.ring<2x64x64xbf16>
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %t = tile.wait %ring[%c0] : <2x64x64xbf16>
+    // expected-note@+1 {{this one}}
+    %p = tile.mma %t, %t : (!tile.shared<64x64xbf16>, !tile.shared<64x64xbf16>) -> !tile.pending<64x64xf32>
+    // expected-error@+1 {{of a tile that a product is still reading}}
+    tile.release %ring[%c0] : <2x64x64xbf16>
+    %f = tile.await %p : <64x64xf32>
+  }
+}
+
+// -----
+
+tile.program @rewritten_operand(%x: f32) {
+  %ring = tile.alloc : !tile.ring<2x64x64xbf16>
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %s = tile.splat %x : !tile.fragment<64x64xf32>
+    %a = tile.to_operand %s : <64x64xf32> to <64x64xbf16>
+    %t = tile.wait %ring[%c0] : <2x64x64xbf16>
+    // expected-note@+1 {{this one}}
+    %p = tile.mma %a, %t : (!tile.operand<64x64xbf16>, !tile.shared<64x64xbf16>) -> !tile.pending<64x64xf32>
+    // expected-error@+1 {{while a product reads its left side from registers: behind tile.await}}
+    %b = tile.to_operand %s : <64x64xf32> to <64x64xbf16>
+    %f = tile.await %p : <64x64xf32>
+  }
+}
+
+// -----
+
+tile.program @spread_partial(%x: f32) {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %s = tile.splat %x : !tile.fragment<64x64xf32>
+    %m = tile.reduce max %s : <64x64xf32> -> <64xf32, partial>
+    // expected-error@+1 {{spreads partial rows over a fragment; tile.combine makes them whole}}
+    %e = tile.elementwise %m : !tile.rows<64xf32, partial> -> !tile.fragment<64x64xf32> {
+    ^bb0(%a: f32, %row: i32, %column: i32):
+      tile.yield %a : f32
+    }
+  }
+}
+
+// -----
+
+tile.program @arguments(%x: f32) {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %s = tile.splat %x : !tile.fragment<64x64xf32>
+    // expected-error@+1 {{has 1 arguments, not one for each of 1 operands, a row and a column}}
+    %e = tile.elementwise %s : !tile.fragment<64x64xf32> -> !tile.fragment<64x64xf32> {
+    ^bb0(%a: f32):
+      tile.yield %a : f32
+    }
+  }
+}
+
+// -----
+
+tile.program @whole_sum(%x: f32) {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %s = tile.splat %x : !tile.fragment<64x64xf32>
+    %r = tile.splat %x : !tile.rows<64xf32>
+    // expected-error@+1 {{of kind sum begins with partial rows}}
+    %m = tile.reduce sum %s init(%r : !tile.rows<64xf32>) : <64x64xf32> -> <64xf32, partial>
+  }
+}
+
+// -----
+
+tile.program @partial_stored(%x: f32, %to: memref<?xf32>) {
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %r = tile.splat %x : !tile.rows<64xf32, partial>
+    // expected-error@+1 {{stores whole rows; these are partial}}
+    tile.store_rows %r to %to[%c0] limit(%c0) : <64xf32, partial>, memref<?xf32>
+  }
+}
+
+// -----
+
+// expected-error@+1 {{has heads of 64 or 128 columns, not 96}}
+tile.attention @head element(bf16) head(96) blocks(128, 128)
+
+// -----
+
+// expected-error@+1 {{multiplies bf16 or f16, not 'f32'}}
+tile.attention @single element(f32) head(64) blocks(128, 128)
+
+// -----
+
+// expected-error@+1 {{is causal without a list, in square blocks}}
+tile.attention @causal element(bf16) head(64) blocks(128, 128) listed causal
+
+// -----
+
+// expected-error@+1 {{has key blocks of 16, 32, ... up to its query blocks of 64, not 128}}
+tile.attention @wide element(bf16) head(64) blocks(64, 128)
