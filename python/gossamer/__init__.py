@@ -1,6 +1,8 @@
 """Gossamer: a sparse compiler for PyTorch on MLIR."""
 
 from gossamer.annotation import annotate
+from gossamer.attention import attention
+from gossamer.blocks import BlockList
 from gossamer.errors import (
     AnnotationError,
     CacheWarning,
@@ -31,6 +33,7 @@ __all__ = [
     "NM",
     "AnnotationError",
     "BlockELL",
+    "BlockList",
     "CacheWarning",
     "CompileError",
     "FallbackWarning",
@@ -43,6 +46,7 @@ __all__ = [
     "TraceError",
     "UnsupportedError",
     "annotate",
+    "attention",
     "dump",
     "explain",
     "from_scipy",

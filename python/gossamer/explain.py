@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
+from gossamer.attention import attention, attention_kind, attention_road
 from gossamer.engine import Call, Conversion
 from gossamer.errors import UnsupportedError, suggest
 from gossamer.execute import RegionKernel
 from gossamer.jit import engine_of
+from gossamer.runtime.tiles import CHIP, kernel_of
 from gossamer.tensor import SparseTensor
 
 STAGES = ("import", "annotate", "raise", "lower", "llvm", "ptx", "asm")
@@ -107,6 +112,8 @@ def explain(f: Any, *args: Any, **kwargs: Any) -> Explanation:
     Returns:
         The report; its fields hold what `str()` of it prints.
     """
+    if f is attention:
+        return _explain_attention(*args, **kwargs)
     engine = engine_of(f)
     call = Call()
     engine.run(args, kwargs, call)
@@ -144,11 +151,42 @@ def dump(f: Any, *args: Any, stage: str = "annotate", target: str = "native", **
     """
     if stage not in STAGES:
         raise UnsupportedError(f"no stage {stage!r}{suggest(stage, STAGES)} (there are {', '.join(STAGES)})")
+    if f is attention:
+        return _dump_attention(stage, target, *args, **kwargs)
     program = engine_of(f).program(args, kwargs)
     texts = [_text(kernel, stage, target) for kernel in program.kernels]
     if len(texts) == 1:
         return texts[0]
     return "\n".join(f"// region {number}\n{text}" for number, text in enumerate(texts))
+
+
+def _explain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **options: Any) -> Explanation:
+    start = time.perf_counter()
+    attention(q, k, v, mask, **options)
+    taken = (time.perf_counter() - start) * 1e3
+    kind, reason = attention_road(q, k, v, mask, options.get("scale"), options.get("causal", False))
+    inputs = (_described("mask", mask),) if isinstance(mask, SparseTensor) else ()
+    if kind is None:
+        road, origin = f"tile.attention: no, {reason}", "compiled as a region of sparse_jit, or PyTorch's own attention"
+        return Explanation((RegionReport(("attention",), (), (road,), origin, 0.0),), inputs, (), {}, run_ms=taken)
+    kernel = kernel_of(kind)
+    report = RegionReport(
+        ("attention",), (), (f"tile.attention: fast road ({kind})",), kernel.origin, kernel.milliseconds
+    )
+    return Explanation((report,), inputs, (), {}, run_ms=taken)
+
+
+def _dump_attention(stage: str, target: str, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **options: Any) -> str:
+    from gossamer.compiler.compile import emit
+
+    kind, reason = attention_kind(q, k, v, mask, options.get("scale"), options.get("causal", False))
+    if kind is None:
+        raise UnsupportedError(f"there is no tile program for these arguments: {reason}")
+    if stage in ("import", "annotate"):
+        return kind.text()
+    if target != CHIP:
+        raise UnsupportedError(f"tile programs are made for {CHIP}, not for {target!r}")
+    return emit(kind.text(), stage, target)
 
 
 def _text(kernel: RegionKernel, stage: str, target: str) -> str:

@@ -92,7 +92,7 @@ class CudaKernel:
     def _load(self, index: int) -> Callable[[Any], None]:
         torch.empty(0, device=f"cuda:{index}")  # torch's context exists from here on
         gpus = self._library.gpus
-        module = _Module(gpus, gpus.load(machine_code(self._library, self.ptx, index), self._count, index))
+        module = _Module(gpus, gpus.load(_image(self._library, self.ptx, index), self._count, index))
         self._modules.append(module)
         run, handle, entry, operations = gpus.run, module.handle, self._host.address, self._operations
         stream_of, empty, uint8 = torch._C._cuda_getCurrentRawStream, torch.empty, torch.uint8
@@ -126,6 +126,18 @@ class _Module:
 
     def __del__(self) -> None:
         self._gpus.unload(self.handle)
+
+
+def _image(library: Library, ptx: str, device: int) -> bytes:
+    """What a device loads.
+
+    The driver gives machine code away only from its linker, which takes kernels in parts; there no kernel may move
+    registers from one warpgroup to another (ptxas: C7504), and one that is written for that spills. Such kernels are
+    loaded as PTX: the driver assembles them whole, and keeps the result in a cache of its own.
+    """
+    if "setmaxnreg" in ptx:
+        return ptx.encode() + b"\0"
+    return machine_code(library, ptx, device)
 
 
 def machine_code(library: Library, ptx: str, device: int) -> bytes:
