@@ -113,17 +113,20 @@ LogicalResult ProgramOp::verify() {
   }
   if (getBlocksPerProcessor() < 1)
     return emitOpError("is to fit a multiprocessor at least once");
-  int64_t roles = 0, registers = 0;
-  for (RoleOp role : getOps<RoleOp>()) {
-    ++roles;
-    registers += 128 * role.getWarpgroups() * role.getRegisters();
-  }
-  if (roles == 0)
+  int64_t warpgroups = getNumThreads() / 128, registers = 0;
+  if (warpgroups == 0)
     return emitOpError("has no role");
-  if (registers * getBlocksPerProcessor() > 65536)
-    return emitOpError("asks for ")
-           << registers * getBlocksPerProcessor()
-           << " registers of a multiprocessor, which has 65536";
+  for (RoleOp role : getOps<RoleOp>())
+    registers += role.getWarpgroups() * role.getRegisters();
+  // Roles share what the threads of a block are launched with; more is never
+  // given, and who asks for it waits for ever.
+  int64_t each =
+      llvm::alignDown(65536 / (getBlocksPerProcessor() * getNumThreads()), 8);
+  int64_t available = warpgroups * std::min<int64_t>(each, 256);
+  if (registers > available)
+    return emitOpError("gives its warpgroups ")
+           << registers << " registers, where " << warpgroups
+           << " are launched with " << available;
   return success();
 }
 

@@ -21,10 +21,11 @@ AttentionPlan::AttentionPlan(AttentionOp op)
   blocksPerProcessor = small ? 2 : 1;
   keyStages = small ? 3 : 2;
   valueStages = 2;
-  // Gathers of many small blocks keep more rows at hand.
-  producerRegisters = gathered > 2 ? 56 : small ? 40 : 48;
-  consumerRegisters =
-      small ? (gathered > 2 ? 200 : 216) : (gathered > 2 ? 224 : 232);
+  // A producer that gathers many small blocks keeps more rows at hand;
+  // consumers with narrow heads can spare the registers.
+  bool spare = gathered > 2 || head == 64;
+  producerRegisters = spare ? 56 : 40;
+  consumerRegisters = (small ? 216 : 232) - (spare ? (small ? 16 : 8) : 0);
 }
 
 namespace {

@@ -7,7 +7,7 @@
 // CHECK: %[[Q:.*]] = tile.alloc : !tile.ring<1x128x128xbf16>
 // CHECK: %[[K:.*]] = tile.alloc : !tile.ring<2x128x128xbf16>
 // CHECK: %[[V:.*]] = tile.alloc : !tile.ring<2x128x128xbf16>
-// CHECK: tile.role producer warpgroups(1) registers(48)
+// CHECK: tile.role producer warpgroups(1) registers(40)
 // CHECK: tile.send
 // CHECK: tile.load {{.*}} into %[[Q]]
 // CHECK: tile.load {{.*}} rows(%{{.*}}, %{{.*}}) into %[[K]]

@@ -47,9 +47,12 @@ tile.program @roles() {
 
 // -----
 
-// expected-error@+1 {{asks for 98304 registers of a multiprocessor, which has 65536}}
+// expected-error@+1 {{gives its warpgroups 512 registers, where 3 are launched with 504}}
 tile.program @registers() {
-  tile.role consumer warpgroups(3) registers(256) {
+  tile.role producer warpgroups(1) registers(48) {
+  ^bb0(%w: i32):
+  }
+  tile.role consumer warpgroups(2) registers(232) {
   ^bb0(%w: i32):
   }
 }
