@@ -25,23 +25,29 @@ Run = Callable[[], Tensor]
 class Case:
     """One mask at one head size; all tensors are [batch, heads, length, columns]."""
 
-    def __init__(self, name: str, q: Tensor, k: Tensor, v: Tensor, blocks: Tensor | None, block: int, causal: bool):
-        self.name, self.qkv, self.blocks, self.block, self.causal = name, (q, k, v), blocks, block, causal
+    def __init__(self, name: str, q: Tensor, k: Tensor, v: Tensor, blocks: Tensor | None, block: int, window: int):
+        self.name, self.qkv, self.blocks, self.block, self.window = name, (q, k, v), blocks, block, window
+        self.causal = window > 0
         batch, heads, length, columns = q.shape
-        entries = length * (length + 1) // 2 if causal else length * length
+        entries = window * (2 * length - window + 1) // 2 if self.causal else length * length
         if blocks is not None:
             entries = int(blocks.sum()) * block * block
         self.flops = 4 * batch * heads * columns * entries
         self.mask = None if blocks is None else gs.BlockList.from_dense(blocks, block, (length, length))
 
+    @property
+    def limit(self) -> int | None:
+        """Of the keys of a window."""
+        return self.window if 0 < self.window < self.qkv[0].shape[2] else None
+
     def ours(self) -> Tensor:
-        out = gs.attention(*self.qkv, self.mask, causal=self.causal)
+        out = gs.attention(*self.qkv, self.mask, causal=self.causal, window=self.limit)
         assert isinstance(out, Tensor)
         return out
 
     def cudnn(self) -> Run | None:
-        """SDPA, which knows no block lists."""
-        if self.blocks is not None:
+        """SDPA, which knows no block lists and no windows."""
+        if self.blocks is not None or self.limit:
             return None
 
         def run() -> Tensor:
@@ -59,7 +65,10 @@ class Case:
         q, k, v = self.qkv
         length, block, blocks = q.shape[2], self.block, self.blocks
         if blocks is None:
-            mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, length, length, device="cuda")
+            window = self.window
+            mask = create_block_mask(
+                lambda b, h, i, j: (i >= j) & (i - j < window), None, None, length, length, device="cuda"
+            )
         else:
             mask = create_block_mask(
                 lambda b, h, i, j: blocks[i // block, j // block],
@@ -82,6 +91,7 @@ class Case:
             scores = q @ k.T / math.sqrt(q.shape[1])
             if self.causal:
                 scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
+                scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril(-self.window), -math.inf)
             if self.blocks is not None:
                 allowed = self.blocks.repeat_interleave(self.block, 0).repeat_interleave(self.block, 1)
                 scores = scores.masked_fill(~allowed, -math.inf)
@@ -91,15 +101,16 @@ class Case:
 
 
 def cases(columns: int, length: int, dtype: torch.dtype) -> Iterator[Case]:
-    """The dense and random rows of the targets; B = 2, H = 16."""
+    """Rows of the targets; B = 2, H = 16."""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 16, length, columns, device="cuda", dtype=dtype) for _ in range(3))
-    yield Case("dense", q, k, v, None, 128, causal=False)
-    yield Case("causal", q, k, v, None, 128, causal=True)
+    yield Case("dense", q, k, v, None, 128, window=0)
+    yield Case("causal", q, k, v, None, 128, window=length)
+    yield Case("causal, window of 1024", q, k, v, None, 128, window=1024)
     for block in (128, 64):
         blocks = torch.rand(length // block, length // block, generator=generator) < 0.1
         blocks.fill_diagonal_(True)
-        yield Case(f"random, 10 % of blocks of {block}", q, k, v, blocks.cuda(), block, causal=False)
+        yield Case(f"random, 10 % of blocks of {block}", q, k, v, blocks.cuda(), block, window=0)
 
 
 def main() -> None:

@@ -522,18 +522,19 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
     * `head`: columns of q, k and v, filled up to 64, 128, 192 or 256;
     * `block_q`, `block_k`: the blocks of the list;
     * `listed`: whether there is a list; else every key is allowed, or with
-      `causal` those that are not behind the query (as many queries as keys);
+      `causal` those that are not behind the query (as many queries as keys), and
+      with `window` of these as many of the last as the call says;
     * `tail`: the number of keys is no multiple of `block_k`.
 
     Example: `tile.attention @main element(bf16) head(128) blocks(128, 64) listed`
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$listed,
-                       UnitAttr:$causal, UnitAttr:$tail);
+                       UnitAttr:$causal, UnitAttr:$window, UnitAttr:$tail);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`listed` $listed^)?
-    (`causal` $causal^)? (`tail` $tail^)? attr-dict
+    (`causal` $causal^)? (`window` $window^)? (`tail` $tail^)? attr-dict
   }];
   let hasVerifier = 1;
 }

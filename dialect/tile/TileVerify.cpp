@@ -383,5 +383,7 @@ LogicalResult AttentionOp::verify() {
            << getBlockQ() << ", not " << getBlockK();
   if (getCausal() && (getListed() || getBlockQ() != getBlockK()))
     return emitOpError("is causal without a list, in square blocks");
+  if (getWindow() && !getCausal())
+    return emitOpError("has a window only if it is causal");
   return success();
 }

@@ -6,7 +6,8 @@
 //   addresses: q k v out lse count index order counter
 //   sizes: batch heads kvHeads queries keys columns
 //   strides of batch, head and row, in elements, of: q k v out
-//   list: rows a batch, rows a head, entries a row; bits of the scale (f32)
+//   list: rows a batch, rows a head, entries a row
+//   keys of a window; bits of the scale (f32)
 //
 //===----------------------------------------------------------------------===//
 
@@ -55,7 +56,7 @@ public:
     arguments[Keys] = narrow(keys);
     arguments[QueryBlocks] = narrow(queryBlocks);
     arguments[Tiles] = narrow(tiles);
-    for (unsigned at : {RowsOfBatch, RowsOfHead, ListLength})
+    for (unsigned at : {RowsOfBatch, RowsOfHead, ListLength, WindowLength})
       arguments[at] = narrow(next());
     arguments[Scale] =
         arith::BitcastOp::create(b, loc, b.getF32Type(), narrow(next()));

@@ -45,10 +45,16 @@ private:
   struct Coordinates {
     Value batch, head, block;
   };
+  /// Blocks of keys before the queries' own: the first, and how many from there
+  /// on have keys that are too far behind.
+  struct Window {
+    Value first, partial;
+  };
 
   void buildProducer();
   Value tileOf(Value number);
   Coordinates coordinatesOf(Value tile);
+  Window windowOf(Value queryBlock);
   Item itemOf(Value number);
   Values firstRows(const Item &item);
   Values rowsOf(const Item &item, Value step);
@@ -64,7 +70,9 @@ private:
   Value beginOutput(Value p, Value output, Value number);
   void release(Value ring, Value number);
   Softmax firstSoftmax(Value scores, const Header &header);
-  Value masked(Value scores, const Header &header);
+  Value masked(Value scores, const Header &header, Value firstKey);
+  scf::ForOp buildSteps(Value from, Value to, ValueRange inits, Value query,
+                        Value before, const Header &header, bool isMasked);
   Softmax nextSoftmax(Value scores, const Softmax &old, Value &factor);
   Value exponentials(Value scores, Value shift);
   Value shiftOf(Value maximum, bool mayBeEmpty);
@@ -217,7 +225,24 @@ ProgramBuilder::Item ProgramBuilder::itemOf(Value number) {
     item.list = literal(0);
   }
   item.steps = n.max(n.ceilDiv(item.entries, plan.gathered), literal(1));
+  if (plan.window) {
+    item.list = windowOf(at.block).first;
+    item.steps = n.sub(item.entries, item.list);
+  }
   return item;
+}
+
+ProgramBuilder::Window ProgramBuilder::windowOf(Value queryBlock) {
+  Value size = literal(plan.queries), width = argument(WindowLength);
+  Value firstQuery = n.mul(queryBlock, plan.queries);
+  Value oldest = n.max(n.sub(n.add(firstQuery, 1), width), literal(0));
+  Value first = n.div(oldest, size);
+  // The last query must see all of a block, or it is partial.
+  Value last = n.sub(n.add(firstQuery, plan.queries - 1), width);
+  last = n.max(last, literal(-plan.queries));
+  Value behind = n.div(n.add(last, plan.queries), size);
+  Value partial = n.sub(n.min(behind, queryBlock), first);
+  return {first, n.max(partial, literal(0))};
 }
 
 Value ProgramBuilder::blockOf(const Item &item, Value entry) {
@@ -244,6 +269,8 @@ ProgramBuilder::Values ProgramBuilder::firstRows(const Item &item) {
 }
 
 ProgramBuilder::Values ProgramBuilder::rowsOf(const Item &item, Value step) {
+  if (plan.window) // upwards: the partial ones come first
+    return {n.mul(n.add(n.add(item.list, step), -1), plan.block)};
   Value behind = n.mul(n.sub(item.steps, step), plan.gathered);
   Values result;
   for (int64_t g = 0; g < plan.gathered; ++g)
@@ -415,15 +442,17 @@ Value ProgramBuilder::exponentials(Value scores, Value shift) {
   });
 }
 
-/// Scores of step 0 with -inf where the key takes no part.
-Value ProgramBuilder::masked(Value scores, const Header &header) {
-  if (!plan.masksFirst())
-    return scores;
+/// Scores of a step with -inf where the key takes no part.
+Value ProgramBuilder::masked(Value scores, const Header &header,
+                             Value firstKey) {
   Coordinates at = coordinatesOf(header.tile);
   // Bounds that hold for columns of the step.
-  Value toEnd = n.sub(argument(Keys), header.first);
+  Value toEnd = n.sub(argument(Keys), firstKey);
   Value firstQuery = n.add(n.mul(at.block, plan.queries), n.mul(warpgroup, 64));
-  Value ahead = n.sub(firstQuery, header.first);
+  Value ahead = n.sub(firstQuery, firstKey);
+  Value oldest;
+  if (plan.window)
+    oldest = n.sub(ahead, argument(WindowLength));
   return elementwise(scores, scoresType, [&](ValueRange x) -> Value {
     Value row = x[1], column = x[2], isIn;
     auto require = [&](Value condition) {
@@ -441,13 +470,16 @@ Value ProgramBuilder::masked(Value scores, const Header &header) {
     }
     if (plan.causal)
       require(n.less(n.add(column, -1), n.add(row, ahead)));
+    if (plan.window)
+      require(n.less(n.add(row, oldest), column));
     return arith::SelectOp::create(b, loc, isIn, x[0], lowest());
   });
 }
 
 ProgramBuilder::Softmax ProgramBuilder::firstSoftmax(Value scores,
                                                      const Header &header) {
-  scores = masked(scores, header);
+  if (plan.masksFirst())
+    scores = masked(scores, header, header.first);
   Value part = ReduceOp::create(b, loc, partialRows, Combining::Max, scores,
                                 /*init=*/Value());
   Value maximum = CombineOp::create(b, loc, rows, Combining::Max, part);
@@ -523,6 +555,42 @@ void ProgramBuilder::finish(Value output, const Softmax &state,
                       n.sub(argument(Queries), row));
 }
 
+/// All steps but the first: p, maximum, sum and output are carried.
+scf::ForOp ProgramBuilder::buildSteps(Value from, Value to, ValueRange inits,
+                                      Value query, Value before,
+                                      const Header &header, bool isMasked) {
+  auto steps = loop(from, to, inits);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(steps.getBody());
+  Value key = n.add(before, steps.getInductionVar());
+  Value valueNumber = n.add(key, -1);
+  ValueRange arguments = steps.getRegionIterArgs();
+  Softmax old = softmaxOf(arguments);
+  // These scores and the output of the last ones, side by side.
+  Value scores = beginScores(query, key);
+  Value output = beginOutput(old.p, arguments[3], valueNumber);
+  if (plan.consumers == 2)
+    PassTurnOp::create(b, loc);
+  scores = AwaitOp::create(b, loc, scores);
+  release(keyRing, key);
+  if (isMasked) {
+    Window window = windowOf(coordinatesOf(header.tile).block);
+    Value block = n.add(n.add(window.first, steps.getInductionVar()), -1);
+    scores = masked(scores, header, n.mul(block, plan.keys));
+  }
+  Value factor;
+  Softmax next = nextSoftmax(scores, old, factor);
+  output = AwaitOp::create(b, loc, output);
+  release(valueRing, valueNumber);
+  Value p = ToOperandOp::create(b, loc, probabilityType, next.p);
+  output =
+      elementwise({output, factor}, outputType, [&](ValueRange x) -> Value {
+        return arith::MulFOp::create(b, loc, x[0], x[1]);
+      });
+  scf::YieldOp::create(b, loc, ValueRange{p, next.maximum, next.sum, output});
+  return steps;
+}
+
 void ProgramBuilder::buildConsumers() {
   bool turns = plan.consumers == 2;
   Value zero = literal(0);
@@ -547,34 +615,18 @@ void ProgramBuilder::buildConsumers() {
   doWhile(inits, [&](ValueRange state, Values &carried) {
     Value query = state[3], before = state[8], count = state[9];
     Header header{state[4], state[5], state[6], state[7]};
-    auto steps = loop(literal(1), header.steps,
-                      {state[0], state[1], state[2], noOutput()});
-    {
-      OpBuilder::InsertionGuard guard(b);
-      b.setInsertionPointToStart(steps.getBody());
-      Value key = n.add(before, steps.getInductionVar());
-      Value valueNumber = n.add(key, -1);
-      ValueRange arguments = steps.getRegionIterArgs();
-      Softmax old = softmaxOf(arguments);
-      // These scores and the output of the last ones, side by side.
-      Value scores = beginScores(query, key);
-      Value output = beginOutput(old.p, arguments[3], valueNumber);
-      if (turns)
-        PassTurnOp::create(b, loc);
-      scores = await(scores);
-      release(keyRing, key);
-      Value factor;
-      Softmax next = nextSoftmax(scores, old, factor);
-      output = await(output);
-      release(valueRing, valueNumber);
-      Value p = ToOperandOp::create(b, loc, probabilityType, next.p);
-      output =
-          elementwise({output, factor}, outputType, [&](ValueRange x) -> Value {
-            return arith::MulFOp::create(b, loc, x[0], x[1]);
-          });
-      scf::YieldOp::create(b, loc,
-                           ValueRange{p, next.maximum, next.sum, output});
+    Value from = literal(1);
+    Values inits{state[0], state[1], state[2], noOutput()};
+    if (plan.window) {
+      Window window = windowOf(coordinatesOf(header.tile).block);
+      Value to = n.add(window.partial, 1);
+      auto partial = buildSteps(from, to, inits, query, before, header,
+                                /*isMasked=*/true);
+      inits.assign(partial.result_begin(), partial.result_end());
+      from = to;
     }
+    auto steps = buildSteps(from, header.steps, inits, query, before, header,
+                            /*isMasked=*/false);
     Softmax last = softmaxOf(steps.getResults());
     Value output = steps.getResult(3);
     Value nextCount = n.add(count, 1), nextBefore = n.add(before, header.steps);

@@ -14,7 +14,8 @@ AttentionPlan::AttentionPlan(AttentionOp op)
     : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
       keys(op.getBlockQ()), block(op.getBlockK()),
       gathered(op.getBlockQ() / op.getBlockK()), consumers(queries / 64),
-      listed(op.getListed()), causal(op.getCausal()), tail(op.getTail()) {
+      listed(op.getListed()), causal(op.getCausal()), window(op.getWindow()),
+      tail(op.getTail()) {
   // One warpgroup has so few keys at a time that a second thread block is
   // needed to fill a multiprocessor.
   bool small = consumers == 1;

@@ -27,6 +27,7 @@ def attention(
     *,
     scale: float | None = None,
     causal: bool = False,
+    window: int | None = None,
     return_lse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T) v over the keys that the mask allows.
@@ -42,6 +43,7 @@ def attention(
             gs.BSR(128))`, [queries, keys] up to [batch, heads, queries, keys]; None: all.
         scale: Of the scores; None: 1 / sqrt(columns).
         causal: Whether a query sees the keys up to its own only; not together with a mask.
+        window: With `causal`: how many keys a query sees at most, its own and those before it; None: all of these.
         return_lse: Whether to return the log-sum-exp of each query's scores, too.
 
     Returns:
@@ -52,18 +54,18 @@ def attention(
         TensorError: Shapes, dtypes or devices that do not go together.
         UnsupportedError: `return_lse` where there is no tile program for these arguments; the text says why.
     """
-    _check(q, k, v, mask, causal)
+    _check(q, k, v, mask, causal, window)
     scale = _scale_of(q, scale)
-    kind, blocks, reason = _plan(q, k, v, mask, scale, causal)
+    kind, blocks, reason = _plan(q, k, v, mask, scale, causal, window)
     if kind is not None:
-        out, lse = tiles.run(kind, q, k, v, blocks, scale)
+        out, lse = tiles.run(kind, q, k, v, blocks, scale, window or 0)
         return (out, lse) if return_lse else out
     if return_lse:
         raise UnsupportedError(f"return_lse needs the tile program of attention, and {reason}")
-    return _otherwise(q, k, v, mask, scale, causal)
+    return _otherwise(q, k, v, mask, scale, causal, window)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: int | None) -> None:
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if not isinstance(tensor, Tensor) or tensor.dim() != 4:
             given = f"of shape {list(tensor.shape)}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
@@ -78,6 +80,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool) -> None:
         raise TensorError("attention is causal or has a mask: a mask that is causal says so itself")
     if causal and q.shape[2] != k.shape[2]:
         raise TensorError(f"causal attention has as many queries as keys, not {q.shape[2]} and {k.shape[2]}")
+    if window is not None and not (causal and window > 0):
+        raise TensorError(f"a window is of causal attention and has at least one key; it is {window}, causal {causal}")
     if mask is None:
         return
     if not isinstance(mask, (BlockList, SparseTensor)):
@@ -97,7 +101,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool) -> None:
 
 
 def _plan(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: int | None
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel and its list; or why there is none."""
     if q.device.type != "cuda":
@@ -106,25 +110,24 @@ def _plan(
         return None, None, f"it is made for {tiles.CHIP}, which {q.device} is not"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
         return None, None, "it has no gradient yet"
-    kind, blocks, reason = kind_of(q, k, mask, scale, causal)
-    return kind, blocks, reason
+    return kind_of(q, k, mask, scale, causal, window)
 
 
 def attention_road(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: int | None
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that a call of `attention` runs, or why it runs none."""
-    _check(q, k, v, mask, causal)
-    kind, _, reason = _plan(q, k, v, mask, _scale_of(q, scale), causal)
+    _check(q, k, v, mask, causal, window)
+    kind, _, reason = _plan(q, k, v, mask, _scale_of(q, scale), causal, window)
     return kind, reason
 
 
 def attention_kind(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: int | None
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
-    _check(q, k, v, mask, causal)
-    kind, _, reason = kind_of(q, k, mask, _scale_of(q, scale), causal)
+    _check(q, k, v, mask, causal, window)
+    kind, _, reason = kind_of(q, k, mask, _scale_of(q, scale), causal, window)
     return kind, reason
 
 
@@ -135,7 +138,7 @@ def _scale_of(q: Tensor, scale: float | None) -> float:
 
 
 def kind_of(
-    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool
+    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: int | None = None
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel for these arguments on a Hopper GPU, and the block list; or why there is none."""
     if q.dtype not in tiles.DTYPES:
@@ -158,7 +161,8 @@ def kind_of(
     if block not in _BLOCKS:
         return None, None, f"it has no tiles for blocks of {block[0]} x {block[1]}"
     tail = not causal and k.shape[2] % block[1] != 0
-    kind = tiles.Kind(q.dtype, 64 if columns <= 64 else 128, block, blocks is not None, causal, tail)
+    head = 64 if columns <= 64 else 128
+    kind = tiles.Kind(q.dtype, head, block, blocks is not None, causal, window is not None, tail)
     return kind, blocks, ""
 
 
@@ -168,7 +172,12 @@ def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Any, scale: float) -> Tensor:
     return torch.softmax(torch.where(mask, scores, -math.inf), -1) @ v
 
 
-def _otherwise(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool) -> Tensor:
+def _otherwise(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: int | None) -> Tensor:
+    if window is not None:
+        allowed = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril().triu(1 - window)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=allowed, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        )
     if mask is None:
         return F.scaled_dot_product_attention(
             q, k, v, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]

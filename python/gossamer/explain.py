@@ -164,7 +164,9 @@ def _explain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **opti
     start = time.perf_counter()
     attention(q, k, v, mask, **options)
     taken = (time.perf_counter() - start) * 1e3
-    kind, reason = attention_road(q, k, v, mask, options.get("scale"), options.get("causal", False))
+    kind, reason = attention_road(
+        q, k, v, mask, options.get("scale"), options.get("causal", False), options.get("window")
+    )
     inputs = (_described("mask", mask),) if isinstance(mask, SparseTensor) else ()
     if kind is None:
         road, origin = f"tile.attention: no, {reason}", "compiled as a region of sparse_jit, or PyTorch's own attention"
@@ -179,7 +181,9 @@ def _explain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **opti
 def _dump_attention(stage: str, target: str, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **options: Any) -> str:
     from gossamer.compiler.compile import emit
 
-    kind, reason = attention_kind(q, k, v, mask, options.get("scale"), options.get("causal", False))
+    kind, reason = attention_kind(
+        q, k, v, mask, options.get("scale"), options.get("causal", False), options.get("window")
+    )
     if kind is None:
         raise UnsupportedError(f"there is no tile program for these arguments: {reason}")
     if stage in ("import", "annotate"):

@@ -56,7 +56,7 @@ def close(got: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], dtype: to
         assert ((lse.double() - expected[1])[some].abs() <= 1e-5 + 1e-6 * expected[1][some].abs()).all()
 
 
-def check(shape, dtype, blocks=None, block=None, causal=False, scale=None, seed=0) -> None:
+def check(shape, dtype, blocks=None, block=None, causal=False, window=None, scale=None, seed=0) -> None:
     torch.manual_seed(seed)
     q, k, v = inputs(*shape, dtype)
     queries, keys, columns = shape[3:]
@@ -66,10 +66,12 @@ def check(shape, dtype, blocks=None, block=None, causal=False, scale=None, seed=
         allowed = entries(blocks, block, queries, keys)
     if causal:
         allowed = torch.ones(queries, keys, dtype=torch.bool, device="cuda").tril()
+    if window is not None:
+        allowed = allowed.triu(1 - window)
     scale = 1 / math.sqrt(columns) if scale is None else scale
-    kind, _, why = kind_of(q, k, mask, scale, causal)
+    kind, _, why = kind_of(q, k, mask, scale, causal, window)
     assert kind is not None, why
-    got = gs.attention(q, k, v, mask, scale=scale, causal=causal, return_lse=True)
+    got = gs.attention(q, k, v, mask, scale=scale, causal=causal, window=window, return_lse=True)
     torch.cuda.synchronize()
     close(got, dense(q, k, v, allowed, scale), dtype)
 
@@ -93,6 +95,13 @@ def test_ragged_lengths(columns, length):
 @pytest.mark.parametrize("length", [1, 64, 65, 128, 521, 2048])
 def test_causal(columns, length):
     check((2, 5, 5, length, length, columns), torch.bfloat16, causal=True)
+
+
+@pytest.mark.parametrize("columns", [64, 128])
+@pytest.mark.parametrize("window", [1, 2, 100, 127, 128, 129, 130, 300, 512, 513, 2000, 5000])
+def test_windows(columns, window):
+    for length in (65, 640, 1031, 2048):
+        check((1, 3, 1, length, length, columns), torch.bfloat16, causal=True, window=window)
 
 
 @pytest.mark.parametrize("columns", [64, 128])

@@ -81,6 +81,17 @@ def test_attention_without_a_mask(causal):
     torch.testing.assert_close(got, F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=0.3))
 
 
+def test_a_window():
+    q, k, v = qkv()
+    allowed = torch.ones(128, 128, dtype=torch.bool).tril().triu(-9)
+    got = gs.attention(q, k, v, causal=True, window=10)
+    torch.testing.assert_close(got, expected(q, k, v, allowed), atol=1e-5, rtol=1e-5)
+    with pytest.raises(gs.TensorError, match="a window is of causal attention"):
+        gs.attention(q, k, v, window=10)
+    half = qkv(dtype=torch.float16)
+    assert "mbarrier" in gs.dump(gs.attention, *half, causal=True, window=10, stage="ptx", target="sm_90a")
+
+
 def test_gradients():
     q, k, v = (tensor.requires_grad_() for tensor in qkv(1, 2))
     blocks = gs.BlockList.from_dense(LIST, 64, (128, 128))

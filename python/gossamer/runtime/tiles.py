@@ -18,7 +18,7 @@ from gossamer.runtime.kernel import CompiledRegion
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
 CHIP = "sm_90a"
 # addresses, sizes, strides, list (passes/tile/AttentionEntry.cpp)
-_WORDS = struct.Struct("9q6q12q4q")
+_WORDS = struct.Struct("9q6q12q5q")
 
 # By device and stream: kernels of a stream run one after another, and leave their counter at 0.
 _counters: dict[tuple[int, int], Tensor] = {}
@@ -34,6 +34,7 @@ class Kind:
         block: (queries, keys).
         listed: Whether there is a block list.
         causal: Whether a query sees the keys up to its own, without a list.
+        window: Whether it sees only the last of these.
         tail: Whether the number of keys is no multiple of the block's.
     """
 
@@ -42,18 +43,19 @@ class Kind:
     block: tuple[int, int]
     listed: bool
     causal: bool
+    window: bool
     tail: bool
 
     def text(self) -> str:
         """What the compiler makes the kernel of."""
-        flags = [name for name in ("listed", "causal", "tail") if getattr(self, name)]
+        flags = [name for name in ("listed", "causal", "window", "tail") if getattr(self, name)]
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})", *flags]
         return f"tile.attention @attention {' '.join(parts)}\n"
 
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
-        what = "a block list" if self.listed else "causal" if self.causal else "all keys"
+        what = "a block list" if self.listed else "a window" if self.window else "causal" if self.causal else "all keys"
         return f"tensor cores: {name}, heads of {self.head}, tiles of {self.block[0]} x {self.block[1]}, {what}"
 
 
@@ -69,8 +71,12 @@ def is_hopper(device: torch.device) -> bool:
     return chip_of(torch.cuda.current_device() if device.index is None else device.index) == CHIP
 
 
-def run(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float) -> tuple[Tensor, Tensor]:
+def run(
+    kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int = 0
+) -> tuple[Tensor, Tensor]:
     """Runs attention on [batch, heads, length, columns] tensors of one GPU, on its current stream.
+
+    `window` is the number of keys that a query sees, if the kernel has a window.
 
     Returns:
         The output, strided as q where that is dense, and the log-sum-exp of the scores, f32 [batch, heads, queries].
@@ -101,7 +107,7 @@ def run(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, s
         *(array.data_ptr() for array in arrays),
         *(batch, heads, k.shape[1], queries, k.shape[2], columns),
         *(stride for tensor in (q, k, v, out) for stride in tensor.stride()[:3]),
-        *(rows_of_batch, rows_of_head, length, bits),
+        *(rows_of_batch, rows_of_head, length, min(window, k.shape[2]), bits),
     )
     kernel_of(kind)._call_on(q.device)(words)
     return out, lse

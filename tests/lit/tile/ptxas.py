@@ -13,7 +13,7 @@ BLOCKS = [(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 
 
 def kinds():
     for head, element in product((64, 128), ("bf16", "f16")):
-        for flags in ("", "tail", "causal"):
+        for flags in ("", "tail", "causal", "causal window"):
             yield f"element({element}) head({head}) blocks(128, 128) {flags}"
         for (rows, columns), tail in product(BLOCKS, ("", " tail")):
             yield f"element({element}) head({head}) blocks({rows}, {columns}) listed{tail}"

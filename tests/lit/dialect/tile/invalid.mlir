@@ -242,3 +242,8 @@ tile.attention @causal element(bf16) head(64) blocks(128, 128) listed causal
 
 // expected-error@+1 {{has key blocks of 16, 32, ... up to its query blocks of 64, not 128}}
 tile.attention @wide element(bf16) head(64) blocks(64, 128)
+
+// -----
+
+// expected-error@+1 {{has a window only if it is causal}}
+tile.attention @window element(bf16) head(64) blocks(128, 128) window

@@ -101,5 +101,5 @@ llvm.func @host(%p: !llvm.ptr, %n: i64, %i: i32) {
 
 // CHECK: tile.attention @a element(bf16) head(128) blocks(128, 64) listed tail
 tile.attention @a element(bf16) head(128) blocks(128, 64) listed tail
-// CHECK: tile.attention @b element(f16) head(64) blocks(128, 128) causal
-tile.attention @b element(f16) head(64) blocks(128, 128) causal
+// CHECK: tile.attention @b element(f16) head(64) blocks(128, 128) causal window
+tile.attention @b element(f16) head(64) blocks(128, 128) causal window
