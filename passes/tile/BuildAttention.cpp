@@ -51,7 +51,8 @@ struct BuildAttention
         "gossamer.signature",
         StringAttr::get(
             &getContext(),
-            R"({"entry": "gs_entry", "args": [], "results": [], "kernels": 1})"));
+            R"({"entry": "gs_entry", "args": [], "results": [], "kernels": 1, )"
+            R"("report": [{"op": "tile.attention", "road": "fast"}]})"));
     op.erase();
   }
 };

@@ -16,6 +16,8 @@ from gossamer.runtime import tiles
 from gossamer.tensor import SparseTensor
 
 Mask = SparseTensor | BlockList | None
+_KEPT = 4096
+_calls: dict[Any, Any] = {}
 _BLOCKS = {(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 16)}
 
 
@@ -54,15 +56,51 @@ def attention(
         TensorError: Shapes, dtypes or devices that do not go together.
         UnsupportedError: `return_lse` where there is no tile program for these arguments; the text says why.
     """
+    key, kept = None, _calls
+    if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
+        key, kept = _key(q, k, v, mask, scale, causal, window)
+        call = kept.get(key)
+        if call is not None and _is_as_kept(q, k, v):
+            out, lse = call(q, k, v)
+            return (out, lse) if return_lse else out
     _check(q, k, v, mask, causal, window)
     scale = _scale_of(q, scale)
     kind, blocks, reason = _plan(q, k, v, mask, scale, causal, window)
     if kind is not None:
         out, lse = tiles.run(kind, q, k, v, blocks, scale, window or 0)
+        if key is not None and tiles.can_move(q, k, v):
+            if len(kept) > _KEPT:
+                kept.clear()
+            kept[key] = tiles.prepare(kind, q, k, v, blocks, scale, window or 0)
         return (out, lse) if return_lse else out
     if return_lse:
         raise UnsupportedError(f"return_lse needs the tile program of attention, and {reason}")
     return _otherwise(q, k, v, mask, scale, causal, window)
+
+
+def _key(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: int | None
+) -> tuple[Any, dict[Any, Any]]:
+    """What a prepared call depends on, and where it is kept: with the mask, so that it does not outlive it."""
+    options: tuple[Any, ...] = (scale, causal, window, "call")
+    kept = _calls
+    if isinstance(mask, BlockList):
+        kept = mask._derived
+    elif isinstance(mask, SparseTensor):
+        kept = mask.pattern._derived
+        options = (*options, mask.values.data_ptr(), mask.values._version)
+    elif mask is not None:
+        return None, {}
+    return tuple((t.shape, t.stride(), t.dtype, t.device) for t in (q, k, v)) + options, kept
+
+
+def _is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether tensors need nothing but a prepared call."""
+    if (q.data_ptr() | k.data_ptr() | v.data_ptr()) & 15:
+        return False
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        return False
+    return not (q.is_neg() or k.is_neg() or v.is_neg())
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: int | None) -> None:

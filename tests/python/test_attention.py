@@ -1,12 +1,15 @@
 """gs.attention and block lists where there is no GPU: what they refuse, say and mean."""
 
 import math
+import struct
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 import gossamer as gs
+from gossamer.attention import attention_kind
+from gossamer.runtime import tiles
 
 
 def qkv(*lead: int, queries: int = 128, keys: int = 128, columns: int = 64, dtype=torch.float32):
@@ -103,6 +106,41 @@ def test_gradients():
     expected(q, k, v, allowed).square().sum().backward()
     for grad, tensor in zip(got, (q, k, v), strict=True):
         torch.testing.assert_close(grad, tensor.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_the_words_of_a_call(monkeypatch):
+    given = []
+
+    class Kernel:
+        def on(self, device):
+            return given.append
+
+    counter = torch.zeros(1, dtype=torch.int32)
+    monkeypatch.setattr(tiles, "kernel_of", lambda kind: Kernel())
+    monkeypatch.setattr(tiles, "_counter", lambda device: counter)
+    q = torch.randn(2, 200, 4, 64).half().transpose(1, 2)
+    k, v = (torch.randn(2, 2, 320, 64).half() for _ in range(2))
+    blocks = gs.BlockList.from_dense(torch.ones(4, 4, 5, dtype=torch.bool), 64, (200, 320))
+    kind, _ = attention_kind(q, k, v, blocks, None, False, None)
+    assert kind == tiles.Kind(torch.float16, 64, (64, 64), True, False, False, False)
+    out, lse = tiles.run(kind, q, k, v, blocks, 0.5)
+    words = struct.unpack("32q", given[0])
+    assert words[:4] == (q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr())
+    assert words[4:7] == (lse.data_ptr(), blocks.count.data_ptr(), blocks.index.data_ptr())
+    assert words[8:15] == (counter.data_ptr(), 2, 4, 2, 200, 320, 64)
+    assert words[15:18] == (51200, 64, 256)
+    assert words[24:27] == out.stride()[:3] == q.stride()[:3]
+    assert words[27:] == (0, 4, 5, 0, struct.unpack("I", struct.pack("f", 0.5))[0])
+
+
+def test_the_compiler_reads_as_many_words_as_a_call_has():
+    text = "tile.attention @attention element(f16) head(64) blocks(64, 64) listed\n"
+    from gossamer.compiler.compile import emit
+
+    lowered = emit(text, "lower", "sm_90a")
+    entry = lowered[lowered.index("llvm.func @gs_entry") : lowered.index("module @kernels")]
+    assert "llvm.getelementptr %arg0[31]" in entry
+    assert "llvm.getelementptr %arg0[32]" not in entry
 
 
 def test_explain_says_why_not():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,8 +18,9 @@ from gossamer.runtime.kernel import CompiledRegion
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
 CHIP = "sm_90a"
-# addresses, sizes, strides, list (passes/tile/AttentionEntry.cpp)
-_WORDS = struct.Struct("9q6q12q5q")
+# Words of a kernel's entry (passes/tile/AttentionEntry.cpp): addresses; sizes, strides, list, window, scale.
+_ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q")
+Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 # By device and stream: kernels of a stream run one after another, and leave their counter at 0.
 _counters: dict[tuple[int, int], Tensor] = {}
@@ -82,35 +84,51 @@ def run(
         The output, strided as q where that is dense, and the log-sum-exp of the scores, f32 [batch, heads, queries].
     """
     q, k, v = _movable(q), _movable(k), _movable(v)
-    batch, heads, queries, columns = q.shape
-    out = torch.empty_like(q)
+    if q.numel() and k.shape[2]:
+        return prepare(kind, q, k, v, blocks, scale, window)(q, k, v)
+    lse = torch.full(q.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
+    return torch.zeros_like(q), lse
+
+
+def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int) -> Call:
+    """What `run` does, for tensors that are as these in all but their address: they can be moved, and are not empty."""
+    batch, heads, queries, columns = shape = q.shape
+    out = torch.empty_like(q, device="meta")
     if not _is_movable(out):
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    lse = torch.empty(batch, heads, queries, dtype=torch.float32, device=q.device)
-    if not out.numel():
-        return out, lse
-    if not k.shape[2]:
-        return out.zero_(), lse.fill_(-math.inf)
-    count = index = order = lse  # not read without a list
+        out = torch.empty(shape, dtype=q.dtype, device="meta")
+    strides, lse_shape, dtype, device = out.stride(), shape[:3], q.dtype, q.device
+    lists: tuple[int, ...] = (0, 0, 0)  # not read without a list
     rows_of_batch = rows_of_head = length = 0
     if blocks is not None:
-        count, index = blocks.count, blocks.index
         order = blocks.order(batch, heads, 2 * k.shape[2] * columns * k.element_size())
-        lists, rows = count.shape[:2], count.shape[2]
-        rows_of_head = rows if lists[1] > 1 else 0
-        rows_of_batch = rows * lists[1] if lists[0] > 1 else 0
-        length = index.shape[3]
-    counter = _counter(q.device)
-    bits = struct.unpack("I", struct.pack("f", scale))[0]
-    arrays = (q, k, v, out, lse, count, index, order, counter)
-    words = _WORDS.pack(
-        *(array.data_ptr() for array in arrays),
+        lists = blocks.count.data_ptr(), blocks.index.data_ptr(), order.data_ptr()
+        rows = blocks.count.shape[2]
+        rows_of_head = rows if blocks.count.shape[1] > 1 else 0
+        rows_of_batch = rows * blocks.count.shape[1] if blocks.count.shape[0] > 1 else 0
+        length = blocks.index.shape[3]
+    rest = _REST.pack(
         *(batch, heads, k.shape[1], queries, k.shape[2], columns),
         *(stride for tensor in (q, k, v, out) for stride in tensor.stride()[:3]),
-        *(rows_of_batch, rows_of_head, length, min(window, k.shape[2]), bits),
+        *(rows_of_batch, rows_of_head, length, min(window, k.shape[2])),
+        struct.unpack("I", struct.pack("f", scale))[0],
     )
-    kernel_of(kind)._call_on(q.device)(words)
-    return out, lse
+    kernel = kernel_of(kind).on(device)
+    pack, float32 = _ADDRESSES.pack, torch.float32
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        out = torch.empty_strided(shape, strides, dtype=dtype, device=device)
+        lse = torch.empty(lse_shape, dtype=float32, device=device)
+        counter = _counter(device)
+        addresses = q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr()
+        kernel(pack(*addresses, *lists, counter.data_ptr()) + rest)
+        return out, lse
+
+    return call
+
+
+def can_move(*tensors: Tensor) -> bool:
+    """Whether `run` takes tensors as they are, and there is something to do."""
+    return all(tensor.numel() and not tensor.is_neg() and _is_movable(tensor) for tensor in tensors)
 
 
 def _is_movable(tensor: Tensor) -> bool:
