@@ -81,16 +81,24 @@ SmallVector<unsigned> orderOfDims(SparseTensorEncodingAttr encoding) {
 /// Asks for operands in the storage that operations want.
 class FormatChooser {
 public:
+  explicit FormatChooser(bool gpu) : gpu(gpu) {}
+
   LogicalResult visit(MatmulOp op);
   LogicalResult visit(AttentionOp op);
   LogicalResult visit(ContractOp op);
+  /// On a GPU.
+  void visit(SoftmaxOp op);
+  LogicalResult visit(gossamer::ReduceOp op);
 
 private:
   LogicalResult require(Operation *op, OpOperand &operand,
                         ArrayRef<unsigned> order, bool keepBlocks = true);
   Value convertArgument(Location loc, BlockArgument argument, Type stored);
   Value gather(Value value, BlockArgument argument, RankedTensorType stored);
+  Value placesOf(OpBuilder &builder, Location loc, BlockArgument argument,
+                 RankedTensorType stored);
 
+  bool gpu;
   /// By value and storage: what several operations want is gathered once.
   DenseMap<std::pair<Value, Type>, Value> gathered;
 };
@@ -113,17 +121,21 @@ Value FormatChooser::gather(Value value, BlockArgument argument,
   Value &result = gathered[{value, stored}];
   if (result)
     return result;
-  auto encoding = cast<SparseTensorEncodingAttr>(stored.getEncoding());
-  unsigned width = encoding.getPosWidth() ? encoding.getPosWidth() : 64;
   OpBuilder builder(value.getContext());
   builder.setInsertionPointAfterValue(value);
-  Value index = StorageIndexOp::create(
-      builder, value.getLoc(),
-      RankedTensorType::get(stored.getShape(), builder.getIntegerType(width),
-                            encoding),
-      argument);
+  Value index = placesOf(builder, value.getLoc(), argument, stored);
   return result =
              GatherOp::create(builder, value.getLoc(), stored, value, index);
+}
+
+/// Where the values of `argument` lie in that storage.
+Value FormatChooser::placesOf(OpBuilder &builder, Location loc,
+                              BlockArgument argument, RankedTensorType stored) {
+  auto encoding = cast<SparseTensorEncodingAttr>(stored.getEncoding());
+  unsigned width = encoding.getPosWidth() ? encoding.getPosWidth() : 64;
+  auto type = RankedTensorType::get(stored.getShape(),
+                                    builder.getIntegerType(width), encoding);
+  return StorageIndexOp::create(builder, loc, type, argument);
 }
 
 /// Makes `operand` arrive in storage that is row-major in `order`.
@@ -218,6 +230,11 @@ LogicalResult FormatChooser::visit(ContractOp op) {
     AffineMap map = maps[operand->getOperandNumber()];
     return cast<AffineDimExpr>(map.getResult(dim)).getPosition();
   };
+  AffineMap result = maps.back();
+  auto isKept = [&](unsigned loop) {
+    return llvm::is_contained(result.getResults(),
+                              getAffineDimExpr(loop, op.getContext()));
+  };
   // What an operand has in common with those before it is outermost, so that it
   // is found at once.
   SmallVector<SmallVector<unsigned>> orders;
@@ -226,6 +243,11 @@ LogicalResult FormatChooser::visit(ContractOp op) {
     SmallVector<unsigned> stored =
         storedOrder(getSparseTensorType(operand->get()));
     SmallVector<unsigned> &order = orders.emplace_back();
+    // What is not summed is outermost on a GPU, so that threads share nothing.
+    if (gpu && known.empty())
+      std::stable_partition(stored.begin(), stored.end(), [&](unsigned dim) {
+        return isKept(loopOf(operand, dim));
+      });
     for (unsigned loop : known)
       for (unsigned dim : stored)
         if (loopOf(operand, dim) == loop)
@@ -268,16 +290,73 @@ LogicalResult FormatChooser::visit(ContractOp op) {
       return blockSize(type.getEncoding(), dim) > 1;
     });
     bool stays = operand == sparse.front() && isPlain(type) &&
-                 (keepBlocks || !isBlocked);
+                 (keepBlocks || !isBlocked) &&
+                 (!gpu || (type.isDenseLvl(0) && storedOrder(type) == order));
     if (!stays && failed(require(op, *operand, order, keepBlocks)))
       return failure();
   }
   return success();
 }
 
+/// Whether the entries of a row along `dim` lie together: dense levels, one
+/// that is compressed, and in blocks what is dense.
+bool storesRows(SparseTensorType type, unsigned dim) {
+  unsigned lvl = 0;
+  auto isAlong = [&] {
+    return type.isIdentity()
+               ? lvl == dim
+               : type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
+  };
+  while (lvl < type.getLvlRank() && type.isDenseLvl(lvl) && !isAlong())
+    ++lvl;
+  if (lvl == type.getLvlRank() || !type.isCompressedLvl(lvl) || !isAlong())
+    return false;
+  while (++lvl < type.getLvlRank())
+    if (!type.isDenseLvl(lvl))
+      return false;
+  return true;
+}
+
+void FormatChooser::visit(SoftmaxOp op) {
+  auto type = getSparseTensorType(op.getSource());
+  unsigned dim = op.getDimension();
+  auto argument = dyn_cast<BlockArgument>(op.getSource());
+  if (!argument)
+    argument = patternArgument(op.getSource());
+  if (storesRows(type, dim) || !argument ||
+      !samePattern(op.getSource(), argument))
+    return;
+  SmallVector<unsigned> order;
+  for (unsigned d = 0; d < type.getDimRank(); ++d)
+    if (d != dim)
+      order.push_back(d);
+  order.push_back(dim);
+  auto wanted = rowMajor(type.getEncoding(), order, /*inBlocks=*/false);
+  OpBuilder builder(op);
+  op.getIndexMutable().assign(
+      placesOf(builder, op.getLoc(), argument,
+               RankedTensorType::get(type.getRankedTensorType().getShape(),
+                                     type.getElementType(), wanted)));
+}
+
+LogicalResult FormatChooser::visit(gossamer::ReduceOp op) {
+  Value value = op.getPattern();
+  auto encoding = getSparseTensorEncoding(value.getType());
+  SmallVector<unsigned> order = orderOfDims(encoding);
+  BlockArgument argument = patternArgument(value);
+  bool known =
+      isa<BlockArgument>(value) || (argument && samePattern(value, argument));
+  if (!known || !llvm::is_sorted(order) ||
+      llvm::all_of(encoding.getLvlTypes(), isUniqueLT))
+    return success();
+  return require(op, op.getPatternMutable(), order, /*keepBlocks=*/false);
+}
+
 struct ChooseFormats : gossamer::impl::ChooseFormatsBase<ChooseFormats> {
+  using ChooseFormatsBase::ChooseFormatsBase;
+
   void runOnOperation() override {
-    FormatChooser chooser;
+    FormatChooser chooser(gpu);
     WalkResult result = getOperation().walk([&](Operation *op) {
       LogicalResult done = success();
       if (auto matmul = dyn_cast<MatmulOp>(op))
@@ -286,6 +365,10 @@ struct ChooseFormats : gossamer::impl::ChooseFormatsBase<ChooseFormats> {
         done = chooser.visit(attention);
       else if (auto contract = dyn_cast<ContractOp>(op))
         done = chooser.visit(contract);
+      else if (auto softmax = dyn_cast<SoftmaxOp>(op); softmax && gpu)
+        chooser.visit(softmax);
+      else if (auto reduce = dyn_cast<gossamer::ReduceOp>(op); reduce && gpu)
+        done = chooser.visit(reduce);
       return failed(done) ? WalkResult::interrupt() : WalkResult::advance();
     });
     if (result.wasInterrupted())

@@ -323,7 +323,9 @@ bool gossamer::lowerSoftmaxOnGpu(SoftmaxOp op) {
   OpBuilder builder(op);
   Location loc = op.getLoc();
   Storage storage(builder, loc, op.getSource());
-  Rows rows(builder, loc, storage, op.getDimension());
+  Storage index =
+      op.getIndex() ? Storage(builder, loc, op.getIndex()) : storage;
+  Rows rows(builder, loc, index, op.getDimension());
   if (!rows.fits)
     return false;
   Type element = getElementTypeOrSelf(op.getSource());
@@ -332,7 +334,11 @@ bool gossamer::lowerSoftmaxOnGpu(SoftmaxOp op) {
     return arith::ConstantOp::create(b, loc, b.getFloatAttr(type, value));
   };
   Value out = makeValues(builder, loc, op.getResult(), storage.values);
-  rows.forEach(builder, [&](OpBuilder &b, Value count, Rows::Place place) {
+  rows.forEach(builder, [&](OpBuilder &b, Value count, Rows::Place placeInRow) {
+    auto place = [&](OpBuilder &in, Value n) -> Value {
+      Value at = placeInRow(in, n);
+      return op.getIndex() ? loadIndex(in, loc, index.values, at) : at;
+    };
     Value first = indexConstant(b, loc, 0), step = indexConstant(b, loc, 1);
     Value lowest = constant(b, -std::numeric_limits<double>::infinity());
     Value zero = constant(b, 0.0);

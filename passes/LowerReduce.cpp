@@ -397,6 +397,23 @@ void ReduceLowering::runInChunks() {
       reduceInto(at, coords, range.getInductionVar(), memory, {chunk});
     }
   }
+  if (gpu && !counts && numKept == 0) {
+    // One warp; of a loop that visibly runs once, nothing would be left.
+    Value once = arith::MinSIOp::create(builder, loc, chunks, one);
+    auto warp = scf::ParallelOp::create(builder, loc, zero, once, one);
+    OpBuilder b = OpBuilder::atBlockTerminator(warp.getBody());
+    Value all = reduceOverLanes(
+        b, loc, zero, chunks, one, warpSize, identity(b)[0],
+        [&](OpBuilder &in, Value chunk) -> Value {
+          return memref::LoadOp::create(in, loc, memory[0], chunk);
+        },
+        [&](OpBuilder &in, Value lhs, Value rhs) {
+          return arith::getReductionOp(op.getKind(), in, loc, lhs, rhs);
+        });
+    memref::StoreOp::create(b, loc, finish(b, {all}), out, ValueRange());
+    memref::DeallocOp::create(builder, loc, memory[0]);
+    return;
+  }
   forEachPoint(builder, true, [&](OpBuilder &b, ValueRange point) {
     auto inOrder = scf::ForOp::create(b, loc, zero, chunks, one, identity(b));
     OpBuilder at = OpBuilder::atBlockEnd(inOrder.getBody());

@@ -276,8 +276,9 @@ void lower(StoreValuesOp op) {
 
 /// How a GPU does it, for the report.
 StringRef onGpu(Operation *op) {
-  if (isa<SoftmaxOp>(op))
-    return "GPU: a warp has a row";
+  if (auto softmax = dyn_cast<SoftmaxOp>(op))
+    return softmax.getIndex() ? "GPU: a warp has a row, by an index of rows"
+                              : "GPU: a warp has a row";
   return isa<SDDMMOp>(op)
              ? "GPU: a warp has four entries of a row at a time"
              : "GPU: a thread has an entry, or a lane where rows matter";

@@ -73,15 +73,20 @@ def RaiseReduce : Pass<"gossamer-raise-reduce", "::mlir::func::FuncOp"> {
 def ChooseFormats : Pass<"gossamer-choose-formats", "::mlir::func::FuncOp"> {
   let summary = "operands arrive in the storage that the loops want";
   let description = [{
-    Converts an operand where the CPU lowering wants other storage: rows of the
+    Converts an operand where the loops want other storage: rows of the
     result outermost and the summed (or masked) dimension compressed, so that rows
     can run in parallel and a row's sum stays in place. Blocks are kept. The
     runtime converts the pattern of an argument once and keeps the result; values
     that lie in another order there, of the argument or computed on its pattern,
     are moved by places that the runtime keeps, too (gossamer.gather).
 
+    On a GPU, a softmax of storage that does not have rows together goes through
+    rows by such places, and a reduction of one entry by one (COO) has its
+    operand by rows, too: there is no thread that could go through all entries.
+
     Refused, with an error: an operand of which the pattern is made here.
   }];
+  let options = [Option<"gpu", "gpu", "bool", "false", "for a GPU">];
   let dependentDialects = ["::gossamer::GossamerDialect"];
 }
 

@@ -114,7 +114,7 @@ void gossamer::buildLowerToGpuPipeline(OpPassManager &pm) {
   // As for a CPU, with loops that say what lanes are for.
   {
     OpPassManager &function = pm.nest<func::FuncOp>();
-    function.addPass(createChooseFormats());
+    function.addPass(createChooseFormats({/*gpu=*/true}));
     function.addPass(createDecomposeSoftmax());
     function.addPass(createLinalgElementwiseOpFusionPass());
     function.addPass(createBindResults());

@@ -75,7 +75,7 @@ Value SampleRaiser::raiseSoftmax() {
                          scores->tensor, op.getPattern());
     worklist.push_back(sampled);
     return SoftmaxOp::create(builder, op.getLoc(), sampled.getType(), sampled,
-                             j);
+                             /*index=*/Value(), j);
   }
   return {};
 }

@@ -404,14 +404,23 @@ def Gossamer_SoftmaxOp : Gossamer_Op<"softmax",
     Unstored entries of the source are -inf, and so 0 in the result, which has
     the same pattern. A row with nothing stored, or only -inf, gives 0, not NaN.
 
+    Where the source does not store rows together, `index` may say which entries
+    a row has: places of `gossamer.storage_index`, in storage that does.
+
     ```mlir
     %p = gossamer.softmax %s dim 1 : tensor<?x?xf32, #CSR>
+    %q = gossamer.softmax %t by %i : tensor<?x?xi32, #CSR> dim 1
+       : tensor<?x?xf32, #COO>
     ```
   }];
   let arguments = (ins AnySparseTensor:$source,
+                       Optional<AnySparseTensor>:$index,
                        ConfinedAttr<I64Attr, [IntMinValue<0>]>:$dimension);
   let results = (outs AnySparseTensor:$result);
-  let assemblyFormat = "$source `dim` $dimension attr-dict `:` type($source)";
+  let assemblyFormat = [{
+    $source (`by` $index^ `:` type($index))? `dim` $dimension attr-dict
+    `:` type($source)
+  }];
   let hasVerifier = 1;
 }
 

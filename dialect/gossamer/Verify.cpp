@@ -293,6 +293,14 @@ LogicalResult SoftmaxOp::verify() {
                          << " is out of range for rank " << type.getRank();
   if (!isa<FloatType>(type.getElementType()))
     return emitOpError("takes floating-point values");
+  if (!getIndex())
+    return success();
+  auto index = cast<RankedTensorType>(getIndex().getType());
+  if (index.getShape() != type.getShape())
+    return emitOpError("index and source must have the same shape");
+  if (!index.getElementType().isInteger())
+    return emitOpError("index must have places for values, not ")
+           << index.getElementType();
   return success();
 }
 

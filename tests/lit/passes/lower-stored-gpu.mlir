@@ -59,3 +59,21 @@ func.func @softmax(%s: tensor<?x?xf32, #BSR>) -> tensor<?x?xf32, #BSR> {
   %0 = gossamer.softmax %s dim 1 : tensor<?x?xf32, #BSR>
   return %0 : tensor<?x?xf32, #BSR>
 }
+
+// -----
+
+// A softmax by an index: the places of a row's entries are read.
+#CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed) }>
+#CSC = #sparse_tensor.encoding<{ map = (d0, d1) -> (d1 : dense, d0 : compressed) }>
+// CHECK-LABEL: func @softmax_by
+// CHECK: scf.parallel
+// CHECK: scf.parallel {{.*}} init
+// CHECK: %[[I:.*]] = memref.load {{.*}} : memref<?xi64
+// CHECK: %[[P:.*]] = arith.index_cast{{.*}} %[[I]]
+// CHECK: memref.load %{{.*}}[%[[P]]] : memref<?xf32
+// CHECK: } {gossamer.lanes = 32 : i64}
+func.func @softmax_by(%s: tensor<?x?xf32, #CSC>) -> tensor<?x?xf32, #CSC> {
+  %i = gossamer.storage_index %s : tensor<?x?xf32, #CSC> to tensor<?x?xi64, #CSR>
+  %0 = gossamer.softmax %s by %i : tensor<?x?xi64, #CSR> dim 1 : tensor<?x?xf32, #CSC>
+  return %0 : tensor<?x?xf32, #CSC>
+}

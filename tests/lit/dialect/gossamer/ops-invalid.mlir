@@ -110,6 +110,24 @@ func.func @softmax_type(%s: tensor<4x4xi32, #CSR>) {
 
 // -----
 
+#CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed) }>
+func.func @softmax_index_shape(%s: tensor<4x4xf32, #CSR>, %i: tensor<4x5xi32, #CSR>) {
+  // expected-error @+1 {{index and source must have the same shape}}
+  %0 = gossamer.softmax %s by %i : tensor<4x5xi32, #CSR> dim 1 : tensor<4x4xf32, #CSR>
+  return
+}
+
+// -----
+
+#CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed) }>
+func.func @softmax_index_type(%s: tensor<4x4xf32, #CSR>, %i: tensor<4x4xf32, #CSR>) {
+  // expected-error @+1 {{index must have places for values, not 'f32'}}
+  %0 = gossamer.softmax %s by %i : tensor<4x4xf32, #CSR> dim 1 : tensor<4x4xf32, #CSR>
+  return
+}
+
+// -----
+
 func.func @softmax_dense(%d: tensor<4x4xf32>) {
   // expected-error @+1 {{must be sparse tensor of any type values}}
   %0 = gossamer.softmax %d dim 1 : tensor<4x4xf32>

@@ -36,6 +36,10 @@ func.func @stored(%d: tensor<?x?xf32>, %m: tensor<?x?xi1, #CSR>,
   %0 = gossamer.sample %d, %m : tensor<?x?xf32>, tensor<?x?xi1, #CSR> -> tensor<?x?xf32, #CSR>
   // CHECK: gossamer.softmax %{{.*}} dim 1 : tensor<?x?xf32, #[[CSR]]>
   %1 = gossamer.softmax %0 dim 1 : tensor<?x?xf32, #CSR>
+  // CHECK: %[[PLACES:.*]] = gossamer.storage_index
+  %places = gossamer.storage_index %m : tensor<?x?xi1, #CSR> to tensor<?x?xi64, #CSR>
+  // CHECK: gossamer.softmax %{{.*}} by %[[PLACES]] : tensor<?x?xi64, #[[CSR]]> dim 1 : tensor<?x?xf32, #[[CSR]]>
+  %by = gossamer.softmax %0 by %places : tensor<?x?xi64, #CSR> dim 1 : tensor<?x?xf32, #CSR>
   // CHECK: gossamer.assemble %{{.*}}, %{{.*}} : tensor<?x?xf32, #[[CSR]]>, tensor<?xf32> -> tensor<?x?xf32, #[[CSR]]>
   %2 = gossamer.assemble %1, %values : tensor<?x?xf32, #CSR>, tensor<?xf32> -> tensor<?x?xf32, #CSR>
   // CHECK: gossamer.store_values %{{.*}}, %{{.*}} : tensor<?x?xf32, #[[CSR]]>, memref<?xf32>
