@@ -87,6 +87,9 @@ int cuModuleUnload(void *module) { return result("cuModuleUnload"); }
 int cuModuleGetFunction(void **function, void *module, const char *name) {
   return result("cuModuleGetFunction");
 }
+int cuFuncSetAttribute(void *function, int attribute, int value) {
+  return result("cuFuncSetAttribute");
+}
 int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z,
                    unsigned threads, unsigned ty, unsigned tz, unsigned shared,
                    void *stream, void **arguments, void **extra) {
