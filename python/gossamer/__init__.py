@@ -2,7 +2,7 @@
 
 from gossamer.annotation import annotate
 from gossamer.attention import attention
-from gossamer.blocks import BlockList
+from gossamer.blocks import BlockList, from_block_mask
 from gossamer.errors import (
     AnnotationError,
     CacheWarning,
@@ -49,6 +49,7 @@ __all__ = [
     "attention",
     "dump",
     "explain",
+    "from_block_mask",
     "from_scipy",
     "from_torch",
     "magnitude",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.errors import FormatError, TensorError
+from gossamer.errors import FormatError, TensorError, UnsupportedError
 from gossamer.formats import BSR, Level
 from gossamer.pattern import Pattern
 from gossamer.tensor import SparseTensor
@@ -198,6 +198,29 @@ class BlockList:
         order = padded.reshape(groups, -1).argsort(dim=-1, descending=True, stable=True)
         order += torch.arange(groups, device=order.device)[:, None] * (group * rows)
         return order.reshape(-1)[: count.numel()].to(torch.int32)
+
+
+def from_block_mask(mask: Any) -> BlockList:
+    """The list of flex_attention's `BlockMask`, whose arrays are kept as they are.
+
+    Blocks in which only some entries are allowed cannot be taken: what is allowed there is known to a function alone.
+
+    Raises:
+        UnsupportedError: There are such blocks.
+        TensorError: As a `BlockList` raises.
+    """
+    from torch.nn.attention.flex_attention import noop_mask
+
+    block, shape = tuple(mask.BLOCK_SIZE), tuple(mask.seq_lengths)
+    if mask.mask_mod is noop_mask:
+        return BlockList(mask.kv_num_blocks, mask.kv_indices, block, shape)
+    partial = int(mask.kv_num_blocks.sum())
+    if partial or mask.full_kv_num_blocks is None:
+        raise UnsupportedError(
+            f"{partial} blocks of {block[0]} x {block[1]} of this BlockMask are allowed in part, by a function; a "
+            "block list has whole blocks"
+        )
+    return BlockList(mask.full_kv_num_blocks, mask.full_kv_indices, block, shape)
 
 
 def _block_of(mask: SparseTensor) -> tuple[int, int]:

@@ -219,3 +219,20 @@ def test_lists_that_are_wrong():
         gs.BlockList.of(gs.sparsify(partial, gs.BSR(64)))
     with pytest.raises(gs.FormatError, match=r"gs\.BSR\(b\), not as"):
         gs.BlockList.of(gs.sparsify(partial, gs.CSR))
+
+
+def test_a_list_of_a_block_mask():
+    from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+    allowed = torch.tensor([[True, False, True], [False, True, False]])
+    mask = create_block_mask(lambda b, h, i, j: allowed[i // 128, j // 128], None, None, 256, 384, device="cpu")
+    blocks = gs.from_block_mask(mask)
+    assert blocks.shape == (256, 384)
+    assert blocks.block == (128, 128)
+    assert blocks.count.data_ptr() == mask.full_kv_num_blocks.data_ptr()
+    assert torch.equal(blocks.to_mask().to_dense(), allowed.repeat_interleave(128, 0).repeat_interleave(128, 1))
+    plain = BlockMask.from_kv_blocks(mask.full_kv_num_blocks, mask.full_kv_indices, BLOCK_SIZE=128)
+    assert gs.from_block_mask(plain).count.tolist() == [[[2, 1]]]
+    causal = create_block_mask(lambda b, h, i, j: i >= j, None, None, 256, 256, device="cpu")
+    with pytest.raises(gs.UnsupportedError, match="2 blocks of 128 x 128 of this BlockMask are allowed in part"):
+        gs.from_block_mask(causal)
