@@ -56,6 +56,7 @@ struct PlanWorkspace : gossamer::impl::PlanWorkspaceBase<PlanWorkspace> {
     if (allocs.empty())
       return success();
     hoistSizes(function.getBody().front());
+    sinkUsers(allocs);
 
     OpBuilder b(allocs.back());
     Location loc = function.getLoc();
@@ -107,6 +108,27 @@ struct PlanWorkspace : gossamer::impl::PlanWorkspaceBase<PlanWorkspace> {
     }
     for (Operation *op : later)
       op->moveBefore(first);
+  }
+
+  /// What uses a temporary stands behind the last one: there, all of them get
+  /// their places.
+  void sinkUsers(ArrayRef<memref::AllocOp> allocs) {
+    llvm::SmallPtrSet<Operation *, 8> moved;
+    Operation *last = allocs.back();
+    SmallVector<Operation *> users;
+    for (Operation &op : *last->getBlock()) {
+      if (&op == last)
+        break;
+      bool uses = llvm::any_of(op.getOperands(), [&](Value value) {
+        Operation *source = value.getDefiningOp();
+        return source &&
+               (isa<memref::AllocOp>(source) || moved.contains(source));
+      });
+      if (uses && moved.insert(&op).second)
+        users.push_back(&op);
+    }
+    for (Operation *op : llvm::reverse(users))
+      op->moveAfter(last);
   }
 
   /// memref<?xi8> of `bytes`.
