@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gossamer.build import build
 from gossamer.conversion.cuda import exchange as cuda
+from gossamer.conversion.cuda.kernel import in_transform
 from gossamer.conversion.orders import shared_suffix
 from gossamer.conversion.patterns import converted, index_dtype_of
 from gossamer.coordinates import children, dims_of_levels, levels_of_dims, node_index, ravel, unravel, used_nodes
@@ -21,6 +22,8 @@ def convert(pattern: Pattern, format: Format) -> Converted:
         positions, coordinates = zip(*pattern.storage(), strict=True)
         return Pattern(format, pattern.shape, positions, coordinates, device=pattern.device, check=False), None, 1
     by_kernels = {"cpu": converted, "cuda": cuda.converted}.get(pattern.device.type)
+    if pattern.device.type == "cuda" and in_transform():
+        by_kernels = None
     made = by_kernels(pattern, format) if by_kernels else None
     return made or convert_by_sorting(pattern, format)
 

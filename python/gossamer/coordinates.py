@@ -27,9 +27,11 @@ def _node_index(pattern: Pattern) -> Tensor:
     if math.prod(pattern.level_sizes[:outer]) >= 2**63:
         raise TensorError(f"the shape {tuple(pattern.shape)} has more places than a 64-bit index can tell apart")
     if pattern.device.type == "cuda" and outer and all(type(a) is Tensor for a in pattern._arrays if a is not None):
+        from gossamer.conversion.cuda.kernel import in_transform
         from gossamer.conversion.cuda.places import node_places
 
-        return node_places(pattern)
+        if not in_transform():
+            return node_places(pattern)
     index = torch.zeros(1, dtype=torch.int64, device=pattern.device)
     sizes = pattern.level_sizes
     for l, (positions, coordinates) in enumerate(pattern.storage()[:outer]):

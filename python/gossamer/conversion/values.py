@@ -8,6 +8,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[r
 
 from gossamer.conversion import strided
 from gossamer.conversion.cuda import values as cuda
+from gossamer.conversion.cuda.kernel import in_transform
 from gossamer.formats import Format
 from gossamer.pattern import Pattern
 
@@ -21,7 +22,7 @@ def is_plain_memory(tensor: Tensor) -> bool:
     """Whether a tensor is memory, of the CPU or a GPU, of a dtype that kernels can move."""
     return (
         type(tensor) in (Tensor, nn.Parameter)
-        and tensor.device.type in ("cpu", "cuda")
+        and (tensor.is_cpu or (tensor.is_cuda and not in_transform()))
         and tensor.layout == torch.strided
         and tensor.element_size() <= 8
         and not is_functorch_wrapped_tensor(tensor)

@@ -84,7 +84,7 @@ def index_select(tensor: SparseTensor, dim: int, index: Tensor) -> SparseTensor:
         index = index.nonzero()[:, 0]
     if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         raise TensorError(f"an index of {index.dtype} and shape {tuple(index.shape)}; it is a vector of integers")
-    index = index.long()
+    index = index.to(tensor.device, torch.int64)
     if index.numel() and not (-size <= int(index.min()) and int(index.max()) < size):
         raise IndexError(f"an index is out of range for dimension {dim} of size {size}")
     return on(tensor, _select_many(tensor.pattern, dim, index % max(size, 1)))

@@ -48,7 +48,8 @@ def converted(pattern: Pattern, format: Format) -> Converted | None:
     if plan.has_gaps:
         origin = (keys >= 0).nonzero()[:, 0]
         keys = keys[origin]
-    if not plan.is_ordered:
+    # Slots that a loose level uses may lie in any order.
+    if plan.has_gaps or not plan.is_ordered:
         order = _order(keys, plan, target_sizes)
         keys = keys[order]
         origin = order if origin is None else origin[order]
@@ -102,7 +103,7 @@ def _placer(source: Format, target: Format, narrow: bool) -> GpuKernel:
 def _order(keys: Tensor, plan: Plan, target_sizes: Sequence[int]) -> Tensor:
     """What sorts the entries. Where those of one parent are in order already, only parents are sorted, and stably."""
     largest = math.prod(target_sizes)
-    if plan.by_rows is not None:
+    if plan.by_rows is not None and not plan.has_gaps:
         last = target_sizes[-1]
         keys = keys.div(last, rounding_mode="floor")
         largest //= max(last, 1)

@@ -5,9 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack  # pyright: ignore[reportMissingImports]
 
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.cuda import chip_of
+
+
+def in_transform() -> bool:
+    """Whether a function of `torch.func` runs, in which new tensors are no memory."""
+    return peek_interpreter_stack() is not None
 
 
 class GpuKernel:
