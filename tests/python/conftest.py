@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from devices import DataOn, skip_what_is_about_the_cpu, skip_what_torch_lacks
+from devices import DataOn, move_constants, skip_what_is_about_the_cpu, skip_what_torch_lacks
 
 settings.register_profile(
     "gossamer",
@@ -41,7 +41,8 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     if device.type == "cpu":
         yield device
         return
-    with DataOn(device):
+    with pytest.MonkeyPatch.context() as patch, DataOn(device):
+        move_constants(request.module, device, patch)
         yield device
 
 

@@ -103,7 +103,7 @@ def test_gradients_pass_through():
 
 def test_the_width_of_the_indices_stays():
     there = torch.sparse_csr_tensor(
-        torch.tensor([0, 1], dtype=torch.int32), torch.tensor([1], dtype=torch.int32), [1.0], (1, 2)
+        torch.tensor([0, 1], dtype=torch.int32), torch.tensor([1], dtype=torch.int32), torch.tensor([1.0]), (1, 2)
     )
     here = gs.from_torch(there)
     assert (here.pattern.pos_width, here.pattern.crd_width) == (32, 32)
