@@ -1,15 +1,17 @@
 """Code for NVIDIA GPUs, which needs no GPU: what is generated, and whether NVIDIA's assembler takes it."""
 
 import re
-import shutil
-import subprocess
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 import gossamer as gs
+from assembling import assemble
+from gossamer.attention import _BLOCKS
+from gossamer.compiler.compile import emit
+from gossamer.runtime import tiles
 
 CHIPS = ["sm_80", "sm_90a"]
 
@@ -43,32 +45,15 @@ def cases(dtype: torch.dtype) -> dict[str, tuple]:
     return found
 
 
-def ptxas() -> str | None:
-    """The assembler of the wheel nvidia-cuda-nvcc, or of CUDA's toolkit."""
-    installed = Path(torch.__file__).parent.parent / "nvidia"
-    return next(map(str, installed.glob("*/bin/ptxas")), None) or shutil.which("ptxas")
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("chip", CHIPS)
 def test_every_mapping_is_assembled(chip, dtype, tmp_path) -> None:
-    assembler = ptxas()
     for name, (function, *args) in cases(dtype).items():
         ptx = gs.dump(gs.sparse_jit(function), *args, stage="ptx", target=chip)
         assert f".target {chip}" in ptx
         assert ".entry kernel_0" in ptx, name
         assert "call" not in re.sub(r"//.*", "", ptx), name  # there is nothing that could be called
-        if assembler is None:
-            continue
-        source = tmp_path / "kernels.ptx"
-        source.write_text(ptx)
-        command = [assembler, "-v", f"-arch={chip}", str(source), "-o", str(tmp_path / "kernels.cubin")]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert said.returncode == 0, f"{name}: {said.stderr}"
-        spilled = [line for line in said.stderr.splitlines() if "spill" in line and "0 bytes spill stores" not in line]
-        assert not spilled, f"{name}: {spilled}"
-    if assembler is None:
-        pytest.skip("PTX was generated, but there is no ptxas to assemble it (pip install nvidia-cuda-nvcc)")
+        assemble(ptx, chip, tmp_path, name)
 
 
 def test_the_text_is_the_same_for_every_size() -> None:
@@ -78,3 +63,20 @@ def test_the_text_is_the_same_for_every_size() -> None:
         for n in (4, 8)
     }
     assert len(texts) == 1
+
+
+def kinds(head: int) -> list[tiles.Kind]:
+    """Kernels of attention on tensor cores: every block, mask and rest of keys in bfloat16, some in float16."""
+    found = []
+    for tail in (False, True):
+        for causal, window in ((False, False), (True, False), (True, True)):
+            found.append(tiles.Kind(torch.bfloat16, head, (128, 128), False, causal, window, tail))
+        for block in _BLOCKS:
+            found.append(tiles.Kind(torch.bfloat16, head, block, True, False, False, tail))
+    return [*found, *(replace(kind, dtype=torch.float16) for kind in found[:4])]
+
+
+@pytest.mark.parametrize("head", [64, 128])
+def test_attention_on_tensor_cores_is_assembled(head, tmp_path) -> None:
+    for kind in kinds(head):
+        assemble(emit(kind.text(), "ptx", tiles.CHIP), tiles.CHIP, tmp_path, kind)

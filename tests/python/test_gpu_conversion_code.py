@@ -1,6 +1,5 @@
 """Conversion kernels for GPUs, without one: run on the CPU, as far as they need no lanes, and given to an assembler."""
 
-import subprocess
 from array import array
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 import gossamer as gs
+from assembling import assemble
 from gossamer.compiler.compile import compile_region, emit
 from gossamer.conversion.cuda import compress, exchange
 from gossamer.conversion.cuda import values as moved
@@ -20,7 +20,7 @@ from gossamer.coordinates import node_index
 from gossamer.sparsify import sparsify_by_index
 from gossamer.tensor import gather_runs, level_view
 from strategies import NAMED
-from test_gpu_code import CHIPS, ptxas
+from test_gpu_code import CHIPS
 
 WITHOUT = {"dense", "dense, by columns", "dense blocks", "loose rows"}
 FORMATS = {name: fmt for name, fmt in NAMED.items() if has_kernels(fmt)}
@@ -147,7 +147,6 @@ def test_exchange_on_the_cpu(on_the_cpu):
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_every_kernel_is_assembled(chip, texts, tmp_path):
-    assembler = ptxas()
     for name in ("CSR", "CSC", "COO", "DCSR", "BSR", "BlockELL", "ELL"):
         for dtype in (torch.float32, torch.bfloat16, torch.int8, torch.float64):
             dense = torch.zeros((64, 192), dtype=dtype)
@@ -159,14 +158,4 @@ def test_every_kernel_is_assembled(chip, texts, tmp_path):
     for text in texts:
         ptx = emit(text, "ptx", chip)
         assert ".entry kernel_0" in ptx
-        if assembler is None:
-            continue
-        source = tmp_path / "kernels.ptx"
-        source.write_text(ptx)
-        command = [assembler, "-v", f"-arch={chip}", str(source), "-o", str(tmp_path / "kernels.cubin")]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert said.returncode == 0, f"{text}: {said.stderr}"
-        spilled = [line for line in said.stderr.splitlines() if "spill" in line and "0 bytes spill stores" not in line]
-        assert not spilled, f"{text}: {spilled}"
-    if assembler is None:
-        pytest.skip("PTX was generated, but there is no ptxas to assemble it (pip install nvidia-cuda-nvcc)")
+        assemble(ptx, chip, tmp_path, text)
