@@ -122,12 +122,17 @@ def main() -> None:
     parser.add_argument("--no-flex", action="store_true", help="without flex_attention, which compiles for seconds")
     options = parser.parse_args()
     torch.manual_seed(0)
+    # One function for dynamo, whatever the mask: it would stop compiling after eight of them.
+    torch._dynamo.config.recompile_limit = 64
     table = Table("mask", "columns", "error", "ours ms", "TFLOP/s", "cuDNN TFLOP/s", "flex TFLOP/s", "call us")
+    console = Console(width=120)
     with torch.no_grad():
         for columns in options.columns:
             for case in cases(columns, options.length, torch.bfloat16):
-                table.add_row(*row(case, options.seconds, flex=not options.no_flex))
-    Console(width=120).print(table)
+                cells = row(case, options.seconds, flex=not options.no_flex)
+                console.print(", ".join(cells))  # so that a run that is cut off has shown what it had
+                table.add_row(*cells)
+    console.print(table)
 
 
 def row(case: Case, seconds: float, flex: bool) -> list[str]:

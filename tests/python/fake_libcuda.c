@@ -44,8 +44,10 @@ int cuDeviceGet(int *device, int number) {
   return number < 2 ? result("cuDeviceGet") : 101;
 }
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-  /* 9.0, and 7.5 */
-  *value = attribute == 75 ? (device ? 7 : 9) : (device ? 5 : 0);
+  /* 9.0, and 7.5; as many multiprocessors as an H200 */
+  *value = attribute == 16   ? 132
+           : attribute == 75 ? (device ? 7 : 9)
+                             : (device ? 5 : 0);
   return result("cuDeviceGetAttribute");
 }
 int cuDevicePrimaryCtxRetain(void **context, int device) {
@@ -90,8 +92,27 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
 int cuFuncSetAttribute(void *function, int attribute, int value) {
   return result("cuFuncSetAttribute");
 }
+#ifndef BEFORE_12
+int cuTensorMapEncodeTiled(void *map, int type, unsigned rank, void *address,
+                           const unsigned long *sizes,
+                           const unsigned long *strides, const unsigned *box,
+                           const unsigned *steps, int interleave, int swizzle,
+                           int promotion, int fill) {
+  char text[128];
+  snprintf(text, sizeof text, "map:%d:%lu,%lu,%lu,%lu:%lu,%lu,%lu:%u,%u", type,
+           sizes[0], sizes[1], sizes[2], sizes[3], strides[0], strides[1],
+           strides[2], box[0], box[1]);
+  result(text);
+  return result("cuTensorMapEncodeTiled");
+}
+#endif
 int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z,
                    unsigned threads, unsigned ty, unsigned tz, unsigned shared,
                    void *stream, void **arguments, void **extra) {
+  if (shared) { /* a tile program */
+    char text[64];
+    snprintf(text, sizeof text, "grid:%u:%u:%u", x, threads, shared);
+    result(text);
+  }
   return result("cuLaunchKernel");
 }

@@ -36,6 +36,20 @@ def run(size, workspace=1 << 20):
     gpus.unload(module)
     return gpus.taken(error) if needed < 0 else needed
 
+def attend(tiles, batch=2):
+    text = "tile.attention @attention element(f16) head(64) blocks(128, 128)\\n"
+    artifact = library().compile(text, chip="sm_90a")
+    host = library().load(artifact.object, "gs_entry")
+    module = gpus.load(artifact.kernels.encode() + b"\\0", 1, 0)
+    error = ctypes.c_void_p()
+    length = 128 * tiles
+    strides = [4 * length * 64, length * 64, 64]
+    words = [8] * 9 + [batch, 4, 4, length, length, 64] + strides * 4 + [0, 0, 0, 0, 0x3F800000]
+    packed = (ctypes.c_int64 * len(words))(*words)
+    done = gpus.run(module, host.address, packed, None, None, 0, ctypes.byref(error))
+    gpus.unload(module)
+    return gpus.taken(error) if done < 0 else done
+
 def outcome(call, fails):
     os.environ["FAKE_CUDA"] = fails
     try:
@@ -152,6 +166,58 @@ def test_machine_code_is_kept(ran):
     assert ran["assembled"][0] == ran["kept"][0] == "b'machine code'"
     assert "cuLinkCreate" in ran["assembled"][1]
     assert "cuLinkCreate" not in ran["kept"][1]
+
+
+TILES = {
+    "few": ("attend(3)", ""),
+    "many": ("attend(50)", ""),
+    "no map": ("attend(3)", "cuTensorMapEncodeTiled=1"),
+    "no shared memory": ("attend(3)", "cuFuncSetAttribute=1"),
+    "not launched": ("attend(3)", "cuLaunchKernel=701"),
+    "nothing": ("attend(3, 0)", ""),
+}
+
+
+@pytest.fixture(scope="module")
+def attended(tmp_path_factory) -> dict[str, Outcome]:
+    driver = built(tmp_path_factory.mktemp("tiles"))
+    return dict(zip(TILES, outcomes(driver, *TILES.values()), strict=True))
+
+
+def test_a_tile_program_has_maps_shared_memory_and_no_more_blocks_than_fit(attended):
+    said, calls = attended["few"]
+    assert said == 0
+    # float16; columns, rows, heads, batch; bytes between rows, heads, batches; 64 columns of as many rows as are moved
+    maps = [call for call in calls if call.startswith("map:")]
+    assert maps[:3] == ["map:6:64,384,4,2:128,49152,196608:64,128"] * 3
+    assert maps[3:] == ["map:6:64,384,4,2:128,49152,196608:64,64"]  # what a warpgroup stores
+    grids = [call for program in ("few", "many") for call in attended[program][1] if call.startswith("grid:")]
+    assert [grid.split(":")[1:3] for grid in grids] == [["24", "384"], ["132", "384"]]
+    assert "cuFuncSetAttribute" in calls
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    {
+        "no map": r"cuTensorMapEncodeTiled(0x8, sizes 2, 4, 384, 64, strides 98304, 24576, 64, 128 rows): ERROR_1: ",
+        "no shared memory": "cuFuncSetAttribute(kernel_0, ",
+        "not launched": "cuLaunchKernel(kernel_0, 24 x 384 threads): ERROR_701: what it means",
+    }.items(),
+)
+def test_a_tile_program_that_fails(attended, program, said):
+    assert attended[program][0].startswith(said)
+    assert ("cuLaunchKernel" in attended[program][1]) == (program == "not launched")
+
+
+def test_a_tile_program_with_nothing_to_do(attended):
+    said, calls = attended["nothing"]
+    assert said == 0
+    assert "cuLaunchKernel" not in calls
+
+
+def test_a_driver_without_tensor_maps(tmp_path):
+    [(said, _)] = outcomes(built(tmp_path, "-DBEFORE_12"), ("attend(3)", ""))
+    assert said == "the NVIDIA driver has no cuTensorMapEncodeTiled; it is older than CUDA 12"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

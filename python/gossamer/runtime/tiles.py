@@ -98,6 +98,7 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         out = torch.empty(shape, dtype=q.dtype, device="meta")
     strides, lse_shape, dtype, device = out.stride(), shape[:3], q.dtype, q.device
     lists: tuple[int, ...] = (0, 0, 0)  # not read without a list
+    order = None
     rows_of_batch = rows_of_head = length = 0
     if blocks is not None:
         order = blocks.order(batch, heads, 2 * k.shape[2] * columns * k.element_size())
@@ -115,7 +116,8 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
     kernel = kernel_of(kind).on(device)
     pack, float32 = _ADDRESSES.pack, torch.float32
 
-    def call(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    # The arrays of the list, whose addresses are known here, live as long as this function.
+    def call(q: Tensor, k: Tensor, v: Tensor, _keep: object = (blocks, order)) -> tuple[Tensor, Tensor]:
         out = torch.empty_strided(shape, strides, dtype=dtype, device=device)
         lse = torch.empty(lse_shape, dtype=float32, device=device)
         counter = _counter(device)
