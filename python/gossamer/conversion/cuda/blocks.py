@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from gossamer.formats import Format
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """How the elements of a block are read.
 
     Attributes:
@@ -48,6 +48,19 @@ class _Block:
             size = w.mul(size, one)
         return size
 
+    @property
+    def moved(self) -> str:
+        """What moves: 16 bytes are two words."""
+        return "i64" if self.element == "i128" else self.element
+
+    def load(self, w: GpuWriter, array: str, at: Value) -> list[Value]:
+        """Returns the words of a unit."""
+        return _words(w, array, at, self.element == "i128")
+
+    def store(self, w: GpuWriter, array: str, at: Value, words: list[Value]) -> None:
+        """Stores them."""
+        _store_words(w, array, at, words, self.element == "i128")
+
     def base(self, w: GpuWriter, node: Value) -> Value:
         """Where the block of a place in the space of the outer levels begins."""
         outer = range(self.outer)
@@ -72,7 +85,7 @@ class Units:
         outer, count: Places of the outer levels, and units of a block.
     """
 
-    block: _Block
+    block: Block
     bytes: int
     width: int
     numbers: tuple[int, ...]
@@ -99,7 +112,7 @@ class Units:
             for level, size in zip(format.levels[outer:], sizes[outer:], strict=True)
         )
         places = math.prod(sizes[:outer])
-        block = _Block(f"i{bytes * 8}", outer, known, places < 2**31)
+        block = Block(f"i{bytes * 8}", outer, known, places < 2**31)
         return cls(block, bytes, memory.bytes, (*sizes, *strides), places, math.prod(sizes[outer:]))
 
 
@@ -124,13 +137,18 @@ class Marker:
         together = 4 if None not in units.block.sizes and not units.count % (4 * lanes) else 1
         self.sizes = tuple(sizes[: format.outer])
         self.numbers = [*units.numbers, *words, units.outer]
-        self.kernel = marker(units.block, lanes, together)
+        self._marker = partial(marker, units.block, lanes, together)
+        self.kernel = self._marker("i8")
 
     def __call__(self, kept: Tensor) -> Tensor:
         """Returns bool of the sizes of the outer levels."""
         mask = torch.empty(self.sizes, dtype=torch.bool, device=kept.device)
         self.kernel(self.numbers, kept, mask)
         return mask
+
+    def count(self, kept: Tensor, counts: Tensor) -> None:
+        """Writes 1 or 0 (i32) for every place instead."""
+        self._marker("i32")(self.numbers, kept, counts)
 
 
 def _repeated(number: int, width: int, word: int) -> int:
@@ -141,14 +159,15 @@ def _repeated(number: int, width: int, word: int) -> int:
 
 
 @cache
-def marker(block: _Block, lanes: int, together: int) -> GpuKernel:
+def marker(block: Block, lanes: int, together: int, marks: str) -> GpuKernel:
     """The kernel that says of every place of the outer levels whether its block has something that is kept.
 
-    A warp, or less of one where blocks are small, has a block; a lane reads so many units `together`.
+    A warp, or less of one where blocks are small, has a block; a lane reads so many units `together`. `marks` is the
+    width of an answer.
     """
     wide = block.element == "i128"
     element = "i64" if wide else block.element
-    w = GpuWriter([*block.numbers, "mask", "unkept", "nodes"], [Array("keep", element), Array("marks", "i8")])
+    w = GpuWriter([*block.numbers, "mask", "unkept", "nodes"], [Array("keep", element), Array("marks", marks)])
     with w.parallel(w.number("nodes")) as (node,):
         base = block.base(w, node)
         mask, unkept = (w.bits_of_word(w.number(name), element) for name in ("mask", "unkept"))
@@ -164,7 +183,7 @@ def marker(block: _Block, lanes: int, together: int) -> GpuKernel:
             return w.counted(w.compare("ne", found, w.constant(0, element), element))
 
         found = w.reduce_lanes(lanes, each, "ori", "i32", differs)
-        w.store_bits("marks", node, w.value(f"arith.trunci {found} : i32 to i8"))
+        w.store_bits("marks", node, found if marks == "i32" else w.value(f"arith.trunci {found} : i32 to i8"))
     return GpuKernel(w.module())
 
 
@@ -207,7 +226,7 @@ class BlockMover:
 
 
 @cache
-def mover(block: _Block, puts: bool) -> GpuKernel:
+def mover(block: Block, puts: bool) -> GpuKernel:
     """The kernel that copies blocks from array `dense` to `values`, or back.
 
     A thread has 16 bytes, where they are together, or an element.

@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer.conversion.cuda.blocks import BlockMover, Marker
 from gossamer.conversion.cuda.compress import ALIGNMENT, MASK, Compressor, Memory
 from gossamer.conversion.cuda.groups import Structurer
+from gossamer.conversion.cuda.whole_blocks import BlockStorer
 from gossamer.conversion.flat import fill_bits, kept_bits
 from gossamer.conversion.nodes import Outline
 from gossamer.conversion.patterns import has_only_children, is_structured, loose_level, make_pattern, tight
@@ -108,7 +109,7 @@ class _Plan:
             kept, test = Memory.of(mask, level_strides(target, mask.stride())), MASK
         self.is_plain = not format.batch_rank and not is_structured(target) and not has_only_children(target)
         self.sizes, self.inner, self.rest = sizes, sizes[target.outer :], [None] * (target.lvl_rank - target.outer)
-        self.structurer = self.marker = self.mover = None
+        self.structurer = self.storer = self.marker = self.mover = None
         if is_structured(target):
             if nodes is not None:
                 kept, test = Memory.of(nodes, nodes.stride()), MASK
@@ -123,6 +124,9 @@ class _Plan:
         if nodes is not None:
             kept, test = Memory.of(nodes, nodes.stride()), MASK
         elif not is_entrywise:
+            if len(outline.segments) == 1 and loose_level(target) is None and _few(target, sizes):
+                self.storer = BlockStorer(kept, test, source, target, outline, sizes, index_dtype)
+                return
             self.marker = Marker(kept, test, target, sizes)
             kept, test = Memory.of_nodes(sizes[: target.outer]), MASK
         if not is_entrywise:
@@ -148,6 +152,8 @@ class _Plan:
         kept = nodes if nodes is not None else dense if mask is None else mask
         if self.structurer is not None:
             levels, values = self.structurer(kept, dense, self.largest or known is not None)
+        elif self.storer is not None:
+            levels, values = self.storer(kept, dense)
         else:
             if self.marker is not None:
                 kept = self.marker(kept)
@@ -165,6 +171,11 @@ class _Plan:
             return pattern, values if len(shape) == 1 else values.view(shape)
         pattern = make_pattern(self.target, self.format, self.shape, levels)
         return pattern, values.view(pattern.values_shape)
+
+
+def _few(format: Format, sizes: tuple[int, ...]) -> bool:
+    """Whether 31 bits are enough for the places of the outer levels."""
+    return math.prod(sizes[: format.outer]) < 2**31
 
 
 _MOST_PLANS = 4096
