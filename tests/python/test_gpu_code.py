@@ -1,7 +1,6 @@
 """Code for NVIDIA GPUs, which needs no GPU: what is generated, and whether NVIDIA's assembler takes it."""
 
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +8,6 @@ from torch.nn import functional as F
 
 import gossamer as gs
 from assembling import assemble
-from gossamer.attention import _BLOCKS
-from gossamer.compiler.compile import emit
-from gossamer.runtime import tiles
 
 CHIPS = ["sm_80", "sm_90a"]
 
@@ -63,20 +59,3 @@ def test_the_text_is_the_same_for_every_size() -> None:
         for n in (4, 8)
     }
     assert len(texts) == 1
-
-
-def kinds(head: int) -> list[tiles.Kind]:
-    """Kernels of attention on tensor cores: every block, mask and rest of keys in bfloat16, some in float16."""
-    found = []
-    for tail in (False, True):
-        for causal, window in ((False, False), (True, False), (True, True)):
-            found.append(tiles.Kind(torch.bfloat16, head, (128, 128), False, causal, window, tail))
-        for block in _BLOCKS:
-            found.append(tiles.Kind(torch.bfloat16, head, block, True, False, False, tail))
-    return [*found, *(replace(kind, dtype=torch.float16) for kind in found[:4])]
-
-
-@pytest.mark.parametrize("head", [64, 128])
-def test_attention_on_tensor_cores_is_assembled(head, tmp_path) -> None:
-    for kind in kinds(head):
-        assemble(emit(kind.text(), "ptx", tiles.CHIP), tiles.CHIP, tmp_path, kind)
