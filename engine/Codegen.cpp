@@ -5,6 +5,7 @@
 #include "engine/Options.h"
 #include "engine/Target.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
@@ -129,6 +130,15 @@ LogicalResult gossamer::codegenKernels(ModuleOp kernels,
   auto owned = std::make_unique<ForwardDiagnostics>(kernels);
   ForwardDiagnostics &diagnostics = *owned;
   context.setDiagnosticHandler(std::move(owned));
+  // Before sm_90 a kernel never begins before the one before it is done, and
+  // there is nothing to wait for.
+  unsigned chip = 0;
+  machine.getTargetCPU().drop_front(strlen("sm_")).consumeInteger(10, chip);
+  if (chip < 90)
+    kernels.walk([](LLVM::InlineAsmOp op) {
+      if (op.getAsmString().starts_with("griddepcontrol"))
+        op.erase();
+    });
   std::unique_ptr<llvm::Module> code =
       translateModuleToLLVMIR(kernels, context, "kernels");
   if (!code)

@@ -134,6 +134,11 @@ Error load(const void *cubin, int kernels, int number, void **out) {
   if (Result result = d.primaryCtxRetain(&module->context, module->device))
     return d.failure("cuDevicePrimaryCtxRetain", result);
   llvm::scope_exit release([&] { d.primaryCtxRelease(module->device); });
+  int major = 0;
+  if (Result result =
+          d.deviceGetAttribute(&major, capabilityMajor, module->device))
+    return d.failure("cuDeviceGetAttribute", result);
+  module->overlaps = major >= 9 && d.launchKernelEx;
   Entered entered(d, module->context);
   if (Result result = d.moduleLoadData(&module->code, cubin))
     return d.failure("cuModuleLoadData", result);
@@ -195,8 +200,9 @@ int64_t gs_cuda_run(void *handle, gs_entry entry, int64_t *packed, void *stream,
 }
 
 void gs_gpu_launch(int64_t kernel, int64_t blocks, int64_t threads,
-                   int64_t *words, int64_t count) {
+                   int64_t order, int64_t *words, int64_t count) {
   Call &call = *current;
+  constexpr int64_t leads = 1, follows = 2;
   // Nothing to do, or not before there is memory, or not after an error.
   if (blocks <= 0 || call.needed || !call.error.empty())
     return;
@@ -209,10 +215,22 @@ void gs_gpu_launch(int64_t kernel, int64_t blocks, int64_t threads,
   for (int64_t n = 0; n < count; ++n)
     arguments.push_back(words + n);
   const Driver &d = *call.module->driver;
-  if (Result result = d.launchKernel(call.module->kernels[kernel],
-                                     static_cast<unsigned>(blocks), 1, 1,
-                                     static_cast<unsigned>(threads), 1, 1, 0,
-                                     call.stream, arguments.data(), nullptr))
+  Function function = call.module->kernels[kernel];
+  auto grid = static_cast<unsigned>(blocks),
+       block = static_cast<unsigned>(threads);
+  Result result;
+  // Behind a kernel of this call alone: what others before it have stored is
+  // complete when that one begins.
+  if (order == follows && call.led && call.module->overlaps) {
+    LaunchAttribute early{programmaticSerialization, 0, 1, {}};
+    LaunchConfig config{{grid, 1, 1}, {block, 1, 1}, 0, call.stream, &early, 1};
+    result = d.launchKernelEx(&config, function, arguments.data(), nullptr);
+  } else {
+    result = d.launchKernel(function, grid, 1, 1, block, 1, 1, 0, call.stream,
+                            arguments.data(), nullptr);
+  }
+  call.led = order == leads;
+  if (result)
     call.error = toString(d.failure("cuLaunchKernel(kernel_" + Twine(kernel) +
                                         ", " + Twine(blocks) + " x " +
                                         Twine(threads) + " threads)",

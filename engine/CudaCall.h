@@ -18,6 +18,7 @@ struct CudaModule {
   Context context;
   Module code;
   llvm::SmallVector<Function> kernels;
+  bool overlaps; ///< a kernel may begin before the one before it is done
 };
 
 /// The call of gs_cuda_run that a thread is in.
@@ -27,6 +28,7 @@ struct Call {
   void *workspace;
   int64_t capacity, needed;
   std::string error;
+  bool led = false; ///< the last kernel lets the next one begin
 
   /// Nothing more is done: not before there is memory, or not after an error.
   bool isOver() const { return needed || !error.empty(); }

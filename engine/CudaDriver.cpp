@@ -60,6 +60,8 @@ Opened open() {
     return opened;
   std::string unused;
   find(library, "cuTensorMapEncodeTiled", d.tensorMapEncodeTiled, unused);
+  d.launchKernelEx = reinterpret_cast<decltype(d.launchKernelEx)>(
+      dlsym(library, "cuLaunchKernelEx"));
   if (Result result = d.init(0))
     opened.error = toString(d.failure("cuInit", result));
   return opened;

@@ -37,8 +37,27 @@ constexpr int tensorMapFloat16 = 6, tensorMapBFloat16 = 9,
 // CUjit_option
 constexpr int jitInfoLog = 3, jitInfoLogSize = 4, jitErrorLog = 5,
               jitErrorLogSize = 6, jitLogVerbose = 12;
+// CUlaunchAttributeID
+constexpr int programmaticSerialization = 6;
 // CUjitInputType
 constexpr int jitPtx = 1;
+
+/// CUlaunchAttribute, of those whose value is a number.
+struct LaunchAttribute {
+  int id;
+  int padding;
+  int value;
+  int rest[15];
+};
+static_assert(sizeof(LaunchAttribute) == 72);
+
+/// CUlaunchConfig
+struct LaunchConfig {
+  unsigned grid[3], block[3], sharedBytes;
+  Stream stream;
+  LaunchAttribute *attributes;
+  unsigned numAttributes;
+};
 
 struct Driver {
   Result (*init)(unsigned);
@@ -69,6 +88,8 @@ struct Driver {
   Result (*launchKernel)(Function, unsigned, unsigned, unsigned, unsigned,
                          unsigned, unsigned, unsigned, Stream, void **,
                          void **);
+  /// Null before CUDA 11.8.
+  Result (*launchKernelEx)(const LaunchConfig *, Function, void **, void **);
 
   /// "cuLaunchKernel: CUDA_ERROR_...: what it means".
   llvm::Error failure(const llvm::Twine &call, Result result) const;

@@ -91,6 +91,7 @@ void gs_gpu_launch_program(int64_t kernel, int64_t blocks, int64_t threads,
                     result));
       return;
     }
+  call.led = false;
   if (Result result = d.launchKernel(function, static_cast<unsigned>(blocks), 1,
                                      1, static_cast<unsigned>(threads), 1, 1,
                                      static_cast<unsigned>(shared_bytes),

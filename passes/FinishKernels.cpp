@@ -33,7 +33,8 @@ struct FinishKernels : gossamer::impl::FinishKernelsBase<FinishKernels> {
             NVVM::NVVMDialect::getMinctasmAttrName(),
             b.getI32IntegerAttr(cast<IntegerAttr>(resident).getInt()));
       for (auto [n, type] : llvm::enumerate(function.getArgumentTypes()))
-        if (isa<LLVM::LLVMPointerType>(type))
+        if (isa<LLVM::LLVMPointerType>(type) &&
+            !function.removeArgAttr(n, followsAttrName))
           function.setArgAttr(n, LLVM::LLVMDialect::getNoAliasAttrName(),
                               b.getUnitAttr());
     });

@@ -31,6 +31,12 @@ constexpr llvm::StringLiteral apartAttrName = "gossamer.apart";
 /// hold at once at least, which bounds their registers. (Where nothing is said,
 /// some assemblers bound them far lower, and put loads one behind the other.)
 constexpr llvm::StringLiteral residentAttrName = "gossamer.resident";
+/// On an outermost loop: the kernel of the next one, which `follows`, may begin
+/// while this one's is running. On a loop that follows, and on scf.if inside of
+/// it: what is in there reads what was stored by the kernel before, and waits
+/// for its end. Nothing else in the loop may.
+constexpr llvm::StringLiteral leadsAttrName = "gossamer.leads";
+constexpr llvm::StringLiteral followsAttrName = "gossamer.follows";
 constexpr int64_t warpSize = 32;
 
 /// scf.parallel over [lower, upper) for `lanes` lanes (1: serial), without

@@ -349,6 +349,8 @@ private:
   void mapBlock(Block &block);
   void launchParallel(scf::ParallelOp loop);
   void launchSerial(ArrayRef<Operation *> ops);
+  /// Where a kernel lets the next one begin, and where that one waits for it.
+  void overlap(gpu::LaunchOp launch);
   gpu::LaunchOp makeLaunch(OpBuilder &b, Location loc, Value grid,
                            int64_t threads);
   bool isOnDevice(Value value) const { return onDevice.contains(value); }
@@ -415,6 +417,36 @@ void HostMapper::launchSerial(ArrayRef<Operation *> ops) {
       op->erase();
 }
 
+void HostMapper::overlap(gpu::LaunchOp launch) {
+  Location loc = launch.getLoc();
+  auto control = [&](OpBuilder b, StringRef what) {
+    // As assembly that touches memory: LLVM takes its own operation for one
+    // that loads may be moved across.
+    auto nothing = LLVM::LLVMVoidType::get(b.getContext());
+    LLVM::InlineAsmOp::create(
+        b, loc, nothing, ValueRange(), ("griddepcontrol." + what + ";").str(),
+        "~{memory}", /*has_side_effects=*/true, /*is_align_stack=*/false,
+        LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
+  };
+  Block &body = launch.getBody().front();
+  if (launch->hasAttr(leadsAttrName))
+    control(OpBuilder::atBlockBegin(&body), "launch_dependents");
+  if (!launch->hasAttr(followsAttrName))
+    return;
+  bool waits = false;
+  launch.walk([&](scf::IfOp branch) {
+    if (!branch->removeAttr(followsAttrName))
+      return;
+    control(OpBuilder::atBlockBegin(branch.thenBlock()), "wait");
+    waits = true;
+  });
+  // Where it is not known what has to wait, all does. And nobody is to take
+  // the kernel before for done until it is, who waits for this one alone.
+  control(waits ? OpBuilder::atBlockTerminator(&body)
+                : OpBuilder::atBlockBegin(&body),
+          "wait");
+}
+
 void HostMapper::launchParallel(scf::ParallelOp loop) {
   OpBuilder b(loop);
   Location loc = loop.getLoc();
@@ -439,8 +471,9 @@ void HostMapper::launchParallel(scf::ParallelOp loop) {
                                       constant(b, loc, blockSize / lanes));
   }
   auto launch = makeLaunch(b, loc, grid, blockSize);
-  if (Attribute resident = loop->getAttr(residentAttrName))
-    launch->setAttr(residentAttrName, resident);
+  for (StringRef name : {residentAttrName, leadsAttrName, followsAttrName})
+    if (Attribute attr = loop->getAttr(name))
+      launch->setAttr(name, attr);
   OpBuilder in = OpBuilder::atBlockTerminator(&launch.getBody().front());
   Value thread = launch.getThreadIds().x;
   Value lane =
@@ -487,6 +520,7 @@ void HostMapper::launchParallel(scf::ParallelOp loop) {
   LaneMapper mapper(loc, lane, lanes);
   mapper.guardStores(top, lanes);
   mapper.mapLoops(top);
+  overlap(launch);
   loop.erase();
 }
 

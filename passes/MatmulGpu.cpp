@@ -18,9 +18,13 @@ std::optional<unsigned> GpuProduct::contiguousLane() const {
   return lane;
 }
 
-Value GpuProduct::isAligned(unsigned lane, int64_t count) {
+int64_t GpuProduct::vectorLength() const {
+  return 128 / std::max<int64_t>(8, element.getIntOrFloatBitWidth());
+}
+
+Value GpuProduct::isAligned(OpBuilder &b, unsigned lane, int64_t count) const {
   // Addresses and sizes by one: any bit that should not be set shows.
-  Value bits = constant(builder, 0);
+  Value bits = constant(b, 0);
   auto add = [&](Value buffer, AffineMap map) {
     if (lastLoop(map) != lane)
       return;
@@ -29,20 +33,24 @@ Value GpuProduct::isAligned(unsigned lane, int64_t count) {
             8, getElementTypeOrSelf(buffer).getIntOrFloatBitWidth()) /
         8;
     Value address =
-        memref::ExtractAlignedPointerAsIndexOp::create(builder, loc, buffer);
-    address = arith::AndIOp::create(builder, loc, address,
-                                    constant(builder, count * bytes - 1));
-    bits = arith::OrIOp::create(builder, loc, bits, address);
+        memref::ExtractAlignedPointerAsIndexOp::create(b, loc, buffer);
+    address =
+        arith::AndIOp::create(b, loc, address, constant(b, count * bytes - 1));
+    bits = arith::OrIOp::create(b, loc, bits, address);
   };
   add(dense, denseMap);
   add(out, resultMap);
   for (auto [buffer, map] : llvm::zip(extras, extraMaps))
     add(buffer, map);
-  Value rest = arith::RemUIOp::create(builder, loc, sizeOfLoop(builder, lane),
-                                      constant(builder, count));
-  bits = arith::OrIOp::create(builder, loc, bits, rest);
-  return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, bits,
-                               constant(builder, 0));
+  Value rest =
+      arith::RemUIOp::create(b, loc, sizeOfLoop(b, lane), constant(b, count));
+  bits = arith::OrIOp::create(b, loc, bits, rest);
+  // Rows of fewer bytes than 32 bits can say.
+  Value much =
+      arith::ShRUIOp::create(b, loc, sizeOfLoop(b, lane), constant(b, 28));
+  bits = arith::OrIOp::create(b, loc, bits, much);
+  return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, bits,
+                               constant(b, 0));
 }
 
 scf::ParallelOp GpuProduct::rowLoop(OpBuilder &b, int64_t rows,
@@ -106,16 +114,17 @@ void GpuProduct::byNumber() {
 void gossamer::lowerOnGpu(const MatmulLoops &loops, const RowFormat &format) {
   GpuProduct product(loops, format);
   if (std::optional<unsigned> lane = product.contiguousLane()) {
-    if (format.blockSize() == 1) {
-      report(loops.op, "gossamer.matmul", Road::General,
-             "GPU: a warp sums a row for 128 bytes of columns, four entries "
-             "at a time");
-      product.inRows(*lane);
-    } else {
-      report(loops.op, "gossamer.matmul", Road::General,
-             "GPU: a thread sums 16 bytes of a block's rows, in registers");
-      product.inBlocks(*lane);
-    }
+    report(loops.op, "gossamer.matmul", Road::General,
+           format.blockSize() == 1
+               ? "GPU: a warp sums a row for a strip of columns, 16 bytes a "
+                 "lane"
+               : "GPU: a thread sums 16 bytes of a block's rows, in registers");
+    product.inColumns(*lane);
+  } else if (std::optional<unsigned> lane = product.lanesInColumns()) {
+    report(loops.op, "gossamer.matmul", Road::General,
+           "GPU: the dense operand is turned over; then as for one with "
+           "contiguous columns. Up to four tokens: a warp sums a row");
+    product.asLinear(*lane);
   } else if (loops.lanes.empty()) {
     report(loops.op, "gossamer.matmul", Road::General,
            "GPU: a warp sums a row, put together by shuffles");

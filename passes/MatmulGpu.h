@@ -11,7 +11,8 @@
 //   are loaded before the first is used.
 // * Blocks with contiguous lanes (MatmulGpuBlocks.cpp): a thread sums 16 bytes
 //   of a few rows of a block, which share what they read.
-// * There are no lanes (a vector, MatmulGpuDots.cpp): a warp sums a row.
+// * There are no lanes (a vector, MatmulGpuDots.cpp): a warp sums a row, or a
+//   quarter of one where rows are short.
 // * Anything else: a thread has one number of the result.
 //
 // A long row must not keep everybody waiting: entries beyond its first few
@@ -34,8 +35,10 @@ public:
       : RowProduct(loops, format) {}
 
   std::optional<unsigned> contiguousLane() const;
-  void inRows(unsigned lane);
-  void inBlocks(unsigned lane);
+  /// The lane of y[.., t, o] = sum_k x[.., t, k] w[o, k] that is t.
+  std::optional<unsigned> lanesInColumns() const;
+  void inColumns(unsigned lane);
+  void asLinear(unsigned lane);
   void asDots();
   void byNumber();
 
@@ -43,11 +46,11 @@ private:
   using Value = mlir::Value;
   using OpBuilder = mlir::OpBuilder;
 
-  /// Pieces begin at multiples of `length` entries, which is the least and a
-  /// few times the rows' mean; a row keeps what is before its second such
-  /// place. Rows can only be long in matrices that are wider than `columns`.
+  /// Pieces begin at multiples of `length` entries, a few times the rows' mean
+  /// at least; a row keeps what is before its second such place. Rows can only
+  /// be long in matrices that are wider than `columns`.
   struct Pieces {
-    int64_t least, columns;
+    int64_t columns;
     Value length, sums;
   };
   /// Lanes beside one another, for as many vectors of `count` numbers.
@@ -74,8 +77,13 @@ private:
   bool mayBeCut() const {
     return format.blockSize() == 1 && combiner == Combiner::Sum;
   }
-  /// Plans pieces, with memory for a sum of `sizes` of each.
-  void plan(OpBuilder &b, Pieces &pieces, llvm::ArrayRef<Value> sizes) const;
+  /// Plans pieces of `least` entries at least, with memory for a sum of `sizes`
+  /// of each.
+  Pieces plan(OpBuilder &b, int64_t columns, Value least,
+              llvm::ArrayRef<Value> sizes) const;
+  /// Entries of a row, on average.
+  Value meanOfRows(OpBuilder &b) const;
+  Value isVeryWide(OpBuilder &b) const;
   Value isWide(OpBuilder &b, const Pieces &pieces) const;
   Value countPieces(OpBuilder &b, const Pieces &pieces) const;
   /// Where the entries end that a row keeps if it is long.
@@ -96,7 +104,8 @@ private:
 
   /// Whether all that is read and written along `lane` is aligned for vectors
   /// of `count`; a condition that the host evaluates.
-  Value isAligned(unsigned lane, int64_t count);
+  Value isAligned(OpBuilder &b, unsigned lane, int64_t count) const;
+  int64_t vectorLength() const; ///< numbers of the operands in 16 bytes
   /// The parallel loop over outer lanes, strips if there are some, rows (in
   /// steps of `rows` in a block) and what else is given.
   mlir::scf::ParallelOp rowLoop(OpBuilder &b, int64_t rows,
@@ -104,10 +113,24 @@ private:
                                 Value strips = {}, Value inner = {});
   llvm::SmallVector<unsigned> lanesBut(std::optional<unsigned> lane) const;
 
+  /// Whether a strip of the dense operand is what `loadLine` loads.
+  bool isByLines(const Strip &strip) const;
+  Value loadLine(OpBuilder &b, const Strip &strip, Value k, Value column) const;
   Value sumInStrip(OpBuilder &b, const Row &row, const Strip &strip,
                    const Pieces *pieces, Value column) const;
   void emitStrips(OpBuilder &b, const Strip &strip, const Pieces *pieces);
+  std::optional<Pieces> planRows(unsigned lane);
+  void inRows(OpBuilder &at, unsigned lane,
+              const std::optional<Pieces> &pieces);
+  void inBlocks(OpBuilder &b, unsigned lane);
+  /// Memory for the dense operand with `lane` last, in whose place it comes;
+  /// what copies it goes to `at`.
+  void turnOver(OpBuilder &at, unsigned lane, Value copy, mlir::AffineMap map);
   void emitBlocks(OpBuilder &b, unsigned lane, int64_t count);
+  Value dotOfRow(OpBuilder &b, const Row &row, const Pieces *pieces,
+                 int64_t rowLanes) const;
+  void emitBlockDots(OpBuilder &at);
+  void emitDots(OpBuilder &at, const Pieces *pieces, int64_t rowLanes);
   Value multiplyAdd(OpBuilder &b, const Factors &factors, Value sum) const;
   Value product(OpBuilder &b, const Row &row, Value rowInBlock,
                 llvm::ArrayRef<Value> loops, Value entry, Value sum) const;

@@ -50,9 +50,9 @@ void GpuProduct::emitBlocks(OpBuilder &b, unsigned lane, int64_t count) {
     storeSums(in, sums[m], pointsAt(loopsOf(in, row, rowInBlock, m)));
 }
 
-void GpuProduct::inBlocks(unsigned lane) {
-  int64_t count = 128 / std::max<int64_t>(8, element.getIntOrFloatBitWidth());
-  auto aligned = scf::IfOp::create(builder, loc, isAligned(lane, count),
+void GpuProduct::inBlocks(OpBuilder &b, unsigned lane) {
+  int64_t count = vectorLength();
+  auto aligned = scf::IfOp::create(b, loc, isAligned(b, lane, count),
                                    /*withElseRegion=*/true);
   OpBuilder then = aligned.getThenBodyBuilder();
   emitBlocks(then, lane, count);

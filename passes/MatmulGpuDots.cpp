@@ -9,6 +9,12 @@
 using namespace mlir;
 using namespace gossamer;
 
+/// Blocks on a multiprocessor: registers for eight entries of a lane.
+static constexpr int64_t residentBlocks = 8;
+/// Entries of a row on average below which fewer lanes have it, so that a warp
+/// has several rows.
+static constexpr int64_t shortRows = 48, fewLanes = 8;
+
 Value GpuProduct::multiplyAdd(OpBuilder &b, const Factors &factors,
                               Value sum) const {
   Value lhs = extendTo(b, loc, factors.value, sumType);
@@ -44,72 +50,111 @@ Value GpuProduct::product(OpBuilder &b, const Row &row, Value rowInBlock,
   return loop.getResult(0);
 }
 
+Value GpuProduct::dotOfRow(OpBuilder &b, const Row &row, const Pieces *pieces,
+                           int64_t rowLanes) const {
+  auto load = [&](OpBuilder &in, ArrayRef<Value> entries) {
+    SmallVector<Value> summed;
+    SmallVector<Factors> loaded;
+    for (Value entry : entries)
+      summed.push_back(storage.coordinate(in, format.leading.size(), entry));
+    for (Value entry : entries)
+      loaded.push_back(
+          {memref::LoadOp::create(in, loc, storage.values, entry), Value()});
+    for (auto [n, k] : llvm::enumerate(summed)) {
+      SmallVector<Value> point(row.loops);
+      point[format.summed] = k;
+      loaded[n].dense = loadAt(in, loc, dense, denseMap, point);
+    }
+    return loaded;
+  };
+  return reduceOverLanes(
+      b, loc, constant(b, 0), constant(b, rowLanes), constant(b, 1), rowLanes,
+      initialSum(b),
+      [&](OpBuilder &in, Value lane) {
+        return sumWithPieces(
+            in, row, pieces, rowLanes, lane, initialSum(in), load,
+            [&](OpBuilder &at, const Factors &factors, Value sum) {
+              return multiplyAdd(at, factors, sum);
+            },
+            [&](OpBuilder &at, Value piece) -> Value {
+              return memref::LoadOp::create(at, loc, pieces->sums, piece);
+            });
+      },
+      [&](OpBuilder &in, Value x, Value y) { return join(in, x, y); });
+}
+
+/// Rows of entries, with `rowLanes` lanes each.
+void GpuProduct::emitDots(OpBuilder &at, const Pieces *pieces,
+                          int64_t rowLanes) {
+  auto loop = rowLoop(at, 1, lanes);
+  loop->setAttr(residentAttrName, at.getI64IntegerAttr(residentBlocks));
+  if (pieces)
+    loop->setAttr(followsAttrName, at.getUnitAttr());
+  OpBuilder b = OpBuilder::atBlockTerminator(loop.getBody());
+  Row row = enterRow(b, loop.getInductionVars().back());
+  for (auto [lane, var] : llvm::zip(lanes, loop.getInductionVars()))
+    row.loops[lane] = var;
+  Value sum = dotOfRow(b, row, pieces, rowLanes);
+  Value value = emitEpilogue(b, finish(b, row, sum), row.loops);
+  memref::StoreOp::create(b, loc, value, out,
+                          applyMap(b, loc, resultMap, row.loops));
+}
+
+/// The same of blocks, with a warp each.
+void GpuProduct::emitBlockDots(OpBuilder &at) {
+  auto loop = rowLoop(at, 1, lanes);
+  OpBuilder b = OpBuilder::atBlockTerminator(loop.getBody());
+  auto vars = loop.getInductionVars();
+  Row row = enterRow(b, vars[lanes.size()]);
+  for (auto [lane, var] : llvm::zip(lanes, vars))
+    row.loops[lane] = var;
+  Value rowInBlock = format.blockRows > 1 ? vars.back() : constant(b, 0);
+  SmallVector<Value> loops = loopsOf(b, row, rowInBlock, 0);
+  Value sum = reduceOverLanes(
+      b, loc, row.first, row.last, constant(b, 1), warpSize, initialSum(b),
+      [&](OpBuilder &in, Value entry) {
+        return product(in, row, rowInBlock, loops, entry, initialSum(in));
+      },
+      [&](OpBuilder &in, Value x, Value y) { return join(in, x, y); });
+  Value value = emitEpilogue(b, finish(b, row, sum), loops);
+  memref::StoreOp::create(b, loc, value, out,
+                          applyMap(b, loc, resultMap, loops));
+}
+
 void GpuProduct::asDots() {
   Value one = constant(builder, 1), zero = constant(builder, 0);
-  auto sumOfBlocks = [&](OpBuilder &b, const Row &row, Value rowInBlock,
-                         ArrayRef<Value> loops) {
-    return reduceOverLanes(
-        b, loc, row.first, row.last, one, warpSize, initialSum(b),
-        [&](OpBuilder &in, Value entry) {
-          return product(in, row, rowInBlock, loops, entry, initialSum(in));
-        },
-        [&](OpBuilder &in, Value x, Value y) { return join(in, x, y); });
-  };
-  auto sumOf = [&](OpBuilder &b, const Row &row, const Pieces *pieces) {
-    auto load = [&](OpBuilder &in, ArrayRef<Value> entries) {
-      SmallVector<Value> summed;
-      SmallVector<Factors> loaded;
-      for (Value entry : entries)
-        summed.push_back(storage.coordinate(in, format.leading.size(), entry));
-      for (Value entry : entries)
-        loaded.push_back(
-            {memref::LoadOp::create(in, loc, storage.values, entry), Value()});
-      for (auto [n, k] : llvm::enumerate(summed)) {
-        SmallVector<Value> point(row.loops);
-        point[format.summed] = k;
-        loaded[n].dense = loadAt(in, loc, dense, denseMap, point);
-      }
-      return loaded;
-    };
-    return reduceOverLanes(
-        b, loc, zero, constant(b, warpSize), one, warpSize, initialSum(b),
-        [&](OpBuilder &in, Value lane) {
-          return sumWithPieces(
-              in, row, pieces, warpSize, lane, initialSum(in), load,
-              [&](OpBuilder &at, const Factors &factors, Value sum) {
-                return multiplyAdd(at, factors, sum);
-              },
-              [&](OpBuilder &at, Value piece) -> Value {
-                return memref::LoadOp::create(at, loc, pieces->sums, piece);
-              });
-        },
-        [&](OpBuilder &in, Value x, Value y) { return join(in, x, y); });
-  };
-  Pieces pieces{1024, 8192, {}, {}};
+  if (format.blockSize() > 1) {
+    emitBlockDots(builder);
+    return;
+  }
+  Value areShort =
+      arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult,
+                            meanOfRows(builder), constant(builder, shortRows));
+  Pieces pieces;
   if (mayBeCut()) {
-    plan(builder, pieces, {});
+    // Where few lanes have a row, they keep less of it.
+    Value least =
+        arith::SelectOp::create(builder, loc, areShort, constant(builder, 256),
+                                constant(builder, 1024));
+    pieces = plan(builder, /*columns=*/2048, least, {});
     auto wide = scf::IfOp::create(builder, loc, isWide(builder, pieces),
                                   /*withElseRegion=*/false);
     OpBuilder in = wide.getThenBodyBuilder();
     auto loop =
         scf::ParallelOp::create(in, loc, zero, countPieces(in, pieces), one);
+    loop->setAttr(residentAttrName, in.getI64IntegerAttr(residentBlocks));
+    loop->setAttr(leadsAttrName, in.getUnitAttr());
     OpBuilder at = OpBuilder::atBlockTerminator(loop.getBody());
     Value piece = loop.getInductionVars()[0];
     emitPiece(at, piece, pieces, [&](OpBuilder &to, const Row &row) {
-      memref::StoreOp::create(to, loc, sumOf(to, row, nullptr), pieces.sums,
-                              piece);
+      memref::StoreOp::create(to, loc, dotOfRow(to, row, nullptr, warpSize),
+                              pieces.sums, piece);
     });
   }
-  auto loop = rowLoop(builder, 1, {});
-  OpBuilder b = OpBuilder::atBlockTerminator(loop.getBody());
-  auto vars = loop.getInductionVars();
-  Row row = enterRow(b, vars[0]);
-  Value rowInBlock = format.blockRows > 1 ? vars[1] : constant(b, 0);
-  SmallVector<Value> loops = loopsOf(b, row, rowInBlock, 0);
-  Value sum = format.blockSize() > 1
-                  ? sumOfBlocks(b, row, rowInBlock, loops)
-                  : sumOf(b, row, mayBeCut() ? &pieces : nullptr);
-  Value value = emitEpilogue(b, finish(b, row, sum), loops);
-  memref::StoreOp::create(b, loc, value, out,
-                          applyMap(b, loc, resultMap, loops));
+  auto branch =
+      scf::IfOp::create(builder, loc, areShort, /*withElseRegion=*/true);
+  OpBuilder then = branch.getThenBodyBuilder();
+  emitDots(then, mayBeCut() ? &pieces : nullptr, fewLanes);
+  OpBuilder otherwise = branch.getElseBodyBuilder();
+  emitDots(otherwise, mayBeCut() ? &pieces : nullptr, warpSize);
 }

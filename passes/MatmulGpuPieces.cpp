@@ -73,14 +73,17 @@ Value GpuProduct::sumShare(OpBuilder &b, Value first, Value last, int64_t apart,
   });
 }
 
-void GpuProduct::plan(OpBuilder &b, Pieces &pieces,
-                      ArrayRef<Value> sizes) const {
+Value GpuProduct::meanOfRows(OpBuilder &b) const {
   Value rows = arith::MaxUIOp::create(b, loc, numRows, constant(b, 1));
-  Value mean = arith::DivUIOp::create(
+  return arith::DivUIOp::create(
       b, loc, memref::DimOp::create(b, loc, storage.values, 0), rows);
-  pieces.length =
-      arith::MaxUIOp::create(b, loc, constant(b, pieces.least),
-                             mulIndex(b, loc, mean, constant(b, 4)));
+}
+
+GpuProduct::Pieces GpuProduct::plan(OpBuilder &b, int64_t columns, Value least,
+                                    ArrayRef<Value> sizes) const {
+  Pieces pieces{columns, {}, {}};
+  pieces.length = arith::MaxUIOp::create(
+      b, loc, least, mulIndex(b, loc, meanOfRows(b), constant(b, 4)));
   // Of no size where no row can be long.
   Value count = arith::SelectOp::create(b, loc, isWide(b, pieces),
                                         countPieces(b, pieces), constant(b, 0));
@@ -91,6 +94,7 @@ void GpuProduct::plan(OpBuilder &b, Pieces &pieces,
       MemRefType::get(SmallVector<int64_t>(all.size(), ShapedType::kDynamic),
                       sumType),
       all, b.getI64IntegerAttr(64));
+  return pieces;
 }
 
 Value GpuProduct::isWide(OpBuilder &b, const Pieces &pieces) const {
@@ -194,6 +198,7 @@ Value GpuProduct::sumWithPieces(
                                        head.last, row.last);
   auto branch =
       scf::IfOp::create(b, loc, sum.getType(), isLong, /*withElseRegion=*/true);
+  branch->setAttr(followsAttrName, b.getUnitAttr());
   OpBuilder otherwise = branch.getElseBodyBuilder();
   scf::YieldOp::create(otherwise, loc, sum);
   OpBuilder in = branch.getThenBodyBuilder();

@@ -12,14 +12,51 @@ using namespace gossamer;
 
 /// Lanes for a line of the dense operand, 16 bytes each.
 static constexpr int64_t lineLanes = 8;
-/// Rows times strips of a warp's width that fill a GPU: with fewer, strips are
-/// a line wide, for four times the warps, of which each is done four times as
-/// soon.
+/// Rows times strips that fill a GPU: with fewer, strips are a line wide, for
+/// more warps, of which each is done sooner.
 static constexpr int64_t manyWarps = 3072;
 /// Blocks on a multiprocessor where there are many: all rows of a few thousand
 /// are under way at once, and walk over the same part of the dense operand.
 /// Elsewhere what counts is that a warp has all its loads under way at once.
-static constexpr int64_t manyResident = 8, fewResident = 6;
+static constexpr int64_t manyResident = 8, halfResident = 7, fewResident = 6;
+/// In matrices wider than this a row may be so long that a warp would take
+/// longer to add up its pieces than all others for what they do.
+static constexpr int64_t veryWide = 1 << 15;
+/// Entries of a row on average up to which four groups of lanes would mostly
+/// have nothing to do.
+static constexpr int64_t shortRows = 64;
+
+bool GpuProduct::isByLines(const Strip &strip) const {
+  MLIRContext *context = builder.getContext();
+  auto coordinates =
+      cast<MemRefType>(storage.coordinatesOf(format.leading.size()).getType());
+  return strip.count > 1 && coordinates.getElementType().isInteger(32) &&
+         denseMap == AffineMap::get(denseMap.getNumDims(), 0,
+                                    {getAffineDimExpr(format.summed, context),
+                                     getAffineDimExpr(strip.lane, context)},
+                                    context);
+}
+
+/// Numbers of the dense operand from (k, column) on. The distance of rows is a
+/// product of 32 bits by 32, in bytes, which with the address before it is one
+/// instruction: the host has seen to it that rows are not longer.
+Value GpuProduct::loadLine(OpBuilder &b, const Strip &strip, Value k,
+                           Value column) const {
+  int64_t bytes = 16 / strip.count;
+  Value row = mulIndex(b, loc, sizeOfLoop(b, strip.lane), constant(b, bytes));
+  row = arith::AndIOp::create(b, loc, row, constant(b, (int64_t(1) << 32) - 1));
+  Value at = addIndex(b, loc, mulIndex(b, loc, column, constant(b, bytes)),
+                      mulIndex(b, loc, k, row));
+  Type byte = b.getI8Type();
+  auto type =
+      MemRefType::get(SmallVector<int64_t>(2, ShapedType::kDynamic), byte);
+  Value buffer =
+      UnrealizedConversionCastOp::create(b, loc, type, dense).getResult(0);
+  Value line = vector::LoadOp::create(b, loc, VectorType::get(16, byte), buffer,
+                                      ValueRange{constant(b, 0), at});
+  return vector::BitCastOp::create(b, loc,
+                                   VectorType::get(strip.count, element), line);
+}
 
 Value GpuProduct::sumInStrip(OpBuilder &b, const Row &row, const Strip &strip,
                              const Pieces *pieces, Value column) const {
@@ -35,6 +72,10 @@ Value GpuProduct::sumInStrip(OpBuilder &b, const Row &row, const Strip &strip,
       loaded.push_back(
           {memref::LoadOp::create(in, loc, storage.values, entry), Value()});
     for (auto [n, k] : llvm::enumerate(summed)) {
+      if (isByLines(strip)) {
+        loaded[n].dense = loadLine(in, strip, k, column);
+        continue;
+      }
       LanePoints points{row.loops, strip.lane, strip.count, Value()};
       points.loops[strip.lane] = column;
       points.loops[format.summed] = k;
@@ -103,6 +144,7 @@ void GpuProduct::emitStrips(OpBuilder &b, const Strip &strip,
         in, loc, ValueRange{zero, zero},
         ValueRange{strips, countPieces(in, *pieces)}, ValueRange{one, one});
     loop->setAttr(residentAttrName, b.getI64IntegerAttr(strip.resident));
+    loop->setAttr(leadsAttrName, b.getUnitAttr());
     OpBuilder at = OpBuilder::atBlockTerminator(loop.getBody());
     auto vars = loop.getInductionVars();
     emitPiece(at, vars[1], *pieces, [&](OpBuilder &to, const Row &cut) {
@@ -115,6 +157,8 @@ void GpuProduct::emitStrips(OpBuilder &b, const Strip &strip,
   }
   auto loop = rowLoop(b, 1, outer, strips);
   loop->setAttr(residentAttrName, b.getI64IntegerAttr(strip.resident));
+  if (pieces)
+    loop->setAttr(followsAttrName, b.getUnitAttr());
   OpBuilder in = OpBuilder::atBlockTerminator(loop.getBody());
   auto vars = loop.getInductionVars();
   Row row = enterRow(in, vars.back());
@@ -127,30 +171,64 @@ void GpuProduct::emitStrips(OpBuilder &b, const Strip &strip,
                 });
 }
 
-void GpuProduct::inRows(unsigned lane) {
-  int64_t count = 128 / std::max<int64_t>(8, element.getIntOrFloatBitWidth());
-  Pieces pieces{256, 1024, {}, {}};
-  bool isCut = mayBeCut() && lanes.size() == 1;
-  if (isCut)
-    plan(builder, pieces, {sizeOfLoop(builder, lane)});
-  auto aligned = scf::IfOp::create(builder, loc, isAligned(lane, count),
+Value GpuProduct::isVeryWide(OpBuilder &b) const {
+  return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ugt,
+                               sizeOfLoop(b, format.summed),
+                               constant(b, veryWide));
+}
+
+std::optional<GpuProduct::Pieces> GpuProduct::planRows(unsigned lane) {
+  if (!mayBeCut() || lanes.size() > 1)
+    return {};
+  // Pieces are summed one beside the other, and then one behind the other: more
+  // of them where they are short.
+  Value least =
+      arith::SelectOp::create(builder, loc, isVeryWide(builder),
+                              constant(builder, 256), constant(builder, 128));
+  return plan(builder, /*columns=*/512, least, {sizeOfLoop(builder, lane)});
+}
+
+void GpuProduct::inRows(OpBuilder &at, unsigned lane,
+                        const std::optional<Pieces> &pieces) {
+  int64_t count = vectorLength();
+  auto aligned = scf::IfOp::create(at, loc, isAligned(at, lane, count),
                                    /*withElseRegion=*/true);
   auto emit = [&](OpBuilder b, Strip strip) {
-    emitStrips(b, strip, isCut ? &pieces : nullptr);
+    emitStrips(b, strip, pieces ? &*pieces : nullptr);
   };
   OpBuilder b = aligned.getThenBodyBuilder();
   Value chunks =
       arith::DivUIOp::create(b, loc, sizeOfLoop(b, lane), constant(b, count));
-  Value wholeStrips =
-      arith::DivUIOp::create(b, loc, chunks, constant(b, warpSize));
-  Value warps = mulIndex(b, loc, wholeStrips, numRows);
-  Value isMany = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::uge, warps,
-                                       constant(b, manyWarps));
-  auto many = scf::IfOp::create(b, loc, isMany, /*withElseRegion=*/true);
-  emit(many.getThenBodyBuilder(),
+  auto areMany = [&](int64_t stripLanes) -> Value {
+    Value warps = mulIndex(
+        b, loc, arith::DivUIOp::create(b, loc, chunks, constant(b, stripLanes)),
+        numRows);
+    return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::uge, warps,
+                                 constant(b, manyWarps));
+  };
+  Value one = arith::ConstantIntOp::create(b, loc, 1, 1);
+  Value isWide =
+      arith::AndIOp::create(b, loc, areMany(warpSize),
+                            arith::XOrIOp::create(b, loc, isVeryWide(b), one));
+  Value areShort = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
+                                         meanOfRows(b), constant(b, shortRows));
+  Value isHalf = arith::AndIOp::create(b, loc, areMany(warpSize / 2), areShort);
+  auto wide = scf::IfOp::create(b, loc, isWide, /*withElseRegion=*/true);
+  emit(wide.getThenBodyBuilder(),
        Strip{lane, warpSize, count, chunks, manyResident});
-  emit(many.getElseBodyBuilder(),
+  OpBuilder in = wide.getElseBodyBuilder();
+  auto half = scf::IfOp::create(in, loc, isHalf, /*withElseRegion=*/true);
+  emit(half.getThenBodyBuilder(),
+       Strip{lane, warpSize / 2, count, chunks, halfResident});
+  emit(half.getElseBodyBuilder(),
        Strip{lane, lineLanes, count, chunks, fewResident});
   OpBuilder other = aligned.getElseBodyBuilder();
   emit(other, Strip{lane, warpSize, 1, sizeOfLoop(other, lane), fewResident});
+}
+
+void GpuProduct::inColumns(unsigned lane) {
+  if (format.blockSize() > 1)
+    inBlocks(builder, lane);
+  else
+    inRows(builder, lane, planRows(lane));
 }

@@ -3,7 +3,9 @@
 // A kernel's arguments are 64-bit words: the address of every buffer that it
 // uses, with its sizes, and numbers of the host. It stands in a module of its
 // own, @kernels, as a plain function; the launch becomes a call of the runtime,
-// gs_gpu_launch(kernel, blocks, threads, words, count).
+// gs_gpu_launch(kernel, blocks, threads, order, words, count). `order` says
+// whether it lets the next one begin (1) or may begin before the one before it
+// is done (2).
 //
 //===----------------------------------------------------------------------===//
 
@@ -66,6 +68,7 @@ private:
   func::FuncOp kernel;
   IRMapping mapping;
   SmallVector<Value> words;
+  SmallVector<unsigned> shared; ///< arguments that others store to
 };
 
 Value Outliner::pass(Value word, Type type) {
@@ -89,6 +92,11 @@ Value Outliner::captureBuffer(Value value, OpBuilder &inside) {
     return LLVM::ConstantOp::create(inside, loc, word,
                                     inside.getI64IntegerAttr(n));
   };
+  // Temporaries may be stored to while the kernel runs, by the one before:
+  // that is no memory of its own then.
+  Operation *made = value.getDefiningOp();
+  if (launch->hasAttr(followsAttrName) && made && isTemporary(made))
+    shared.push_back(words.size() - 1);
   insert(address, {0});
   insert(address, {1});
   insert(literal(0), {2});
@@ -171,6 +179,8 @@ LogicalResult Outliner::run() {
   kernel->setAttr("gossamer.kernel", inside.getI64IntegerAttr(block));
   if (Attribute resident = launch->getAttr(residentAttrName))
     kernel->setAttr(residentAttrName, resident);
+  for (unsigned argument : shared)
+    kernel.setArgAttr(argument, followsAttrName, inside.getUnitAttr());
   call();
   return success();
 }
@@ -195,11 +205,14 @@ void Outliner::call() {
   auto asWord = [&](Value index) -> Value {
     return arith::IndexCastOp::create(host, loc, word, index);
   };
-  func::CallOp::create(host, loc, "gs_gpu_launch", TypeRange{},
-                       ValueRange{literal(host, number),
-                                  asWord(launch.getGridSizeX()),
-                                  asWord(launch.getBlockSizeX()), memory,
-                                  literal(host, words.size())});
+  int64_t order = launch->hasAttr(followsAttrName) ? 2
+                  : launch->hasAttr(leadsAttrName) ? 1
+                                                   : 0;
+  func::CallOp::create(
+      host, loc, "gs_gpu_launch", TypeRange{},
+      ValueRange{literal(host, number), asWord(launch.getGridSizeX()),
+                 asWord(launch.getBlockSizeX()), literal(host, order), memory,
+                 literal(host, words.size())});
   launch.erase();
 }
 
@@ -216,7 +229,7 @@ struct OutlineKernels : gossamer::impl::OutlineKernelsBase<OutlineKernels> {
     auto pointer = LLVM::LLVMPointerType::get(b.getContext());
     func::FuncOp::create(
         b, loc, "gs_gpu_launch",
-        b.getFunctionType({word, word, word, pointer, word}, {}))
+        b.getFunctionType({word, word, word, word, pointer, word}, {}))
         .setPrivate();
     for (auto [n, launch] : llvm::enumerate(launches))
       if (failed(Outliner(launch, kernels, n).run()))

@@ -37,6 +37,10 @@ public:
   mlir::Value coordinates(mlir::OpBuilder &builder, unsigned lvl,
                           mlir::Value position, int64_t count,
                           mlir::Value mask) const;
+  /// The buffer of a level that stores coordinates.
+  mlir::Value coordinatesOf(unsigned lvl) const {
+    return coordinateArrays[lvl];
+  }
   /// The coordinate at a position of a level that stores them.
   mlir::Value coordinate(mlir::OpBuilder &builder, unsigned lvl,
                          mlir::Value position) const;

@@ -94,8 +94,16 @@ Value gossamer::loadPoints(OpBuilder &builder, Location loc, Value buffer,
 void gossamer::storePoints(OpBuilder &builder, Location loc, Value value,
                            Value buffer, AffineMap map,
                            const LanePoints &points) {
-  assert(isContiguous(map, points.lane) && "results are stored by vectors");
   value = splat(builder, loc, value, points.count);
+  if (!isContiguous(map, points.lane)) {
+    assert(!points.end && "every lane is stored");
+    for (int64_t n = 0; n < points.count; ++n)
+      memref::StoreOp::create(
+          builder, loc, vector::ExtractOp::create(builder, loc, value, n),
+          buffer,
+          applyMap(builder, loc, map, pointOf(builder, loc, points, n)));
+    return;
+  }
   if (getElementTypeOrSelf(value).isInteger(1))
     value = arith::ExtUIOp::create(
         builder, loc, VectorType::get(points.count, builder.getI8Type()),

@@ -37,7 +37,8 @@ bool isVectorizable(mlir::Block &body);
 mlir::Value loadPoints(mlir::OpBuilder &builder, mlir::Location loc,
                        mlir::Value buffer, mlir::AffineMap map,
                        const LanePoints &points);
-/// Stores a vector (or the same scalar) at the points before the end.
+/// Stores a vector (or the same scalar) at the points before the end; where
+/// they are not contiguous, there is no end.
 void storePoints(mlir::OpBuilder &builder, mlir::Location loc,
                  mlir::Value value, mlir::Value buffer, mlir::AffineMap map,
                  const LanePoints &points);

@@ -107,9 +107,11 @@ GS_API int64_t gs_cuda_run(void *module, gs_entry entry, int64_t *packed,
                            char **error);
 
 /* What compiled entries call: a launch of blocks x threads with `count` words
-   as arguments, and the address of a workspace. */
+   as arguments, and the address of a workspace. With `order` 1, the kernel says
+   itself when the next one may begin; with 2, it may begin as soon as one
+   before it, of order 1 and in the same call, says so. */
 GS_API void gs_gpu_launch(int64_t kernel, int64_t blocks, int64_t threads,
-                          int64_t *words, int64_t count);
+                          int64_t order, int64_t *words, int64_t count);
 GS_API void *gs_gpu_workspace(int64_t bytes);
 
 /* What entries of tile programs call. A tensor map (128 bytes, aligned to 64)

@@ -187,6 +187,22 @@ def test_rows_of_every_kind(shape, dtype) -> None:
         assert torch.equal(got, f(stored, y))  # in the same order every time
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("format", [gs.CSR, gs.BSR(4)], ids=["CSR", "BSR"])
+@torch.no_grad()
+def test_linear(format, dtype) -> None:
+    """Few tokens, as many as fill a vector and not, and of several batches; depths of whole vectors, and not."""
+    f = gs.sparse_jit(lambda x, w, b: torch.relu(F.linear(x, w, b)))
+    for depth in (32, 36, 2048):
+        w = matrix(24, depth, dtype)
+        stored, b = gs.sparsify(w, format), random(24, dtype=dtype)
+        for tokens in ((1,), (4,), (5,), (64,), (2, 2), (3, 8)):
+            x = random(*tokens, depth, dtype=dtype)
+            expected = torch.relu(F.linear(x.double(), w.double(), b.double()))
+            scale = expected.abs().max()
+            close(f(x, stored, b).double() / scale, expected / scale, dtype)
+
+
 @torch.no_grad()
 def test_what_is_not_stored_does_not_count() -> None:
     """Lanes beyond the end of a row load what others do, and sum nothing: not even 0 times infinity."""

@@ -3,15 +3,26 @@
 // RUN: not gossamer-opt %s --gossamer-raise --gossamer-lower-gpu --gossamer-codegen=chip=sm_9 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 // RUN: not gossamer-opt %s --gossamer-raise --gossamer-lower-gpu --gossamer-codegen=chip=sm_70 2>&1 | FileCheck %s --check-prefix=OLD
 
-// A product of a CSR matrix: four entries at once, through the read-only path,
-// 16 bytes of the dense operand each.
+// A product of a CSR matrix: eight entries at once, through the read-only path,
+// 16 bytes of the dense operand each; registers for as many blocks as are to be
+// resident. On sm_90 and newer, the kernel of rows begins while the one of
+// pieces is running; what that has stored is read behind the wait, and not
+// through the read-only path.
 // HOPPER: .target sm_90a
 // AMPERE: .target sm_80
 // CHECK: .entry kernel_0
 // CHECK: .reqntid 128
-// CHECK-COUNT-4: ld.global.nc.v4.b32
+// CHECK-NEXT: .minnctapersm 8
+// HOPPER: griddepcontrol.launch_dependents;
+// CHECK-COUNT-8: ld.global.nc.v4.b32
 // CHECK: st.global.v4.b32
 // CHECK: .entry kernel_1
+// CHECK-COUNT-8: ld.global.nc.v4.b32
+// HOPPER: griddepcontrol.wait;
+// HOPPER: ld.global.v4.b32
+// HOPPER: griddepcontrol.wait;
+// AMPERE-NOT: griddepcontrol
+// CHECK: .entry kernel_2
 // UNKNOWN: error: unknown chip 'sm_9' for nvptx64
 // OLD: error: chip 'sm_70' is older than sm_80
 #map = affine_map<(d0, d1, d2) -> (d0, d2)>

@@ -143,6 +143,54 @@ func.func @apart(%n: index, %x: memref<?x4x16xf32>, %y: memref<?x16xf32>) {
 
 // -----
 
+// The second kernel may begin while the first is running, and waits for it
+// where it reads what that has stored; and in the end.
+// CHECK-LABEL: func @overlap
+// CHECK: gpu.launch
+// CHECK: llvm.inline_asm has_side_effects {{.*}}"griddepcontrol.launch_dependents;", "~{memory}"
+// CHECK: memref.store
+// CHECK: } {gossamer.leads}
+// CHECK: gpu.launch
+// CHECK-NOT: griddepcontrol
+// CHECK: %[[X:.*]] = memref.load %arg1
+// CHECK: scf.if
+// CHECK-NEXT: llvm.inline_asm has_side_effects {{.*}}"griddepcontrol.wait;", "~{memory}"
+// CHECK-NEXT: memref.load
+// CHECK: memref.store
+// CHECK: llvm.inline_asm has_side_effects {{.*}}"griddepcontrol.wait;", "~{memory}"
+// CHECK-NEXT: gpu.terminator
+// CHECK-NEXT: } {gossamer.follows}
+// Where nothing says what has to wait, all does.
+// CHECK: gpu.launch
+// CHECK-NEXT: llvm.inline_asm has_side_effects {{.*}}"griddepcontrol.wait;", "~{memory}"
+// CHECK: memref.load
+// CHECK-NOT: griddepcontrol
+func.func @overlap(%n: index, %x: memref<?xf32>, %t: memref<?xf32>, %y: memref<?xf32>, %a: f32) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    memref.store %a, %t[%i] : memref<?xf32>
+  } {gossamer.leads}
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %v = memref.load %x[%i] : memref<?xf32>
+    %is = arith.cmpf ogt, %v, %a : f32
+    %s = scf.if %is -> f32 {
+      %l = memref.load %t[%i] : memref<?xf32>
+      scf.yield %l : f32
+    } else {
+      scf.yield %v : f32
+    } {gossamer.follows}
+    memref.store %s, %y[%i] : memref<?xf32>
+  } {gossamer.follows}
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %l = memref.load %t[%i] : memref<?xf32>
+    memref.store %l, %y[%i] : memref<?xf32>
+  } {gossamer.follows}
+  return
+}
+
+// -----
+
 // What is serial is a kernel of one thread, and a bound that was read from
 // memory is read again in the kernel that needs it, whose grid does not depend
 // on it.
