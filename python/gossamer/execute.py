@@ -182,10 +182,10 @@ class RegionKernel:
             if value.device != device and (value.dim() or isinstance(value, SparseTensor)):
                 name = self.region.inputs[number].name
                 raise TensorError(f"{name} is on {value.device} and others are on {device}: move one of them")
-        from gossamer.runtime.cuda import chip_of
+        from gossamer.runtime.cuda import chip_of, number_of
 
         try:
-            return chip_of(torch.cuda.current_device() if device.index is None else device.index)
+            return chip_of(number_of(device))
         except UnsupportedError as error:
             self._refuse(str(error))
             return None

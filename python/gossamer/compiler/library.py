@@ -141,7 +141,6 @@ class Gpus:
     def __init__(self, c: ctypes.CDLL):
         self._c = c
         self.run = c.gs_cuda_run
-        self.free_text = c.gs_free_text
 
     def describe(self, device: int) -> tuple[int, int]:
         """The compute capability (90 for 9.0), and the driver's CUDA version (13000 for 13.0).

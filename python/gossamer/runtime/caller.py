@@ -22,7 +22,7 @@ PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
 # What inductor's code allocates with, if this PyTorch has it: a third of the time of `torch.empty`. The one for CUDA is
 # for the current device.
-_guards = getattr(torch._C._dynamo, "guards", None)
+_guards = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
 _LEAN = {kind: getattr(_guards, f"_empty_strided_{kind}", None) for kind in ("cpu", "cuda")}
 
 _CPU = torch.device("cpu")

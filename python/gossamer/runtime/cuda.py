@@ -33,6 +33,11 @@ _PORTABLE = "sm_90"
 _SMALL = 1 << 20  # bytes
 
 
+def number_of(device: torch.device) -> int:
+    """The number of a CUDA device, which is the current one if it has none."""
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
 @cache
 def chip_of(device: int) -> str:
     """The chip of a device, as LLVM names it.
@@ -81,7 +86,7 @@ class CudaKernel:
         Raises:
             CudaError: The driver does not take the kernels.
         """
-        index = torch.cuda.current_device() if device.index is None else device.index
+        index = number_of(device)
         call = self._calls.get(index)
         if call is None:
             with self._lock:

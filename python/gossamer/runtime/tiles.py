@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
-from gossamer.runtime.cuda import chip_of
+from gossamer.runtime.cuda import chip_of, number_of
 from gossamer.runtime.kernel import CompiledRegion
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
@@ -70,7 +70,7 @@ def kernel_of(kind: Kind) -> CompiledRegion:
 
 def is_hopper(device: torch.device) -> bool:
     """Whether a device runs tile programs."""
-    return chip_of(torch.cuda.current_device() if device.index is None else device.index) == CHIP
+    return chip_of(number_of(device)) == CHIP
 
 
 def run(
@@ -147,7 +147,7 @@ def _movable(tensor: Tensor) -> Tensor:
 def _counter(device: torch.device) -> Tensor:
     if torch.cuda.is_current_stream_capturing():  # a graph may be replayed beside anything
         return torch.zeros(1, dtype=torch.int32, device=device)
-    index = torch.cuda.current_device() if device.index is None else device.index
+    index = number_of(device)
     key = index, torch._C._cuda_getCurrentRawStream(index)
     counter = _counters.get(key)
     if counter is None:
