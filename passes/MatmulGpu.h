@@ -67,6 +67,11 @@ private:
   using Load = llvm::function_ref<llvm::SmallVector<Factors>(
       OpBuilder &, llvm::ArrayRef<Value> entries)>;
   using Add = llvm::function_ref<Value(OpBuilder &, const Factors &, Value)>;
+  /// What entries are multiplied from; `loadDense` gets the summed coordinate.
+  /// Coordinates come first: what they point at takes longest.
+  llvm::SmallVector<Factors>
+  loadFactors(OpBuilder &b, llvm::ArrayRef<Value> entries,
+              llvm::function_ref<Value(Value)> loadDense) const;
 
   /// `sum` with every `apart`-th entry of [first, last) from `place` on, of
   /// which several are loaded before the first is used.

@@ -50,22 +50,29 @@ Value GpuProduct::product(OpBuilder &b, const Row &row, Value rowInBlock,
   return loop.getResult(0);
 }
 
+SmallVector<GpuProduct::Factors>
+GpuProduct::loadFactors(OpBuilder &b, ArrayRef<Value> entries,
+                        function_ref<Value(Value)> loadDense) const {
+  SmallVector<Value> summed;
+  SmallVector<Factors> loaded;
+  for (Value entry : entries)
+    summed.push_back(storage.coordinate(b, format.leading.size(), entry));
+  for (Value entry : entries)
+    loaded.push_back(
+        {memref::LoadOp::create(b, loc, storage.values, entry), Value()});
+  for (auto [factors, k] : llvm::zip(loaded, summed))
+    factors.dense = loadDense(k);
+  return loaded;
+}
+
 Value GpuProduct::dotOfRow(OpBuilder &b, const Row &row, const Pieces *pieces,
                            int64_t rowLanes) const {
   auto load = [&](OpBuilder &in, ArrayRef<Value> entries) {
-    SmallVector<Value> summed;
-    SmallVector<Factors> loaded;
-    for (Value entry : entries)
-      summed.push_back(storage.coordinate(in, format.leading.size(), entry));
-    for (Value entry : entries)
-      loaded.push_back(
-          {memref::LoadOp::create(in, loc, storage.values, entry), Value()});
-    for (auto [n, k] : llvm::enumerate(summed)) {
+    return loadFactors(in, entries, [&](Value k) {
       SmallVector<Value> point(row.loops);
       point[format.summed] = k;
-      loaded[n].dense = loadAt(in, loc, dense, denseMap, point);
-    }
-    return loaded;
+      return loadAt(in, loc, dense, denseMap, point);
+    });
   };
   return reduceOverLanes(
       b, loc, constant(b, 0), constant(b, rowLanes), constant(b, 1), rowLanes,

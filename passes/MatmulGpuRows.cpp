@@ -63,25 +63,14 @@ Value GpuProduct::sumInStrip(OpBuilder &b, const Row &row, const Strip &strip,
   auto type = VectorType::get(strip.count, sumType);
   int64_t groups = warpSize / strip.lanes;
   auto load = [&](OpBuilder &in, ArrayRef<Value> entries) {
-    // Coordinates first: what they point at takes longest.
-    SmallVector<Factors> loaded;
-    SmallVector<Value> summed;
-    for (Value entry : entries)
-      summed.push_back(storage.coordinate(in, format.leading.size(), entry));
-    for (Value entry : entries)
-      loaded.push_back(
-          {memref::LoadOp::create(in, loc, storage.values, entry), Value()});
-    for (auto [n, k] : llvm::enumerate(summed)) {
-      if (isByLines(strip)) {
-        loaded[n].dense = loadLine(in, strip, k, column);
-        continue;
-      }
+    return loadFactors(in, entries, [&](Value k) -> Value {
+      if (isByLines(strip))
+        return loadLine(in, strip, k, column);
       LanePoints points{row.loops, strip.lane, strip.count, Value()};
       points.loops[strip.lane] = column;
       points.loops[format.summed] = k;
-      loaded[n].dense = loadPoints(in, loc, dense, denseMap, points);
-    }
-    return loaded;
+      return loadPoints(in, loc, dense, denseMap, points);
+    });
   };
   auto add = [&](OpBuilder &in, const Factors &factors, Value sum) -> Value {
     Value value = vector::BroadcastOp::create(
