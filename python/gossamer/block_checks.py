@@ -43,7 +43,9 @@ def _check_parts(blocks: BlockList) -> None:
     if len(missing) == len(parts):
         return
     if missing:
-        raise TensorError(f"a block list with blocks that are allowed in part has {', '.join(_PARTS)}; {missing[0]} is None")
+        raise TensorError(
+            f"a block list with blocks that are allowed in part has {', '.join(_PARTS)}; {missing[0]} is None"
+        )
     for name, array in parts.items():
         if array.dtype != torch.int32:
             raise TensorError(f"{name} of a block list is int32, not {array.dtype}")
@@ -51,7 +53,9 @@ def _check_parts(blocks: BlockList) -> None:
             raise TensorError(f"count is on {blocks.count.device}, {name} on {array.device}")
     count, index, numbers, bits = parts.values()
     if count.shape != blocks.count.shape:
-        raise TensorError(f"partial_count is {list(count.shape)}, count {list(blocks.count.shape)}; both are [B, H, MB]")
+        raise TensorError(
+            f"partial_count is {list(count.shape)}, count {list(blocks.count.shape)}; both are [B, H, MB]"
+        )
     if index.dim() != 4 or index.shape[:3] != count.shape or numbers.shape != index.shape:
         raise TensorError(
             f"partial_index and partial_bits are [B, H, MB, max] with {list(count.shape)} in front, not "

@@ -27,7 +27,15 @@ Shape = tuple[int, int]
 
 # What a tile of such blocks does per entry beside one of 128 x 128, of what was measured (docs/tile.md): a mask that is
 # not stored in blocks is cut into those that cost least.
-_RATES = {(128, 128): 1.0, (128, 64): 0.95, (128, 32): 0.87, (128, 16): 0.7, (64, 64): 0.85, (64, 32): 0.75, (64, 16): 0.6}
+RATES = {
+    (128, 128): 1.0,
+    (128, 64): 0.95,
+    (128, 32): 0.87,
+    (128, 16): 0.7,
+    (64, 64): 0.85,
+    (64, 32): 0.75,
+    (64, 16): 0.6,
+}
 _FINEST = (64, 16)
 # Finest blocks of a mask that are looked at to choose; and partial blocks that are packed at once.
 _MOST_FINEST, _PACKED = 1 << 28, 1 << 11
@@ -65,7 +73,7 @@ def assemble(blocks: Blocks, lead: tuple[int, int], block: Block, shape: Shape) 
         width = int(count.max()) if count.numel() else 0
         index = torch.zeros(total, max(width, 1), dtype=torch.int32, device=row.device)
         index[row, place] = blocks.column[chosen].to(torch.int32)
-        return count.to(torch.int32).view(*lead, rows), index.view(*lead, rows, -1), (row, place)
+        return count.to(torch.int32).view(*lead, rows), index.view(*lead, rows, index.shape[1]), (row, place)
 
     count, index, _ = listed(blocks.is_full)
     if not blocks.bits.shape[0]:
@@ -88,6 +96,9 @@ def list_of(mask: SparseTensor | Tensor, block: Block | None) -> BlockList:
         )
     if mask.device.type == "meta":
         raise TensorError("a mask on the meta device has no entries to make a block list of")
+    if isinstance(mask, Tensor):  # what is expanded is looked at once
+        for dim in range(mask.dim() - 2):
+            mask = mask.narrow(dim, 0, 1) if mask.shape[dim] > 1 and mask.stride(dim) == 0 else mask
     lead: Any = (1,) * (4 - mask.dim()) + tuple(mask.shape[:-2])
     shape = mask.shape[-2], mask.shape[-1]
     if isinstance(mask, SparseTensor):
@@ -121,7 +132,9 @@ def _of_dense(mask: Tensor, lead: tuple[int, int], shape: Shape, block: Block | 
 def _cut(mask: Tensor, block: Block) -> Tensor:
     """[matrices, blocks of rows, rows, blocks of columns, columns]."""
     rows, columns = mask.shape[1:]
-    filled = F.pad(mask, (0, -columns % block[1], 0, -rows % block[0])) if columns % block[1] or rows % block[0] else mask
+    filled = (
+        F.pad(mask, (0, -columns % block[1], 0, -rows % block[0])) if columns % block[1] or rows % block[0] else mask
+    )
     return filled.view(mask.shape[0], filled.shape[1] // block[0], block[0], filled.shape[2] // block[1], block[1])
 
 
@@ -136,12 +149,12 @@ def _can_choose(lead: tuple[int, int], shape: Shape) -> bool:
 
 def _cheapest(finest: Tensor) -> Block:
     """The block in which a mask costs least, of the finest blocks in which something is allowed: [n, rows, columns]."""
-    blocks = list(_RATES)
+    blocks = list(RATES)
     costs = []
     for block in blocks:
         rows, columns = block[0] // _FINEST[0], block[1] // _FINEST[1]
         tiles = _cut(finest, (rows, columns)).any(4).any(2)
-        costs.append(tiles.sum() * (block[0] * block[1] / _RATES[block]))
+        costs.append(tiles.sum() * (block[0] * block[1] / RATES[block]))
     return blocks[int(torch.stack(costs).argmin())]
 
 
@@ -209,7 +222,8 @@ def _of_entries(mask: SparseTensor, lead: tuple[int, int], shape: Shape, block: 
     bit = torch.ones_like(column, dtype=torch.int32) << (column % 32).to(torch.int32)
     chosen = number[place] >= 0
     bits.view(-1).index_add_(0, word[chosen], bit[chosen])  # entries are different bits
-    return assemble(Blocks(*unravel(stored, sizes), is_full, bits), lead, block, shape)
+    matrix, row, column = unravel(stored, sizes)
+    return assemble(Blocks(matrix, row, column, is_full, bits), lead, block, shape)
 
 
 # Of functions.
@@ -253,9 +267,7 @@ def from_block_mask(mask: Any) -> BlockList:
 
 
 @lru_cache(maxsize=256)
-def band(
-    queries: int, keys: int, left: int | None, right: int | None, block: Block, device: torch.device
-) -> BlockList:
+def band(queries: int, keys: int, left: int | None, right: int | None, block: Block, device: torch.device) -> BlockList:
     """The list of a band: query i sees the keys from i - left to i + right; None: all on that side.
 
     Of a block only its corners are looked at, and only the few bitmaps that differ are made.

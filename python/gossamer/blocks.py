@@ -139,15 +139,15 @@ class BlockList:
         Args:
             wide: Whether heads have more than 64 columns.
         """
-        from gossamer.reblock import retiled, tile_of
+        from gossamer.reblock import tiled
 
-        block = tile_of(self.block, self.has_partial, wide)
-        if block == self.block:
-            return self
-        key = "tiled", block
-        if key not in self._derived:
-            self._derived[key] = retiled(self, block)
-        return self._derived[key]
+        key = "tiled", wide
+        made = self._derived.get(key)
+        if made is None:
+            made = tiled(self, wide)
+            if made is not self:
+                self._derived[key] = made
+        return made
 
     def order(self, batch: int, heads: int, head_bytes: int) -> Tensor:
         """Tiles (block of queries + MB x (head + heads x batch)) as they are best done: the longest lists first, so

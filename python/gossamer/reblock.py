@@ -6,32 +6,27 @@ import torch
 from torch import Tensor
 
 from gossamer.bitmaps import block_areas, evaluate
-from gossamer.block_sources import Blocks, assemble
+from gossamer.block_sources import RATES, Blocks, assemble
 from gossamer.blocks import BlockList
 
 Block = tuple[int, int]
 
-TILES = {(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 16)}
 
-
-def tile_of(block: Block, has_partial: bool, wide: bool) -> Block:
-    """The block of a tile program for a list of such blocks: the largest that divides these, or 128 x 128.
-
-    Args:
-        block: Of the list.
-        has_partial: Whether it has blocks that are allowed in part.
-        wide: Whether heads have more than 64 columns.
-    """
-    fitting = [tile for tile in TILES if not block[0] % tile[0] and not block[1] % tile[1]]
-    if has_partial and wide and (128, 16) in fitting:  # which no program has (dialect/tile/TileVerify.cpp)
-        fitting.remove((128, 16))
-    return max(fitting, default=(128, 128))
-
-
-def retiled(blocks: BlockList, block: Block) -> BlockList:
-    """The same mask in other blocks; waits for the device if these do not divide the old ones, or some are partial."""
-    divides = not blocks.block[0] % block[0] and not blocks.block[1] % block[1]
-    return _split(blocks, block) if divides and not blocks.has_partial else _rebuilt(blocks, block)
+def tiled(blocks: BlockList, wide: bool) -> BlockList:
+    """Does what `BlockList.tiled` says; waits for the device unless the blocks are those of a tile, or are split."""
+    # No program gathers so many blocks of two lists (dialect/tile/TileVerify.cpp).
+    refused = {(128, 16)} if wide and blocks.has_partial else set()
+    tiles = [tile for tile in RATES if tile not in refused]
+    if blocks.block in tiles:
+        return blocks
+    fitting = [tile for tile in tiles if not blocks.block[0] % tile[0] and not blocks.block[1] % tile[1]]
+    if fitting and not blocks.has_partial:
+        return _split(blocks, max(fitting))
+    states = _states(blocks)
+    if fitting:
+        return _rebuilt(blocks, states, max(fitting))
+    costs = [_touched(blocks, states, tile).sum() * (tile[0] * tile[1] / RATES[tile]) for tile in tiles]
+    return _rebuilt(blocks, states, tiles[int(torch.stack(costs).argmin())])
 
 
 def _split(blocks: BlockList, block: Block) -> BlockList:
@@ -43,14 +38,15 @@ def _split(blocks: BlockList, block: Block) -> BlockList:
     last = blocks.index.gather(-1, (blocks.count - 1).clamp(min=0)[..., None].long())[..., 0]
     has_end = (blocks.count > 0) & (last == -(-blocks.shape[1] // blocks.block[1]) - 1)
     count = blocks.count * across - has_end * missing
-    index = (blocks.index[..., None] * across + torch.arange(across, dtype=torch.int32, device=blocks.device)).flatten(-2)
+    index = (blocks.index[..., None] * across + torch.arange(across, dtype=torch.int32, device=blocks.device)).flatten(
+        -2
+    )
     row = torch.arange(rows, device=blocks.device) // down
     return BlockList(count.to(torch.int32)[..., row], index[..., row, :], block, blocks.shape, check=False)
 
 
-def _rebuilt(blocks: BlockList, block: Block) -> BlockList:
+def _rebuilt(blocks: BlockList, states: Tensor, block: Block) -> BlockList:
     """Every entry of the new blocks is looked up in the old ones."""
-    states = _states(blocks)
     bits = blocks.bits
     rows, columns = blocks.block
 
