@@ -1,6 +1,7 @@
 """Tile programs where there is no GPU: every kind of attention against float64."""
 
 import math
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -15,6 +16,15 @@ from gossamer.runtime import tiles
 
 BLOCKS = [(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 16)]
 DTYPES = [torch.bfloat16, torch.float16]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """References are small: threads cost more than they save, most of all where other tests run beside these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
@@ -97,7 +107,7 @@ def test_causal(dtype, columns):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("columns", [64, 128])
 def test_windows(dtype, columns):
-    for length, window in product((65, 391), (1, 2, 127, 128, 129, 130, 300, 1000)):
+    for length, window in ((1, 1), (65, 7), (263, 1), *product((391,), (2, 127, 128, 129, 130, 300, 1000))):
         check((1, 2, 1, length, length, columns), dtype, causal=True, window=window)
 
 

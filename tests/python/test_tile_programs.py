@@ -363,5 +363,6 @@ def test_an_error_of_one_block_ends_the_launch():
 
 def test_an_operation_that_programs_do_not_have():
     consumer = f"%s = math.sin %f0 : f32\n%r = tile.splat %s : {F}\n{store('%r')}"
-    with pytest.raises(CompileError, match=r"'math\.sin' op has no lowering in a tile program"):
+    with pytest.raises(CompileError, match=r"'math\.sin' op has no lowering in a tile program") as error:
         run(module(SCRATCH, "", consumer))
+    assert "--gossamer-lower-tile-host" in str(error.value)

@@ -100,6 +100,8 @@ void HostCode::callShared(const Twine &name, ValueRange pointers,
     function = LLVM::LLVMFuncOp::create(
         b, loc, symbol, LLVM::LLVMFunctionType::get(nothing, types),
         LLVM::Linkage::Internal);
+    // In the place of each call it would be compiled as often.
+    function.setNoInline(true);
     for (unsigned n = 0; n < types.size(); ++n)
       function.setArgAttr(n, LLVM::LLVMDialect::getNoAliasAttrName(),
                           b.getUnitAttr());

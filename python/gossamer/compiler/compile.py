@@ -137,7 +137,7 @@ def _compile_error(failure: Failure, text: str, digest: str, options: dict[str, 
         return CompileError(f"{what}:\n{failure.diagnostics}\nIts input could not be written to a file.")
     codegen = "".join(f" {name}={value}" for name, value in options.items())
     lower = ["--gossamer-raise", "--gossamer-lower-gpu" if "chip" in options else "--gossamer-lower-cpu"]
-    if text.startswith("tile."):
+    if any(line.lstrip().startswith("tile.") for line in text.splitlines()):
         lower = ["--gossamer-lower-tile" if "chip" in options else "--gossamer-lower-tile-host"]
     command = ["gossamer-opt", str(path), *lower]
     command += [f"--gossamer-codegen={codegen.strip()}" if codegen else "--gossamer-codegen"]
