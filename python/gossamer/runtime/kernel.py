@@ -124,6 +124,11 @@ class CompiledRegion:
         """Returns the kernel as a function of the address of packed words, or of their bytes."""
         return self._kernel.on(device) if isinstance(self._kernel, CudaKernel) else self._kernel.call
 
+    def waiting_on(self, device: torch.device) -> Callable[[int], int]:
+        """Returns a function of the address of a pinned word, which waits until a kernel of it has written there."""
+        assert isinstance(self._kernel, CudaKernel)
+        return self._kernel.waiting_on(device)
+
     def _device(self, inputs: Sequence[Value]) -> torch.device:
         """Where the results will be."""
         if self.device_type == "cpu":
