@@ -59,3 +59,19 @@ def test_the_text_is_the_same_for_every_size() -> None:
         for n in (4, 8)
     }
     assert len(texts) == 1
+
+
+ELEMENTARY = ["acos", "asin", "atan", "cos", "erf", "exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "rsqrt",
+              "sigmoid", "sin", "sinh", "cosh", "sqrt", "tan", "tanh"]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("chip", CHIPS)
+def test_elementary_functions_are_assembled(chip, dtype, tmp_path) -> None:
+    w = gs.sparsify(torch.eye(16, dtype=dtype) / 2, gs.CSR)
+    for name in ELEMENTARY:
+        function = getattr(torch, name)
+        f = gs.sparse_jit(lambda w, x, function=function: w * function(x))
+        ptx = gs.dump(f, w, torch.rand(16, 16, dtype=dtype), stage="ptx", target=chip)
+        assert "call" not in re.sub(r"//.*", "", ptx), name
+        assemble(ptx, chip, tmp_path, name)
