@@ -241,6 +241,62 @@ def test_graph_capture_and_streams() -> None:
     close(shares, torch.softmax(scores.to_dense(), -1).nan_to_num(0), torch.float32)
 
 
+@pytest.mark.parametrize("shape", ["skewed", "long", "one"])
+@torch.no_grad()
+def test_graph_capture_with_rows_in_pieces(shape) -> None:
+    """A kernel that may begin before the one ahead of it is done is captured as such."""
+    dense = SHAPES[shape]()
+    stored, f = gs.sparsify(dense, gs.CSR), gs.sparse_jit(lambda w, y: torch.relu(w @ y))
+    for columns in (1, 64, 100, 512):
+        y = random(dense.shape[1], columns)
+        f(stored, y)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(3):
+                got = f(stored, y)
+        for _ in range(3):
+            y.copy_(random(dense.shape[1], columns))
+            graph.replay()
+            close(got, torch.relu(dense.double() @ y.double()), torch.float32)
+
+
+@torch.no_grad()
+def test_kernels_that_overlap() -> None:
+    """Nothing is read before it is there, nor overwritten before it was read: many calls in a row, with the memory of
+    temporaries full of what others left in it, give the same bits as one alone.
+    """
+    f = gs.sparse_jit(lambda w, y: w @ y)
+    cases = []
+    for shape in ("skewed", "long", "one", "few"):
+        for dtype in (torch.float32, torch.float16):
+            dense = SHAPES[shape]().to(dtype)
+            stored = gs.sparsify(dense, gs.CSR)
+            for columns in (64, 100, 256):
+                y = random(dense.shape[1], columns, dtype=dtype)
+                torch.cuda.synchronize()
+                alone = f(stored, y)
+                torch.cuda.synchronize()
+                close(alone, dense.double() @ y.double(), dtype)
+                cases.append((stored, y, alone))
+    for _ in range(20):
+        found = []
+        for stored, y, _ in cases:
+            torch.full((1 << 18,), torch.nan, device="cuda")  # and what was there is given back
+            found.append(f(stored, y))
+        assert all(torch.equal(got, alone) for got, (_, _, alone) in zip(found, cases, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@torch.no_grad()
+def test_softmax_of_a_vector(dtype) -> None:
+    line = gs.Format("(i) -> (i : compressed)")
+    for length, density in ((1, 1), (7, 0.5), (65, 0.5), (10007, 0.3), (100, 0)):
+        scores = random(length, dtype=dtype).masked_fill(torch.rand(length, device="cuda") >= density, -torch.inf)
+        stored = gs.sparsify(scores, line, fill=-torch.inf)
+        expected = torch.softmax(scores.double(), -1).nan_to_num(0)
+        close(gs.sparse_jit(lambda s: torch.softmax(s, -1))(stored), expected, dtype)
+
+
 @torch.no_grad()
 def test_operands_that_do_not_lie_well() -> None:
     w = matrix(24, 32)
