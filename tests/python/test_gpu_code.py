@@ -23,9 +23,12 @@ def cases(dtype: torch.dtype) -> dict[str, tuple]:
     x, v = torch.randn(16, 16).to(dtype), torch.randn(16).to(dtype)
     mask = gs.sparsify(w != 0, gs.BSR(4))
     scores = gs.sparsify(w.masked_fill(w == 0, -torch.inf), gs.CSR, fill=-torch.inf)
+    line = gs.Format("(i) -> (i : compressed)")
+    vector = gs.sparsify(v.masked_fill(v < 0, -torch.inf), line, fill=-torch.inf)
     found = {
         "attention": (lambda mask, q, k, v: attention(q, k, v, mask), mask, x, x, x),
         "softmax": (lambda s: torch.softmax(s, -1), scores),
+        "softmax of a vector": (lambda s: torch.softmax(s, -1), vector),
     }
     for name, format in {"csr": gs.CSR, "bsr": gs.BSR(4), "coo": gs.COO}.items():
         stored = gs.sparsify(w, format)

@@ -34,7 +34,7 @@ class Words:
         self._free.append(word)
 
     def _add(self) -> None:
-        block = torch.empty(_WORDS, dtype=torch.int64, pin_memory=True)
+        block = torch.empty(_WORDS, dtype=torch.int64, device="cpu", pin_memory=True)
         self._blocks.append(block)
         first = block.data_ptr()
         self._free += [ctypes.c_int64.from_address(first + 8 * n) for n in range(_WORDS)]
