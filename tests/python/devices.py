@@ -59,9 +59,6 @@ _OF_THE_CPU = {
     "test_what_cannot_be_traced_names_the_line": "would name the line that puts tensors on a GPU",
 }
 
-# What kernels for GPUs cannot compute yet (docs/gpu.md).
-_NOT_YET = re.compile(r"math\.(sin|cos|tanh) of '(vector<\d+x)?f64' has no code for a GPU yet")
-
 # What torch says of an operation that it has on the CPU alone.
 _LACKS = re.compile(
     r"not implemented for '\w+'|Could not run '.*' with arguments from|is not implemented for CUDA|"
@@ -112,12 +109,10 @@ def move_constants(module: Any, device: torch.device, patch: pytest.MonkeyPatch)
 
 
 def skip_what_torch_lacks() -> Iterator[None]:
-    """Around a test: what torch itself cannot do on the device is no failure; what kernels cannot yet is expected."""
+    """Around a test: what torch itself cannot do on the device is no failure."""
     try:
         return (yield)
     except (RuntimeError, NotImplementedError, TypeError, gs.GossamerError, gs.FallbackWarning) as error:
-        if found := _NOT_YET.search(str(error)):
-            pytest.xfail(found.group())
         said = str(error).splitlines()[0]
         if _LACKS.search(said):
             pytest.skip(f"torch: {said[:160]}")
