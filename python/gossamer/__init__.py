@@ -1,5 +1,6 @@
 """Gossamer: a sparse compiler for PyTorch on MLIR."""
 
+from gossamer import patterns
 from gossamer.annotation import annotate
 from gossamer.attention import attention
 from gossamer.blocks import BlockList, from_block_mask
@@ -53,6 +54,7 @@ __all__ = [
     "from_scipy",
     "from_torch",
     "magnitude",
+    "patterns",
     "sparse_jit",
     "sparsify",
 ]

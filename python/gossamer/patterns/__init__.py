@@ -4,6 +4,7 @@ Patterns are combined with `&`, `|` and `~`. `p(b, h, q, k)` is the definition; 
 found by interval arithmetic; `p.mask(...)` a mask. `gs.attention(q, k, v, mask=p)` takes a pattern itself.
 """
 
+from gossamer.patterns import deepspeed
 from gossamer.patterns.base import PositionPattern, everything
 from gossamer.patterns.blocked import block_diagonal, block_window, butterfly, fixed, variable_windows
 from gossamer.patterns.classes import BlockClasses
@@ -12,18 +13,24 @@ from gossamer.patterns.grids import axial, neighbourhood, swin
 from gossamer.patterns.heads import per_head
 from gossamer.patterns.layouts import from_layout
 from gossamer.patterns.local import alibi, causal, dilated, prefix_lm, sliding_window, strided
+from gossamer.patterns.masks import PatternMask, clear_cache
+from gossamer.patterns.papers import bigbird, longformer, pixelfly
 from gossamer.patterns.random import random_blocks
 from gossamer.patterns.tokens import documents, global_tokens, key_padding
 
 __all__ = [
     "BlockClasses",
+    "PatternMask",
     "PositionPattern",
     "alibi",
     "axial",
+    "bigbird",
     "block_diagonal",
     "block_window",
     "butterfly",
     "causal",
+    "clear_cache",
+    "deepspeed",
     "dilated",
     "documents",
     "everything",
@@ -32,8 +39,10 @@ __all__ = [
     "from_layout",
     "global_tokens",
     "key_padding",
+    "longformer",
     "neighbourhood",
     "per_head",
+    "pixelfly",
     "prefix_lm",
     "random_blocks",
     "sliding_window",

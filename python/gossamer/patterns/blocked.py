@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ class VariableWindows(PositionPattern):
     def _segment(self, x: Tensor) -> Tensor:
         """The number of the window that a position is in: it never falls."""
         ends = torch.tensor(self.ends, device=x.device)
-        last = self.ends[-1] - (self.ends[-2] if len(self.ends) > 1 else 0)
+        last = self.ends[-1] - (0, *self.ends)[-2]
         listed = torch.searchsorted(ends, x.contiguous(), right=True)
         return listed + ((x - self.ends[-1]).clamp(min=0) // last)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from gossamer.errors import TensorError
 from gossamer.formats import block_size
 from gossamer.patterns.base import Lengths, PositionPattern
-from gossamer.patterns.bits import distinct_rows, packed, unpacked
+from gossamer.patterns.bits import distinct_rows, unpacked
 from gossamer.patterns.sweep import Found, sweep
 
 # As many blocks, and fewer, are looked at on the CPU, where an operation on so few costs less than a launch.
@@ -60,23 +60,23 @@ class BlockClasses:
     @property
     def entries(self) -> int:
         """How many positions are allowed, over all texts and heads that have their own."""
-        rows = self._heights()[:, None].expand(self.full_index.shape[-2:])
-        full = (rows * self._widths(self.full_index) * _used(self.full_count, self.full_index)).sum()
-        used = _used(self.partial_count, self.partial_index)
-        ones = unpacked(self.bits, self.block[1]).sum((1, 2))
-        return int(full) + int(ones[self.partial_bits[used].long()].sum())
+        return int(self.row_entries().sum())
 
     @property
     def density(self) -> float:
         """Allowed positions over all positions."""
         return self.entries / max(1, self.shape[0] * self.shape[1] * self.leading[0] * self.leading[1])
 
-    def _heights(self) -> Tensor:
+    def row_entries(self) -> Tensor:
+        """Returns how many positions are allowed in each row of blocks: int64 [B or 1, H or 1, MB]."""
         rows = torch.arange(self.full_count.shape[2], device=self.device)
-        return (self.shape[0] - rows * self.block[0]).clamp(max=self.block[0])
-
-    def _widths(self, index: Tensor) -> Tensor:
-        return (self.shape[1] - index.long() * self.block[1]).clamp(max=self.block[1])
+        heights = (self.shape[0] - rows * self.block[0]).clamp(max=self.block[0])
+        widths = (self.shape[1] - self.full_index.long() * self.block[1]).clamp(max=self.block[1])
+        total = (widths * _used(self.full_count, self.full_index)).sum(-1) * heights
+        if self.bits.shape[0]:
+            ones = unpacked(self.bits, self.block[1]).sum((1, 2))[self.partial_bits.long()]
+            total += (ones * _used(self.partial_count, self.partial_index)).sum(-1)
+        return total
 
     def kinds(self) -> Tensor:
         """Returns int8 [B or 1, H or 1, MB, NB]: 0 for an empty block, 1 for one allowed in part, 2 for a full one."""
@@ -235,6 +235,3 @@ def _side_by_side(heads: list[BlockClasses]) -> BlockClasses:
         partial_bits=partial_bits.masked_fill(~_used(joined("partial_count"), partial_bits), 0),
         bits=bits,
     )
-
-
-__all__ = ["BlockClasses", "classes_of", "packed"]

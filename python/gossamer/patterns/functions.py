@@ -63,7 +63,7 @@ class Function(PositionPattern):
         allowed = torch.vmap(lambda *args: self._run(args, device))(*flat)
         return allowed.reshape(positions[0].shape)
 
-    def _run(self, arguments: tuple[Tensor, ...], device: torch.device) -> Tensor:
+    def _run(self, arguments: Any, device: torch.device) -> Tensor:
         """Evaluates the traced operations for one position (under vmap: for many)."""
         values: dict[Node, Any] = {}
         given = iter(arguments)

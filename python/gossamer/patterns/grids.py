@@ -75,7 +75,9 @@ def axial(shape: Sequence[int], axes: Sequence[int] | None = None) -> PositionPa
         raise TensorError("axial: there is at least one axis")
     for axis in axes:
         if isinstance(axis, bool) or not isinstance(axis, int) or not -len(sizes) <= axis < len(sizes):
-            raise TensorError(f"axial: axes of a grid of {len(sizes)} dimensions are 0 to {len(sizes) - 1}, not {axis!r}")
+            raise TensorError(
+                f"axial: axes of a grid of {len(sizes)} dimensions are 0 to {len(sizes) - 1}, not {axis!r}"
+            )
     return Axial(sizes, tuple(sorted({axis % len(sizes) for axis in axes})))
 
 
@@ -89,9 +91,7 @@ class Swin(_Grid):
     def _allowed(self, at: Place) -> Any:
         # A window that wraps round after the shift falls apart again into the parts that were never neighbours.
         allowed = None
-        for q, k, w, s in zip(
-            self._coordinates(at.q), self._coordinates(at.k), self.window, self.shift, strict=True
-        ):
+        for q, k, w, s in zip(self._coordinates(at.q), self._coordinates(at.k), self.window, self.shift, strict=True):
             same = (q + (w - s)) // w == (k + (w - s)) // w
             allowed = same if allowed is None else allowed & same
         return allowed

@@ -73,6 +73,9 @@ class Interval:
 
     __slots__ = ("hi", "lo")
 
+    lo: Any  # tensors, or numbers where all rectangles have the same
+    hi: Any
+
     def __init__(self, lo: Number, hi: Number):
         self.lo, self.hi = lo, hi
 

@@ -73,6 +73,8 @@ class SlidingWindow(PositionPattern):
 
     def __repr__(self) -> str:
         align = "" if self.align == "top-left" else f", align={self.align!r}"
+        if self.left is not None and self.right in (self.left, 0):
+            return f"sliding_window({self.left + 1}{'' if self.right else ', sides=1'}{align})"
         return f"sliding_window(({self.left}, {self.right}){align})"
 
 

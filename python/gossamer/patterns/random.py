@@ -20,7 +20,6 @@ A number u chooses below a bound by (u * bound) >> 32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor

@@ -60,9 +60,7 @@ class _Blocks:
         """Text, head, and first query and key of blocks."""
         _, heads, rows, _ = self.grid
         lead = row // rows
-        return Place(
-            lead // heads, lead % heads, (row % rows) * self.block[0], column * self.block[1], self.lengths
-        )
+        return Place(lead // heads, lead % heads, (row % rows) * self.block[0], column * self.block[1], self.lengths)
 
     def rectangles(self, row: Tensor, begin: Tensor, end: Tensor) -> Place:
         """Rectangles of the blocks begin to end of rows."""
