@@ -169,13 +169,16 @@ class PositionPattern:
 
     def _check_lengths(self, lengths: Lengths, batch: int, heads: int) -> None:
         """Raises TensorError if it is made for other lengths, or for another number of texts or heads."""
-        own = (self.own_batch, batch, "text"), (self.own_heads, heads, "head")
         queries, keys = self._extent
-        for wanted, given, what in (*own, (queries, lengths.queries, "querie"), (keys, lengths.keys, "key")):
+        for wanted, given, one, many in (
+            (self.own_batch, batch, "text", "texts"),
+            (self.own_heads, heads, "head", "heads"),
+            (queries, lengths.queries, "query", "queries"),
+            (keys, lengths.keys, "key", "keys"),
+        ):
             if wanted is not None and wanted != given:
-                given_text = f"{given} {what.removesuffix('e') + 'y' if what == 'querie' and given == 1 else what}"
-                plural = "" if given == 1 else "s"
-                raise TensorError(f"{self._extent_reason} is made for {wanted} {what}s, not for {given_text}{plural}")
+                what = f"{wanted} {one if wanted == 1 else many}, not for {given} {one if given == 1 else many}"
+                raise TensorError(f"{self._extent_reason} is made for {what}")
         for part in self._parts:
             part._check_lengths(lengths, batch, heads)
 

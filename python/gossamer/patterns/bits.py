@@ -14,7 +14,7 @@ def packed(allowed: Tensor) -> Tensor:
     words = -(-columns // 32)
     allowed = torch.nn.functional.pad(allowed, (0, words * 32 - columns)).reshape(*allowed.shape[:-1], words, 4, 8)
     octets = allowed.view(torch.uint8)
-    total = octets[..., 0].clone()
+    total = octets[..., 0].clone(memory_format=torch.contiguous_format)
     for bit in range(1, 8):
         total |= octets[..., bit] << bit
     return total.view(torch.int32).squeeze(-1)

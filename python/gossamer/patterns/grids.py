@@ -185,8 +185,8 @@ def neighbourhood(
     for d, (size, w, step) in enumerate(zip(sizes, kernels, dilations, strict=True)):
         if w * step > size:
             raise TensorError(
-                f"{who}: a kernel of {w} with a dilation of {step} reaches over {w * step} positions, and dimension {d} "
-                f"has {size}"
+                f"{who}: a kernel of {w} with a dilation of {step} reaches over {w * step} positions, and dimension "
+                f"{d} has {size}"
             )
     return Neighbourhood(sizes, kernels, dilations, flags)
 

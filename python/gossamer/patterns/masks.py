@@ -171,7 +171,7 @@ def _stored(classes: BlockClasses, shape: torch.Size, format: Format) -> SparseT
 
 
 def _blocks(classes: BlockClasses) -> tuple[Tensor, Tensor, Tensor]:
-    """Row (counted on over texts and heads), column, and row of the bits, -1 for a full one, of all blocks, in order."""
+    """Row (counted on over texts and heads), column, and row of bits (-1 for a full one) of all blocks, in order."""
     parts = []
     for count, index, bits in (
         (classes.full_count, classes.full_index, None),
@@ -193,7 +193,7 @@ def _bsr_pattern(classes: BlockClasses, shape: torch.Size) -> Pattern:
         if length % block:
             raise FormatError(
                 f"a block of {block} does not divide {length} {what}: as a list of blocks, whose last one is shorter, "
-                f"gs.attention takes this mask; to store it, make it of {-length // block * -block} {what}, or in gs.CSR"
+                f"gs.attention takes this mask; store it as gs.CSR, or make it of {-length // block * -block} {what}"
             )
     row, column, _ = _blocks(classes)
     positions = torch.zeros(classes.full_count.numel() + 1, dtype=torch.int32, device=classes.device)

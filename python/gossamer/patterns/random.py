@@ -13,8 +13,8 @@ A number u chooses below a bound by (u * bound) >> 32.
 * With a density, block (i, j) of keys is allowed where the number of (seed, b, h, i, j) is below density 2^32; b and h
   count as 0 where the pattern does not differ by text, or by head.
 * With a count, row i of the blocks chooses `count` different ones of the n that it may, by Floyd's algorithm: for
-  t = 0, 1, ... it draws below n - count + t + 1 with the number of (seed, b, h, i, t), and takes what it drew, or, where
-  it has that, n - count + t itself.
+  t = 0, 1, ... it draws below n - count + t + 1 with the number of (seed, b, h, i, t), and takes what it drew, or,
+  where it has that already, n - count + t.
 """
 
 from __future__ import annotations
