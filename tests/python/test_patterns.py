@@ -50,7 +50,7 @@ DEFINITIONS = {
     "strided": (P.strided(7), lambda q, k, n, m: math.fmod(q - k, 7) == 0),
     "Sparse Transformer, strided": (
         P.causal() & (P.sliding_window(8) | P.strided(8)),
-        lambda q, k, n, m: 0 <= q - k and (q - k < 8 or (q - k) % 8 == 0),
+        lambda q, k, n, m: q - k >= 0 and (q - k < 8 or (q - k) % 8 == 0),
     ),
     "block diagonal": (P.block_diagonal(10), lambda q, k, n, m: q // 10 == k // 10),
     "block window": (P.block_window(5, 2, 1), lambda q, k, n, m: q // 5 - 2 <= k // 5 <= q // 5 + 1),

@@ -215,11 +215,21 @@ def _look_up(node: Node, operands: list[Any]) -> Any:
             raise _NoBounds
         row = row * size + as_tensor(i.lo) % size  # below 0 it counts from the end
     last = indices[-1]
+    below = as_tensor(last.hi) < 0
+    last = Interval(*(torch.where(below, bound + table.shape[-1], bound) for bound in (last.lo, last.hi)))
     found = table.by_rows().at(last, Interval.of(row))
     ends = table.on(as_tensor(found.lo).device)
     beyond = as_tensor(last.lo) < 0
     found = Interval(torch.where(beyond, ends.min(), found.lo), torch.where(beyond, ends.max(), found.hi))
     return found == 1 if _is_bool(node) else found
+
+
+def _filled(node: Node, operands: list[Any]) -> Any:
+    """A constant."""
+    value = operands[-1]  # after the shape, where there is one
+    if not isinstance(value, bool | int | float):
+        raise _NoBounds
+    return truth_of(bool(value)) if _is_bool(node) else value
 
 
 _OPERATIONS: dict[str, Callable[[Node, list[Any]], Any]] = {
@@ -258,6 +268,8 @@ _OPERATIONS: dict[str, Callable[[Node, list[Any]], Any]] = {
     "detach": _same,
     "alias": _same,
     "index": _look_up,
+    "scalar_tensor": _filled,
+    "full": _filled,
 }
 # Of which one operand without bounds does not spoil the bounds.
 _OPEN_OPERANDS = ("logical_and", "logical_or", "bitwise_and", "bitwise_or")
@@ -285,14 +297,22 @@ def forms_of(graph: Graph) -> tuple[Form, ...]:
             if sums[node] is None:
                 modulus = node.args[1] if _name_of(node) == "remainder" else 0
                 modulus = modulus if isinstance(modulus, int) and modulus > 0 else 0
-                for form in (sums.get(source) for source in node.all_input_nodes):
-                    if form is not None and any(form):
+                for form in _operands_of(node, sums):
+                    if any(form):
                         needed[(*form, modulus)] = None
         elif node.op == "output":
             for form in (sums.get(source) for source in node.all_input_nodes):
                 if form is not None:
                     needed[(*form, 0)] = None
     return tuple(needed)
+
+
+def _operands_of(node: Node, sums: dict[Node, Form | None]) -> list[Form]:
+    """The sums that an operation is given; of a comparison of two it is their difference that matters."""
+    forms = [form for form in (sums.get(source) for source in node.all_input_nodes) if form is not None]
+    if len(forms) == len(node.args) == 2 and _name_of(node) in ("lt", "le", "gt", "ge", "eq", "ne"):
+        return [tuple(x - y for x, y in zip(*forms, strict=True))]
+    return forms
 
 
 def _sum_of(node: Node, sums: dict[Node, Form | None]) -> Form | None:

@@ -75,6 +75,8 @@ class Function(PositionPattern):
                 values[node] = self._constant(node.target, device)
             elif node.op == "call_function":
                 args, kwargs = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
+                if "device" in kwargs:  # of a constant: where the trace was made
+                    kwargs = {**kwargs, "device": device}
                 values[node] = node.target(*args, **kwargs)
             else:
                 result = torch.fx.map_arg(node.args[0], values.__getitem__)
@@ -82,10 +84,6 @@ class Function(PositionPattern):
         return (result != 0) | torch.zeros_like(arguments[2], dtype=torch.bool)  # a constant, too, is one for each
 
     def _constant(self, name: str, device: torch.device) -> Tensor:
-        constant = self.constants[name]
-        return constant if constant.device == device or constant.dim() == 0 else self._moved(name, device)
-
-    def _moved(self, name: str, device: torch.device) -> Tensor:
         table = dict(self.tables)[name]
         return table.derived(("constant", device), lambda: self.constants[name].to(device))
 
@@ -152,7 +150,7 @@ def _table(constant: Tensor) -> Table:
     """A table of a constant; of one that is not of integers, of its bits."""
     if constant.is_floating_point():
         constant = constant.double().view(torch.int64)
-    return Table(constant)
+    return Table(constant.reshape(1) if constant.dim() == 0 else constant)
 
 
 def _code(graph: Graph) -> str:
