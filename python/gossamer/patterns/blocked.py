@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -15,6 +15,7 @@ from gossamer.patterns.base import Place, PositionPattern, count_of
 from gossamer.patterns.interval import Interval, Truth, as_tensor, rising
 
 _ROWS_LOOKED_AT = 16
+_BITS_OF_A_CODE = 36
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,31 @@ def butterfly(block: int, strides: int) -> PositionPattern:
     if count_of(strides, "butterfly", "the number of strides", 0) > 40:
         raise TensorError(f"butterfly: strides are 2^0 up to 2^39, 40 of them, not {strides}")
     return Butterfly(block, strides)
+
+
+def signature_of_blocks(
+    rectangle: Place, block: tuple[int, int], allowed: Callable[[Tensor, Tensor], Tensor]
+) -> list[Tensor] | None:
+    """Columns that tell rectangles with the same entries of a pattern of whole blocks: a bit for each block in it.
+
+    Args:
+        rectangle: Where.
+        block: Rows and columns of the pattern's blocks.
+        allowed: Whether block (i, j) is allowed, for each rectangle.
+
+    Returns:
+        The columns; None where there are too many blocks in a rectangle.
+    """
+    i, j = rectangle.q // block[0], rectangle.k // block[1]
+    height, width = (int((x.hi - x.lo).max()) + 1 if x.lo.numel() else 0 for x in (i, j))
+    if height * width > _BITS_OF_A_CODE:
+        return None
+    code = torch.zeros_like(i.lo)
+    for row in range(height):
+        for column in range(width):
+            one, other = i.lo + row, j.lo + column
+            code = code * 2 + (allowed(one, other) & (one <= i.hi) & (other <= j.hi))
+    return [rectangle.q.lo % block[0], rectangle.k.lo % block[1], code]
 
 
 def truth_of_rows(i: Interval, j: Interval, columns_of: Any) -> Truth:

@@ -172,10 +172,10 @@ def _classes(
 def _runs(found: Found) -> tuple[Tensor, Tensor]:
     """Row and column of each block of the full runs."""
     sizes = found.full_end - found.full_begin
-    total = int(sizes.sum())
-    rows = found.full_row.repeat_interleave(sizes, output_size=total)
-    first = (found.full_begin - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes, output_size=total)
-    return rows, first + torch.arange(total, device=rows.device)
+    ends = sizes.cumsum(0)
+    place = torch.arange(int(ends[-1]) if ends.numel() else 0, device=ends.device)
+    run = torch.searchsorted(ends, place, right=True)
+    return found.full_row[run], (found.full_begin - (ends - sizes))[run] + place
 
 
 def _lists(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gossamer.errors import TensorError
 from gossamer.patterns.base import Lengths, Place, PositionPattern, count_of
+from gossamer.patterns.blocked import signature_of_blocks
 from gossamer.patterns.interval import Interval, Truth, as_tensor
 from gossamer.patterns.tables import Table
 
@@ -55,11 +56,13 @@ class Layout(PositionPattern):
             raise TensorError(f"{self._extent_reason} is made for {self.own_heads} heads, not for {heads}")
 
     def _allowed(self, at: Place) -> Any:
+        return self._at_block(at.h, at.q // self.block[0], at.k // self.block[1])
+
+    def _at_block(self, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Whether blocks are allowed; of those beyond the table whatever is nearest."""
         _, rows, columns = self.sizes
-        i = (at.q // self.block[0]).clamp(0, rows - 1)
-        j = (at.k // self.block[1]).clamp(0, columns - 1)
-        h = at.h if self.by_head else 0
-        return self.table.on(at.q.device)[(h * rows + i) * columns + j] == 1
+        place = i.clamp(0, rows - 1) * columns + j.clamp(0, columns - 1)
+        return self.table.on(i.device)[place + h * (rows * columns) if self.by_head else place] == 1
 
     def _truth(self, at: Place) -> Truth:
         """Exact: a rectangle's blocks are counted by the sums at its corners."""
@@ -72,6 +75,10 @@ class Layout(PositionPattern):
         top, bottom = (base + i_lo) * (columns + 1), (base + i_hi) * (columns + 1)
         count = sums[bottom + j_hi] - sums[bottom + j_lo] - sums[top + j_hi] + sums[top + j_lo]
         return Truth(count > 0, count == (i_hi - i_lo) * (j_hi - j_lo))
+
+    def _signature(self, corner: Place, rectangle: Place) -> list[Tensor]:
+        columns = signature_of_blocks(rectangle, self.block, lambda i, j: self._at_block(corner.h, i, j))
+        return super()._signature(corner, rectangle) if columns is None else columns
 
     def _sums(self, device: torch.device) -> Tensor:
         """How many blocks above and left of each corner are allowed: [heads, rows + 1, columns + 1]."""

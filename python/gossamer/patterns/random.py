@@ -26,7 +26,7 @@ from torch import Tensor
 
 from gossamer.errors import TensorError
 from gossamer.patterns.base import Place, PositionPattern, count_of
-from gossamer.patterns.blocked import truth_of_rows
+from gossamer.patterns.blocked import signature_of_blocks, truth_of_rows
 from gossamer.patterns.interval import Interval, Truth, as_tensor
 
 _LOW = 0xFFFFFFFF
@@ -70,6 +70,18 @@ class _RandomBlocks(PositionPattern):
         b, h = (as_tensor(x.lo) if isinstance(x, Interval) else x for x in (at.b, at.h))
         return b if self.by_batch else torch.zeros_like(b), h if self.by_head else torch.zeros_like(h)
 
+    def _chosen(self, at: Place, i: Tensor, j: Tensor) -> Tensor:
+        """Whether blocks are chosen."""
+        raise NotImplementedError
+
+    def _allowed(self, at: Place) -> Tensor:
+        return self._chosen(at, at.q // self.block, at.k // self.block)
+
+    def _signature(self, corner: Place, rectangle: Place) -> list[Tensor]:
+        block = self.block, self.block
+        columns = signature_of_blocks(rectangle, block, lambda i, j: self._chosen(corner, i, j))
+        return super()._signature(corner, rectangle) if columns is None else columns
+
     def _options(self) -> str:
         flags = "".join(f", {name}=True" for name in ("by_head", "by_batch") if getattr(self, name))
         return f"seed={self.seed}{flags}"
@@ -83,9 +95,6 @@ class DenseRandomBlocks(_RandomBlocks):
 
     def _chosen(self, at: Place, i: Tensor, j: Tensor) -> Tensor:
         return random_numbers(self.seed, *self._leading(at), i, j) < round(self.density * 2**32)
-
-    def _allowed(self, at: Place) -> Tensor:
-        return self._chosen(at, at.q // self.block, at.k // self.block)
 
     def _truth(self, at: Place) -> Truth:
         i, j = at.q // self.block, at.k // self.block
@@ -122,10 +131,9 @@ class CountedRandomBlocks(_RandomBlocks):
                 break
         return chosen
 
-    def _allowed(self, at: Place) -> Tensor:
-        j = at.k // self.block
+    def _chosen(self, at: Place, i: Tensor, j: Tensor) -> Tensor:
         allowed = torch.zeros(1, dtype=torch.bool, device=j.device)
-        for column in self._columns(at, at.q // self.block):
+        for column in self._columns(at, i):
             allowed = allowed | (column == j)
         return allowed
 

@@ -117,9 +117,8 @@ def _search(blocks: _Blocks) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tenso
     # A stack, so that what lies deeper is done with before more of the first rectangles are made.
     stack: list[tuple[Tensor, Tensor, int]] = []
     for first in range(0, count, step):
-        row = torch.arange(first, min(first + step, count), device=blocks.device)
-        begin = torch.arange(across, device=blocks.device) * width
-        stack.append((row.repeat_interleave(across), begin.repeat(row.numel()), width))
+        places = torch.arange(first * across, min(first + step, count) * across, device=blocks.device)
+        stack.append((places // max(across, 1), places % max(across, 1) * width, width))
         while stack:
             row, begin, size = stack.pop()
             end = (begin + size).clamp(max=columns)
@@ -142,9 +141,9 @@ def _cut(row: Tensor, begin: Tensor, size: int, columns: int, limit: int) -> lis
     narrow = size // _FAN
     batches = []
     for rows, begins in zip(row.split(limit // _FAN), begin.split(limit // _FAN), strict=True):
-        cut = (begins[:, None] + torch.arange(_FAN, device=row.device) * narrow).reshape(-1)
+        cut = begins[:, None] + torch.arange(_FAN, device=row.device) * narrow
         inside = cut < columns
-        batches.append((rows.repeat_interleave(_FAN)[inside], cut[inside], narrow))
+        batches.append((rows[:, None].expand_as(cut)[inside], cut[inside], narrow))
     return batches
 
 

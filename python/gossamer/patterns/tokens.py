@@ -181,6 +181,15 @@ class Documents(PositionPattern):
         mine, theirs = self.ids.at(at.q, at.b), self.ids.at(at.k, at.b)
         return (mine == theirs) & (mine >= 0)
 
+    def _signature(self, corner: Place, rectangle: Place) -> list[Tensor]:
+        """Of queries, or keys, of one document only the document counts, not where they are."""
+        columns = [corner.b] if self.by_batch else []
+        for x, first in ((rectangle.q, corner.q), (rectangle.k, corner.k)):
+            ids = self.ids.at(x, rectangle.b)
+            is_one = ids.lo == ids.hi
+            columns += [is_one.long(), torch.where(is_one, ids.lo, first)]
+        return columns
+
     def __repr__(self) -> str:
         return f"documents({self.ids})"
 
