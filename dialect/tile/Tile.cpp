@@ -72,6 +72,7 @@ TILE_SHAPED_SYNTAX(QueueType)
 TILE_SHAPED_SYNTAX(FragmentType)
 TILE_SHAPED_SYNTAX(PendingType)
 TILE_SHAPED_SYNTAX(OperandType)
+TILE_SHAPED_SYNTAX(BitsType)
 #undef TILE_SHAPED_SYNTAX
 
 Type SharedType::parse(AsmParser &parser) {

@@ -6,8 +6,14 @@
 // loop over the other steps has no mask. A tile with nothing allowed has one
 // step behind the end of the keys, which reads zeros.
 //
-// The queue carries {tile, steps, first key, keys of step 0}; a tile below 0
-// ends the program.
+// A list that has blocks which are allowed in part begins with masked steps:
+// as many entries of the list as make no whole step, or are at the end of the
+// keys, and the partial blocks. There each entry has bits, or counts as one
+// whose bits are all set; the other steps are unmasked as ever.
+//
+// The queue carries {tile, steps, first key, keys of step 0}, or with partial
+// blocks {tile, steps, first key, entries of masked steps, masked steps, whole
+// blocks among these}; a tile below 0 ends the program.
 //
 //===----------------------------------------------------------------------===//
 
@@ -33,10 +39,14 @@ private:
   /// What the producer knows of a tile.
   struct Item {
     Value tile, entries, steps, list;
+    // With partial blocks: the row of the lists, their number; and how many
+    // steps are masked, with how many entries of the list (`splitSteps`).
+    Value row, partials, masked, whole;
   };
   /// What consumers know of it.
   struct Header {
     Value tile, steps, first, allowed;
+    Value masked, whole; // with partial blocks, of which `allowed` are masked
   };
   /// The state of an online softmax: p as left side, maximum, partial sum.
   struct Softmax {
@@ -56,6 +66,11 @@ private:
   Coordinates coordinatesOf(Value tile);
   Window windowOf(Value queryBlock);
   Item itemOf(Value number);
+  Value listRow(const Coordinates &at);
+  void splitSteps(Item &item);
+  Values maskedRows(const Item &item, Value step);
+  Values stateOf(const Item &item);
+  Item itemOf(ValueRange state);
   Values firstRows(const Item &item);
   Values rowsOf(const Item &item, Value step);
   Value blockOf(const Item &item, Value entry);
@@ -69,11 +84,17 @@ private:
   Value beginScores(Value query, Value number);
   Value beginOutput(Value p, Value output, Value number);
   void release(Value ring, Value number);
-  Softmax firstSoftmax(Value scores, const Header &header);
+  Softmax firstSoftmax(Value scores, const Header &header, Value bits);
   Value masked(Value scores, const Header &header, Value firstKey);
+  Value masked(Value scores, Value bits);
+  Value firstPartial(Value tile);
+  Values bitsOf(const Header &header, Value partialList, Value step);
+  Value loadBits(ValueRange numbers);
   scf::ForOp buildSteps(Value from, Value to, ValueRange inits, Value query,
-                        Value before, const Header &header, bool isMasked);
-  Softmax nextSoftmax(Value scores, const Softmax &old, Value &factor);
+                        Value before, const Header &header, bool isMasked,
+                        Value partialList = {});
+  Softmax nextSoftmax(Value scores, const Softmax &old, bool mayBeEmpty,
+                      Value &factor);
   Value exponentials(Value scores, Value shift);
   Value shiftOf(Value maximum, bool mayBeEmpty);
   void finish(Value output, const Softmax &state, const Header &header);
@@ -120,7 +141,8 @@ ProgramBuilder::ProgramBuilder(AttentionOp op, const AttentionPlan &plan,
   types[KeyMap] = types[ValueMap] = MapType::get({box, plan.head}, element);
   types[OutMap] = MapType::get({64, plan.head}, element);
   types[LogSumExp] = MemRefType::get({ShapedType::kDynamic}, f32);
-  for (unsigned at : {Count, Index, Order, Counter})
+  for (unsigned at : {Count, Index, Order, Counter, PartialCount, PartialIndex,
+                      PartialBits, Bits})
     types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
   types[Scale] = f32;
   program = ProgramOp::create(b, loc, name, types, plan.blocksPerProcessor);
@@ -145,7 +167,7 @@ ProgramOp ProgramBuilder::build() {
       alloc(RingType::get({plan.valueStages, plan.keys, plan.head}, element));
   scratch =
       alloc(SharedType::get({plan.queries, plan.head}, element, plan.queries));
-  headers = alloc(QueueType::get({2, 4}, b.getI32Type()));
+  headers = alloc(QueueType::get({2, plan.partial ? 6 : 4}, b.getI32Type()));
   // Of base-2 exponentials.
   scale = arith::MulFOp::create(b, loc, argument(Scale), f32(log2OfE));
 
@@ -214,10 +236,14 @@ ProgramBuilder::Item ProgramBuilder::itemOf(Value number) {
   item.tile = tileOf(number);
   Coordinates at = coordinatesOf(item.tile);
   if (plan.listed) {
-    Value row = n.add(n.add(n.mul(at.batch, argument(RowsOfBatch)),
-                            n.mul(at.head, argument(RowsOfHead))),
-                      at.block);
+    Value row = listRow(at);
     item.entries = ReadOp::create(b, loc, b.getI32Type(), argument(Count), row);
+    if (plan.partial) {
+      item.row = row;
+      item.partials =
+          ReadOp::create(b, loc, b.getI32Type(), argument(PartialCount), row);
+      return item;
+    }
     item.list = n.mul(row, argument(ListLength));
   } else {
     item.entries =
@@ -229,6 +255,87 @@ ProgramBuilder::Item ProgramBuilder::itemOf(Value number) {
     item.list = windowOf(at.block).first;
     item.steps = n.sub(item.entries, item.list);
   }
+  return item;
+}
+
+Value ProgramBuilder::listRow(const Coordinates &at) {
+  return n.add(n.add(n.mul(at.batch, argument(RowsOfBatch)),
+                     n.mul(at.head, argument(RowsOfHead))),
+               at.block);
+}
+
+/// Worked out where it is needed, as a producer has few registers.
+void ProgramBuilder::splitSteps(Item &item) {
+  if (!plan.partial)
+    return;
+  // The last entry is masked if it may have the end of the keys, or if nothing
+  // else is: step 0 always is.
+  Value hasEnd = n.less(literal(0), n.rem(argument(Keys), literal(plan.block)));
+  Value isLone = n.less(item.partials, literal(1));
+  Value masksLast = arith::OrIOp::create(b, loc, hasEnd, isLone);
+  Value kept = n.select(masksLast, literal(1), literal(0));
+  Value others = n.div(n.max(n.sub(item.entries, kept), literal(0)),
+                       literal(plan.gathered));
+  item.whole = n.sub(item.entries, n.mul(others, plan.gathered));
+  item.masked = n.ceilDiv(n.add(item.whole, item.partials), plan.gathered);
+  item.masked = n.max(item.masked, literal(1));
+  item.steps = n.add(item.masked, others);
+  item.list = n.mul(item.row, argument(ListLength));
+}
+
+/// First rows of the blocks of a masked step: the last entries of the list,
+/// partial blocks, and the end of the keys for those that do not exist.
+ProgramBuilder::Values ProgramBuilder::maskedRows(const Item &item,
+                                                  Value step) {
+  Value entries = n.add(item.whole, item.partials);
+  auto choose = [&](Value condition, llvm::function_ref<Value()> ifTrue,
+                    llvm::function_ref<Value()> ifFalse) -> Value {
+    auto op = scf::IfOp::create(b, loc, b.getI32Type(), condition,
+                                /*withElseRegion=*/true);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(op.thenBlock());
+    scf::YieldOp::create(b, loc, ifTrue());
+    b.setInsertionPointToStart(op.elseBlock());
+    scf::YieldOp::create(b, loc, ifFalse());
+    return op.getResult(0);
+  };
+  auto read = [&](AttentionArgument list, Value at) -> Value {
+    Value block = ReadOp::create(b, loc, b.getI32Type(), argument(list), at);
+    return n.mul(block, plan.block);
+  };
+  Values result;
+  for (int64_t g = 0; g < plan.gathered; ++g) {
+    Value entry = n.add(n.mul(step, plan.gathered), g);
+    auto fromList = [&] {
+      Value last = n.add(n.add(item.list, item.entries), -1);
+      return read(Index, n.sub(last, entry));
+    };
+    auto fromPartials = [&] {
+      Value first = n.mul(item.row, argument(PartialLength));
+      return read(PartialIndex, n.add(first, n.sub(entry, item.whole)));
+    };
+    result.push_back(choose(n.less(entry, item.whole), fromList, [&] {
+      return choose(n.less(entry, entries), fromPartials,
+                    [&] { return argument(Keys); });
+    }));
+  }
+  return result;
+}
+
+/// What the producer carries of a tile.
+ProgramBuilder::Values ProgramBuilder::stateOf(const Item &item) {
+  if (plan.partial)
+    return {item.tile, item.entries, item.row, item.partials};
+  return {item.tile, item.entries, item.steps, item.list};
+}
+
+ProgramBuilder::Item ProgramBuilder::itemOf(ValueRange state) {
+  Item item;
+  item.tile = state[0];
+  item.entries = state[1];
+  (plan.partial ? item.row : item.steps) = state[2];
+  (plan.partial ? item.partials : item.list) = state[3];
+  splitSteps(item);
   return item;
 }
 
@@ -256,6 +363,8 @@ Value ProgramBuilder::blockOf(const Item &item, Value entry) {
 /// First rows of the blocks of step 0: the last entries, and the end of the
 /// keys for those that do not exist.
 ProgramBuilder::Values ProgramBuilder::firstRows(const Item &item) {
+  if (plan.partial)
+    return maskedRows(item, literal(0));
   // As many entries as are left over by the other steps.
   Value others = n.mul(n.add(item.steps, -1), plan.gathered);
   Values result;
@@ -280,11 +389,20 @@ ProgramBuilder::Values ProgramBuilder::rowsOf(const Item &item, Value step) {
 
 void ProgramBuilder::sendHeader(Value number, const Item &item, Value first,
                                 Value exists) {
+  auto tileIfExists = [&]() -> Value {
+    return exists ? n.select(exists, item.tile, literal(-1)) : item.tile;
+  };
+  if (plan.partial) {
+    Value entries = n.add(item.whole, item.partials);
+    SendOp::create(b, loc, headers, number,
+                   ValueRange{tileIfExists(), item.steps, first, entries,
+                              item.masked, item.whole});
+    return;
+  }
   Value others = n.mul(n.add(item.steps, -1), plan.gathered);
   Value allowed = n.mul(n.sub(item.entries, others), plan.block);
-  Value tile = exists ? n.select(exists, item.tile, literal(-1)) : item.tile;
   SendOp::create(b, loc, headers, number,
-                 ValueRange{tile, item.steps, first, allowed});
+                 ValueRange{tileIfExists(), item.steps, first, allowed});
 }
 
 void ProgramBuilder::loadQueries(const Item &item, Value number) {
@@ -314,6 +432,7 @@ void ProgramBuilder::buildProducer() {
   };
   Value zero = literal(0);
   Item item = itemOf(BlockOp::create(b, loc));
+  splitSteps(item);
   Value number = nextNumber();
   Values firsts = firstRows(item);
   sendHeader(zero, item, firsts[0], /*exists=*/{});
@@ -322,27 +441,37 @@ void ProgramBuilder::buildProducer() {
 
   // carried: the tile, the number of the next, steps and tiles before it, rows
   // of step 0
-  Values inits{item.tile, item.entries, item.steps, item.list,
-               number,    zero,         zero};
+  Values inits = stateOf(item);
+  inits.append({number, zero, zero});
   llvm::append_range(inits, firsts);
   doWhile(inits, [&](ValueRange state, Values &carried) {
-    Item item{state[0], state[1], state[2], state[3]};
+    Item item = itemOf(state);
     Value number = state[4], before = state[5], count = state[6];
     Value exists = n.less(number, tiles);
     Value following = nextNumber();
     Item next = itemOf(n.min(number, n.add(tiles, -1)));
-    auto steps = loop(literal(1), item.steps, state.drop_front(7));
-    {
+    auto loadSteps = [&](Value from, Value to, ValueRange rowsBefore,
+                         bool isMasked) -> ValueRange {
+      auto steps = loop(from, to, rowsBefore);
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPointToStart(steps.getBody());
       Value step = steps.getInductionVar();
       Value key = n.add(before, step);
-      Values rows = rowsOf(item, step);
+      Values rows = isMasked ? maskedRows(item, step) : rowsOf(item, step);
       load(argument(KeyMap), keyRing, item.tile, rows, key);
       load(argument(ValueMap), valueRing, item.tile, steps.getRegionIterArgs(),
            n.add(key, -1));
       scf::YieldOp::create(b, loc, rows);
+      return steps.getResults();
+    };
+    Value from = literal(1);
+    ValueRange lastRows = state.drop_front(7);
+    if (plan.partial) {
+      lastRows = loadSteps(from, item.masked, lastRows, /*isMasked=*/true);
+      from = item.masked;
     }
+    lastRows = loadSteps(from, item.steps, lastRows, /*isMasked=*/false);
+    splitSteps(next);
     Values firsts = firstRows(next);
     Value nextCount = n.add(count, 1), nextBefore = n.add(before, item.steps);
     sendHeader(nextCount, next, firsts[0], exists);
@@ -353,10 +482,10 @@ void ProgramBuilder::buildProducer() {
       loadQueries(next, nextCount);
       load(argument(KeyMap), keyRing, next.tile, firsts, nextBefore);
     }
-    load(argument(ValueMap), valueRing, item.tile, steps.getResults(),
+    load(argument(ValueMap), valueRing, item.tile, lastRows,
          n.add(nextBefore, -1));
-    carried = {next.tile, next.entries, next.steps, next.list,
-               following, nextBefore,   nextCount};
+    carried = stateOf(next);
+    carried.append({following, nextBefore, nextCount});
     llvm::append_range(carried, firsts);
     return exists;
   });
@@ -368,7 +497,10 @@ void ProgramBuilder::buildProducer() {
 
 Value ProgramBuilder::elementwise(ValueRange inputs, Type type, Body body) {
   auto op = ElementwiseOp::create(b, loc, type, inputs);
-  SmallVector<Type> types(inputs.size(), b.getF32Type());
+  SmallVector<Type> types;
+  for (Type input : inputs.getTypes())
+    types.push_back(isa<BitsType>(input) ? Type(b.getI1Type())
+                                         : Type(b.getF32Type()));
   types.append(2, b.getI32Type());
   OpBuilder::InsertionGuard guard(b);
   Block *block = b.createBlock(&op.getBody(), {}, types,
@@ -386,7 +518,17 @@ Value ProgramBuilder::rowsWise(ValueRange inputs, Body body) {
 
 ProgramBuilder::Header ProgramBuilder::receive(Value number) {
   auto op = ReceiveOp::create(b, loc, headers, number);
-  return {op.getResult(0), op.getResult(1), op.getResult(2), op.getResult(3)};
+  Header header{op.getResult(0),
+                op.getResult(1),
+                op.getResult(2),
+                op.getResult(3),
+                {},
+                {}};
+  if (plan.partial) {
+    header.masked = op.getResult(4);
+    header.whole = op.getResult(5);
+  }
+  return header;
 }
 
 /// Kept in registers, so that the next queries may be loaded at once.
@@ -476,9 +618,54 @@ Value ProgramBuilder::masked(Value scores, const Header &header,
   });
 }
 
-ProgramBuilder::Softmax ProgramBuilder::firstSoftmax(Value scores,
-                                                     const Header &header) {
-  if (plan.masksFirst())
+Value ProgramBuilder::masked(Value scores, Value bits) {
+  return elementwise({scores, bits}, scoresType, [&](ValueRange x) -> Value {
+    return arith::SelectOp::create(b, loc, x[1], x[0], lowest());
+  });
+}
+
+/// The first of a tile's partial blocks in the list of all.
+Value ProgramBuilder::firstPartial(Value tile) {
+  return n.mul(listRow(coordinatesOf(tile)), argument(PartialLength));
+}
+
+/// Where the bits of the blocks of a masked step begin, for this warpgroup.
+/// Read before the step's product begins, which the loads that need it come
+/// behind.
+ProgramBuilder::Values ProgramBuilder::bitsOf(const Header &header,
+                                              Value partialList, Value step) {
+  Value toEnd = n.min(n.sub(argument(Keys), header.first), literal(plan.block));
+  Value firstRow = n.mul(warpgroup, 64 * plan.blockWords());
+  Values result;
+  for (int64_t g = 0; g < plan.gathered; ++g) {
+    Value entry = n.add(n.mul(step, plan.gathered), g);
+    Value number = n.max(n.sub(entry, header.whole), literal(0));
+    number = n.min(number, n.add(argument(PartialLength), -1));
+    Value bits = ReadOp::create(b, loc, b.getI32Type(), argument(PartialBits),
+                                n.add(partialList, number));
+    bits = n.add(n.mul(bits, plan.queries * plan.blockWords()), firstRow);
+    // Of a whole block -1 - columns; the end of the keys is in the first.
+    Value columns = literal(plan.block);
+    if (g == 0)
+      columns = n.select(n.less(entry, literal(1)), toEnd, columns);
+    Value whole = n.sub(literal(-1), columns);
+    bits = n.select(n.less(entry, header.allowed), bits, literal(-1));
+    result.push_back(n.select(n.less(entry, header.whole), whole, bits));
+  }
+  return result;
+}
+
+Value ProgramBuilder::loadBits(ValueRange numbers) {
+  return LoadBitsOp::create(b, loc,
+                            BitsType::get(scoresType.getShape(), b.getI1Type()),
+                            argument(Bits), numbers);
+}
+
+ProgramBuilder::Softmax
+ProgramBuilder::firstSoftmax(Value scores, const Header &header, Value bits) {
+  if (plan.partial)
+    scores = masked(scores, bits);
+  else if (plan.masksFirst())
     scores = masked(scores, header, header.first);
   Value part = ReduceOp::create(b, loc, partialRows, Combining::Max, scores,
                                 /*init=*/Value());
@@ -492,12 +679,14 @@ ProgramBuilder::Softmax ProgramBuilder::firstSoftmax(Value scores,
 /// Its p is a fragment still: it may become a left side when the product with
 /// the old one has ended. `factor` is what the output so far is to be scaled
 /// by.
-ProgramBuilder::Softmax
-ProgramBuilder::nextSoftmax(Value scores, const Softmax &old, Value &factor) {
+ProgramBuilder::Softmax ProgramBuilder::nextSoftmax(Value scores,
+                                                    const Softmax &old,
+                                                    bool mayBeEmpty,
+                                                    Value &factor) {
   Value part = ReduceOp::create(b, loc, partialRows, Combining::Max, scores,
                                 old.maximum);
   Value maximum = CombineOp::create(b, loc, rows, Combining::Max, part);
-  Value shift = shiftOf(maximum, /*mayBeEmpty=*/false);
+  Value shift = shiftOf(maximum, mayBeEmpty);
   factor = rowsWise({old.maximum, shift}, [&](ValueRange x) -> Value {
     Value power = math::FmaOp::create(b, loc, x[0], scale, x[1]);
     return math::Exp2Op::create(b, loc, power);
@@ -558,7 +747,8 @@ void ProgramBuilder::finish(Value output, const Softmax &state,
 /// All steps but the first: p, maximum, sum and output are carried.
 scf::ForOp ProgramBuilder::buildSteps(Value from, Value to, ValueRange inits,
                                       Value query, Value before,
-                                      const Header &header, bool isMasked) {
+                                      const Header &header, bool isMasked,
+                                      Value partialList) {
   auto steps = loop(from, to, inits);
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(steps.getBody());
@@ -566,20 +756,29 @@ scf::ForOp ProgramBuilder::buildSteps(Value from, Value to, ValueRange inits,
   Value valueNumber = n.add(key, -1);
   ValueRange arguments = steps.getRegionIterArgs();
   Softmax old = softmaxOf(arguments);
+  Values bits;
+  bool hasBits = plan.partial && isMasked;
+  if (hasBits)
+    bits = bitsOf(header, partialList, steps.getInductionVar());
   // These scores and the output of the last ones, side by side.
   Value scores = beginScores(query, key);
   Value output = beginOutput(old.p, arguments[3], valueNumber);
+  Value allowed;
+  if (hasBits)
+    allowed = loadBits(bits);
   if (plan.consumers == 2)
     PassTurnOp::create(b, loc);
   scores = AwaitOp::create(b, loc, scores);
   release(keyRing, key);
-  if (isMasked) {
+  if (hasBits) {
+    scores = masked(scores, allowed);
+  } else if (isMasked) {
     Window window = windowOf(coordinatesOf(header.tile).block);
     Value block = n.add(n.add(window.first, steps.getInductionVar()), -1);
     scores = masked(scores, header, n.mul(block, plan.keys));
   }
   Value factor;
-  Softmax next = nextSoftmax(scores, old, factor);
+  Softmax next = nextSoftmax(scores, old, /*mayBeEmpty=*/hasBits, factor);
   output = AwaitOp::create(b, loc, output);
   release(valueRing, valueNumber);
   Value p = ToOperandOp::create(b, loc, probabilityType, next.p);
@@ -601,20 +800,34 @@ void ProgramBuilder::buildConsumers() {
     return SplatOp::create(b, loc, outputType, f32(0));
   };
 
+  // Of step 0; nothing without partial blocks.
+  auto firstBits = [&](const Header &header) -> Values {
+    if (!plan.partial)
+      return {};
+    return bitsOf(header, firstPartial(header.tile), zero);
+  };
+  auto loadFirstBits = [&](ValueRange bits) -> Value {
+    return plan.partial ? loadBits(bits) : Value();
+  };
+
   Header header = receive(zero);
+  Values bits = firstBits(header);
   Value query = takeQueries(zero);
   Value pending = beginScores(query, zero);
+  Value allowed = loadFirstBits(bits);
   if (turns)
     PassTurnOp::create(b, loc);
   Value scores = await(pending);
   release(keyRing, zero);
-  Softmax first = firstSoftmax(scores, header);
+  Softmax first = firstSoftmax(scores, header, allowed);
 
   Values inits{first.p,      first.maximum, first.sum,      query, header.tile,
                header.steps, header.first,  header.allowed, zero,  zero};
+  if (plan.partial)
+    inits.append({header.masked, header.whole});
   doWhile(inits, [&](ValueRange state, Values &carried) {
     Value query = state[3], before = state[8], count = state[9];
-    Header header{state[4], state[5], state[6], state[7]};
+    Header header{state[4], state[5], state[6], state[7], {}, {}};
     Value from = literal(1);
     Values inits{state[0], state[1], state[2], noOutput()};
     if (plan.window) {
@@ -624,6 +837,15 @@ void ProgramBuilder::buildConsumers() {
                                 /*isMasked=*/true);
       inits.assign(partial.result_begin(), partial.result_end());
       from = to;
+    }
+    if (plan.partial) {
+      header.masked = state[10];
+      header.whole = state[11];
+      auto partial =
+          buildSteps(from, header.masked, inits, query, before, header,
+                     /*isMasked=*/true, firstPartial(header.tile));
+      inits.assign(partial.result_begin(), partial.result_end());
+      from = header.masked;
     }
     auto steps = buildSteps(from, header.steps, inits, query, before, header,
                             /*isMasked=*/false);
@@ -640,9 +862,11 @@ void ProgramBuilder::buildConsumers() {
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPointToStart(branch.thenBlock());
       // The next tile's first scores beside this one's last product.
+      Values bits = firstBits(next);
       Value nextQuery = takeQueries(nextCount);
       Value scores = beginScores(nextQuery, nextBefore);
       Value product = beginOutput(last.p, output, lastValue);
+      Value allowed = loadFirstBits(bits);
       if (turns)
         PassTurnOp::create(b, loc);
       scores = await(scores);
@@ -650,7 +874,7 @@ void ProgramBuilder::buildConsumers() {
       product = await(product);
       release(valueRing, lastValue);
       finish(product, last, header);
-      Softmax first = firstSoftmax(scores, next);
+      Softmax first = firstSoftmax(scores, next, allowed);
       scf::YieldOp::create(
           b, loc, ValueRange{first.p, first.maximum, first.sum, nextQuery});
 
@@ -664,6 +888,8 @@ void ProgramBuilder::buildConsumers() {
     carried.assign(branch.getResults().begin(), branch.getResults().end());
     carried.append({next.tile, next.steps, next.first, next.allowed, nextBefore,
                     nextCount});
+    if (plan.partial)
+      carried.append({next.masked, next.whole});
     return more;
   });
 }

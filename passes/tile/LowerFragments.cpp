@@ -186,6 +186,10 @@ LogicalResult ProgramLowering::lowerElementwise(ElementwiseOp op) {
     int64_t row = isFragment ? rowOf(n) : n;
     for (auto [operand, argument] :
          llvm::zip(op.getInputs(), block.getArguments())) {
+      if (isa<BitsType>(operand.getType())) {
+        set(argument, {bitOf(operand, n)});
+        continue;
+      }
       bool perRow = isa<RowsType>(operand.getType());
       set(argument, {all(operand)[perRow ? row : n]});
     }

@@ -3,7 +3,8 @@
 from gossamer import patterns
 from gossamer.annotation import annotate
 from gossamer.attention import attention
-from gossamer.blocks import BlockList, from_block_mask
+from gossamer.block_sources import from_block_mask
+from gossamer.blocks import BlockList
 from gossamer.errors import (
     AnnotationError,
     CacheWarning,
