@@ -42,8 +42,13 @@ def dense(pattern, queries, keys):
     return allowed.reshape(*lead, queries, keys)
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=str)
-@pytest.mark.parametrize("pattern", [PATTERN, BY_HEAD, BY_TEXT, ~P.everything()], ids=["one", "head", "text", "none"])
+CASES = [(BY_TEXT, format) for format in FORMATS]
+CASES += [
+    (pattern, format) for pattern in (PATTERN, BY_HEAD, ~P.everything()) for format in (gs.CSR, gs.BSR(32), gs.BSC(32))
+]
+
+
+@pytest.mark.parametrize(("pattern", "format"), CASES, ids=lambda x: str(x)[:40])
 def test_a_mask_in_a_format(pattern, format):
     expected = dense(pattern, 192, 96)
     mask = pattern.mask(192, 96, format)

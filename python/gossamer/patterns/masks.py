@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from gossamer.block_sources import RATES
 from gossamer.blocks import BlockList
 from gossamer.build import build
-from gossamer.errors import FormatError, TensorError
+from gossamer.errors import FormatError
 from gossamer.formats import BSR, CSR, Format
 from gossamer.frontend.leaf import is_tracing
 from gossamer.pattern import Pattern
@@ -22,6 +23,8 @@ from gossamer.tensor import SparseTensor, _flatten, _unflatten
 
 _DEFAULT_BLOCK = 128
 _KEPT_LISTS = 32
+# What the lists that `gs.attention` makes are chosen from: the first of the cheapest.
+_BLOCKS = ((128, 128), (64, 64))
 
 
 class PatternMask(SparseTensor):
@@ -131,12 +134,28 @@ def mask_of(
     return PatternMask(classes_of(pattern, q_len, kv_len, size, device, batch, heads)).to(format)
 
 
+class PatternList(BlockList):
+    """A list of blocks whose arrays nobody changes: the mask made of it is kept, with all that is derived of that."""
+
+    def to_mask(self) -> SparseTensor:
+        """As `BlockList.to_mask`, made once."""
+        if "mask" not in self._derived:
+            self._derived["mask"] = super().to_mask()
+        return self._derived["mask"]
+
+
 @lru_cache(maxsize=_KEPT_LISTS)
 def list_of(
-    pattern: PositionPattern, q_len: int, kv_len: int, block: int, device: torch.device, batch: int, heads: int
+    pattern: PositionPattern, q_len: int, kv_len: int, device: torch.device, batch: int, heads: int
 ) -> BlockList:
-    """The list that `gs.attention` uses for a pattern; the last ones asked for are kept."""
-    return block_list(classes_of(pattern, q_len, kv_len, block, device, batch, heads))
+    """The list that `gs.attention` uses for a pattern, in the blocks that cost least; the last ones are kept."""
+    candidates = [classes_of(pattern, q_len, kv_len, block, device, batch, heads) for block in _BLOCKS]
+    return block_list(min(candidates, key=_cost))
+
+
+def _cost(classes: BlockClasses) -> float:
+    """What a tile program takes, in entries of blocks of 128 x 128."""
+    return sum(classes.counts) * classes.block[0] * classes.block[1] / RATES[classes.block]
 
 
 def clear_cache() -> None:
@@ -146,9 +165,20 @@ def clear_cache() -> None:
 
 def block_list(classes: BlockClasses) -> BlockList:
     """The list of blocks, sharing the arrays."""
+    parts: dict[str, Tensor] = {}
     if classes.bits.shape[0]:
-        raise TensorError("a block list has whole blocks")
-    return BlockList(classes.full_count, classes.full_index, classes.block, classes.shape, check=False)
+        parts = {name: getattr(classes, name) for name in ("partial_count", "partial_index", "partial_bits", "bits")}
+    return PatternList(classes.full_count, classes.full_index, classes.block, classes.shape, **parts, check=False)
+
+
+def listed(mask: Any, q: Any, k: Any) -> Any:
+    """What `gs.attention` takes a mask for: the list of blocks of a pattern for these tensors, or of its mask."""
+    if isinstance(mask, PatternMask):
+        return mask.block_list
+    is_attention = all(isinstance(x, Tensor) and x.dim() == 4 for x in (q, k))
+    if isinstance(mask, PositionPattern) and is_attention:
+        return list_of(mask, q.shape[2], k.shape[2], q.device, q.shape[0], q.shape[1])
+    return mask
 
 
 def _leading(classes: BlockClasses) -> tuple[int, ...]:
