@@ -57,7 +57,12 @@ def leaves(queries: int, keys: int) -> st.SearchStrategy:
     ]  # fmt: skip
     if queries == keys:
         kinds.append(st.builds(lambda s: P.documents(ids=ids(keys, s)), counts))
-        kinds.append(st.builds(lambda s, n: P.neighbourhood([queries], min(n, queries)), counts, counts))
+        shape = next([n, queries // n] for n in (9, 5, 7, 1) if queries % n == 0)
+        smaller = st.tuples(*(st.integers(1, n) for n in shape))
+        causal = st.tuples(st.booleans(), st.booleans())
+        kinds.append(st.builds(P.axial, st.just(shape), st.sampled_from([None, [0], [1]])))
+        kinds.append(st.builds(lambda w, n: P.swin(shape, w, [n % size for size in w]), smaller, counts))
+        kinds.append(st.builds(lambda w, c: P.neighbourhood(shape, w, causal=c), smaller, causal))
     return st.one_of(kinds)
 
 

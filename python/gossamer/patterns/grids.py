@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from gossamer.errors import TensorError
 from gossamer.patterns.base import Place, PositionPattern, count_of
 from gossamer.patterns.interval import maximum, minimum
@@ -41,6 +44,9 @@ class Axial(_Grid):
     """See `axial`."""
 
     axes: tuple[int, ...]
+
+    def _period_of(self, at: Place) -> int:
+        return math.prod(self.shape[1:])  # one step along the outermost dimension
 
     def _allowed(self, at: Place) -> Any:
         same = [q == k for q, k in zip(self._coordinates(at.q), self._coordinates(at.k), strict=True)]
@@ -87,6 +93,9 @@ class Swin(_Grid):
 
     window: tuple[int, ...]
     shift: tuple[int, ...]
+
+    def _period_of(self, at: Place) -> int:
+        return self.window[0] * math.prod(self.shape[1:])  # one window along the outermost dimension
 
     def _allowed(self, at: Place) -> Any:
         # A window that wraps round after the shift falls apart again into the parts that were never neighbours.
@@ -136,6 +145,18 @@ class Neighbourhood(_Grid):
             near = self._near(d, q, k)
             allowed = near if allowed is None else allowed & near
         return allowed
+
+    def _signature(self, corner: Place, rectangle: Place) -> list[Tensor]:
+        """Away from the borders of the outermost dimension it does not matter how far along it a query is."""
+        size, kernel = self.shape[0], self.kernel[0]
+        if self.dilation[0] > 1:
+            return super()._signature(corner, rectangle)
+        step = math.prod(self.shape[1:])
+        i = rectangle.q // step
+        inside = (i.lo >= kernel // 2) & (i.hi <= size - kernel + kernel // 2)
+        if self.causal[0]:
+            inside = torch.ones_like(inside)
+        return [torch.where(inside, -1, corner.q), corner.q - corner.k, corner.q % step]
 
     def _near(self, d: int, q: Any, k: Any) -> Any:
         size, kernel, dilation = self.shape[d], self.kernel[d], self.dilation[d]
