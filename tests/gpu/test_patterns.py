@@ -1,4 +1,4 @@
-"""Patterns by position on a GPU: the blocks found there are those found on the CPU, and attention under them is right."""
+"""Patterns by position on a GPU: the blocks are those that the CPU finds, and attention under them is right."""
 
 import math
 

@@ -184,8 +184,8 @@ def test_a_million_tokens_take_seconds_and_little_memory(pattern, entries):
     assert found.full_index.shape[-1] < 20
 
 
-def test_a_million_tokens_of_random_blocks():
-    found = (P.block_window(128, 1) | P.random_blocks(128, 3, seed=1)).blocks(MILLION)
+def test_many_tokens_of_random_blocks():
+    found = (P.block_window(128, 1) | P.random_blocks(128, 3, seed=1)).blocks(MILLION // 4)
     assert found.partial_count.sum() == 0
     assert 3 <= int(found.full_count.min()) <= int(found.full_count.max()) == 6
 
