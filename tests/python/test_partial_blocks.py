@@ -72,8 +72,10 @@ def test_sparse_masks_of_any_format(format, lead):
 
 
 def test_entries_that_are_stored_twice_count_once():
-    twice = torch.tensor([[0, 0, 3], [5, 5, 2]])
-    mask = gs.from_torch(torch.sparse_coo_tensor(twice, torch.ones(3, dtype=torch.bool), (4, 9), is_coalesced=True))
+    format = gs.Format("(i, j) -> (i : compressed(nonunique), j : singleton(nonunique))")
+    rows, columns = torch.tensor([0, 0, 3]), torch.tensor([5, 5, 2])
+    pattern = gs.Pattern(format, (4, 9), [torch.tensor([0, 3]), None], [rows, columns])
+    mask = gs.SparseTensor(pattern, torch.ones(3, dtype=torch.bool))
     allowed = torch.zeros(4, 9, dtype=torch.bool)
     allowed[0, 5] = allowed[3, 2] = True
     same(gs.BlockList.of(mask), allowed)
