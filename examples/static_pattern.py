@@ -1,6 +1,6 @@
 """Attention under static patterns: what a pattern allows, how its blocks look, and that the result is right.
 
-    python examples/static_pattern.py [--length 2048] [--device cuda] [--show pattern.png]
+    python examples/static_pattern.py [--length 1024] [--device cuda] [--show pattern.png]
 
 For each pattern: its blocks and density, the time that its list took, attention under it by Gossamer and by PyTorch
 with a dense mask, and how far they are apart.
@@ -81,6 +81,8 @@ def main() -> None:
         difference = float((got - expected).abs().max())
         print(f"{name}: {pattern}")
         print(f"  {blocks}, in {list_ms:.1f} ms")
+        if difference > (2e-2 if dtype == torch.bfloat16 else 1e-4):
+            raise SystemExit(f"{name}: attention differs by {difference} from that with a dense mask")
         print(f"  attention {ms:.2f} ms, PyTorch with a dense mask {dense_ms:.2f} ms, difference {difference:.1e}")
     if options.show is not None:
         patterns(length)["window and global tokens"].show(length, path=options.show)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import gossamer as gs
 from gossamer.patterns import sweep
-from gossamer.patterns.bits import distinct_columns, distinct_rows, packed, unpacked
+from gossamer.patterns.bits import count_ones, distinct_columns, distinct_rows, packed, unpacked
 from gossamer.patterns.interval import Interval, Truth, maximum, minimum
 from gossamer.patterns.tables import Table
 
@@ -205,6 +205,7 @@ def test_bits_are_packed_lowest_first(columns, rows, seed):
             ones = [j for j in range(32) if number >> j & 1]
             assert ones == [j - 32 * word for j in allowed[row, 1].nonzero()[:, 0].tolist() if j // 32 == word]
     assert torch.equal(unpacked(bits, columns), allowed)
+    assert count_ones(bits).tolist() == allowed.sum((1, 2)).tolist()
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-5, 5), st.integers(0, 1)), min_size=1))

@@ -147,6 +147,21 @@ def test_attention_under_a_pattern(name):
     torch.testing.assert_close(gs.attention(q, k, v, mask=mask), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_mask_goes_through_sparse_jit():
+    @gs.sparse_jit
+    def attend(q, k, v, mask):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    q, k, v = (torch.randn(1, 2, 64, 16) for _ in range(3))
+    got = attend(q, k, v, PATTERN.mask(64, 64, gs.BSR(16)))
+    torch.testing.assert_close(got, expected_attention(q, k, v, dense(PATTERN, 64, 64)), atol=1e-5, rtol=1e-5)
+
+
+def test_explain_takes_a_pattern():
+    q = torch.randn(1, 2, 64, 16)
+    assert "runs on a GPU, not on cpu" in str(gs.explain(gs.attention, q, q, q, PATTERN))
+
+
 def test_lists_of_a_pattern_are_kept():
     P.clear_cache()
     q, k, v = (torch.randn(1, 1, 40, 8) for _ in range(3))
@@ -183,12 +198,12 @@ def test_attention_refuses_patterns_for_other_lengths():
 
 def test_a_list_has_the_arrays_of_the_blocks():
     classes = PATTERN.blocks(300, 260, 64)
-    blocks = masks.block_list(classes)
+    blocks = classes.block_list()
     assert blocks.block == (64, 64)
     assert blocks.shape == (300, 260)
     assert blocks.count is classes.full_count
     assert torch.equal(blocks.to_mask().to_dense(), classes.to_dense()[0, 0])
-    assert not masks.block_list(P.block_diagonal(64).blocks(128, block=64)).has_partial
+    assert not P.block_diagonal(64).blocks(128, block=64).block_list().has_partial
 
 
 def test_attention_takes_the_tile_program():

@@ -1,12 +1,14 @@
 """Patterns by position against their definitions, written out one position at a time; and what they refuse."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 
 import gossamer as gs
-from gossamer.errors import GossamerError
+from gossamer.errors import GossamerError, UnsupportedError
 
 P = gs.patterns
 SIZES = [(1, 1), (7, 7), (63, 65), (65, 63), (37, 101)]
@@ -305,6 +307,17 @@ def test_the_text_of_a_pattern_makes_it_again():
         assert eval(repr(pattern), vars(P)) == pattern, repr(pattern)
 
 
+def test_patterns_are_copied_and_pickled():
+    patterns = [pattern for pattern, _ in DEFINITIONS.values()] + [P.documents([3, 4]), P.per_head([P.causal()])]
+    for pattern in patterns:
+        assert copy.deepcopy(pattern) is pattern
+        assert pickle.loads(pickle.dumps(pattern)) == pattern
+    function = P.from_function(lambda b, h, q, k: q >= k)
+    assert copy.copy(function) is function
+    with pytest.raises(UnsupportedError, match="pickle the function"):
+        pickle.dumps(function)
+
+
 def test_positions_may_be_numbers():
     assert P.causal()(0, 0, 4, 3).item() is True
     assert P.causal()(0, 0, 3, torch.tensor([3, 4])).tolist() == [True, False]
@@ -377,6 +390,8 @@ ERRORS = {
     "unknown lengths": (lambda: P.causal("bottom-right")(0, 0, 1, 1), "lengths=.queries, keys."),
     "a text that is not there": (lambda: P.key_padding([3])(1, 0, 0, 0), "text 1: .* 0 to 0"),
     "a position that is not there": (lambda: P.documents([3])(0, 0, 0, torch.tensor([1, 3])), "key 3: .* 0 to 2"),
+    "a position between two": (lambda: P.causal()(0, 0, torch.ones(2), 1), "q of a pattern is a tensor of integers"),
+    "a key that is no number": (lambda: P.causal()(0, 0, 1, "1"), "k of a pattern is an integer"),
     "and": (lambda: P.causal() and P.causal(), "not and, or and not"),
 }
 

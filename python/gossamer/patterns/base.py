@@ -93,10 +93,11 @@ class PositionPattern:
             bool, of the shape that the arguments are broadcast to.
 
         Raises:
-            TensorError: A position that the pattern was not made for, or lengths that it needs and are not given.
+            TensorError: A position that is no integer or that the pattern was not made for, or lengths that it needs
+                and are not given.
         """
         device = next((x.device for x in (q, k, b, h) if isinstance(x, Tensor)), None)
-        at = [x.to(torch.int64) if isinstance(x, Tensor) else torch.tensor(x, device=device) for x in (b, h, q, k)]
+        at = [_position(x, what, device) for x, what in zip((b, h, q, k), "bhqk", strict=True)]
         self._check_positions(*at)
         place = Place(*at, lengths=None if lengths is None else _lengths(*lengths))
         return self._at(place)
@@ -191,6 +192,12 @@ class PositionPattern:
     def __invert__(self) -> PositionPattern:
         return Inverse(self)
 
+    def __copy__(self) -> PositionPattern:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> PositionPattern:
+        return self  # nothing of it changes
+
     def __bool__(self) -> bool:
         raise TensorError("a pattern is neither true nor false: combine patterns with &, | and ~, not and, or and not")
 
@@ -259,6 +266,17 @@ class PositionPattern:
         from gossamer.patterns.show import show
 
         return show(self.blocks(q_len, kv_len, **options), path, title=repr(self))
+
+
+def _position(x: Any, what: str, device: torch.device | None) -> Tensor:
+    """An integer, or a tensor of them, as int64."""
+    if not isinstance(x, Tensor):
+        if isinstance(x, bool) or not isinstance(x, int):
+            raise TensorError(f"{what} of a pattern is an integer or a tensor of integers, not {x!r}")
+        return torch.tensor(x, device=device)
+    if x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        raise TensorError(f"{what} of a pattern is a tensor of integers, not of {x.dtype}")
+    return x.to(torch.int64)
 
 
 def _lengths(queries: int, keys: int) -> Lengths:

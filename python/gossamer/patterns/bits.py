@@ -26,6 +26,16 @@ def unpacked(bits: Tensor, columns: int) -> Tensor:
     return ((bits[..., None] >> places) & 1).bool().flatten(-2)[..., :columns]
 
 
+def count_ones(bits: Tensor) -> Tensor:
+    """Returns how many bits are set in each row (along the first dimension) of int32 words: int64."""
+    # Of a word the ones in pairs of bits, in fours, in octets, all at once; then the sum of the four octets.
+    pairs = bits - ((bits >> 1) & 0x55555555)
+    fours = (pairs & 0x33333333) + ((pairs >> 2) & 0x33333333)
+    octets = (fours + (fours >> 4)) & 0x0F0F0F0F
+    words = octets.view(torch.uint8).flatten(1)
+    return words.sum(1, dtype=torch.int64)
+
+
 def distinct_rows(bits: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the rows (along the first dimension) that differ, and for each row given which of these it is: int64."""
     count = bits.shape[0]

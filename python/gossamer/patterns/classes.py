@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,8 +11,11 @@ from torch import Tensor
 from gossamer.errors import TensorError
 from gossamer.formats import block_size
 from gossamer.patterns.base import Lengths, PositionPattern
-from gossamer.patterns.bits import distinct_rows, unpacked
+from gossamer.patterns.bits import count_ones, distinct_rows, unpacked
 from gossamer.patterns.sweep import Found, sweep
+
+if TYPE_CHECKING:
+    from gossamer.blocks import BlockList
 
 # As many blocks, and fewer, are looked at on the CPU, where an operation on so few costs less than a launch.
 _FEW_BLOCKS = 1 << 14
@@ -74,7 +78,7 @@ class BlockClasses:
         widths = (self.shape[1] - self.full_index.long() * self.block[1]).clamp(max=self.block[1])
         total = (widths * _used(self.full_count, self.full_index)).sum(-1) * heights
         if self.bits.shape[0]:
-            ones = unpacked(self.bits, self.block[1]).sum((1, 2))[self.partial_bits.long()]
+            ones = count_ones(self.bits)[self.partial_bits.long()]
             total += (ones * _used(self.partial_count, self.partial_index)).sum(-1)
         return total
 
@@ -101,6 +105,12 @@ class BlockClasses:
         b, h, m, _ = used.nonzero(as_tuple=True)
         tiles[b, h, m, self.partial_index[used].long()] = unpacked(self.bits, columns)[self.partial_bits[used].long()]
         return dense[:, :, : self.shape[0], : self.shape[1]].contiguous()
+
+    def block_list(self) -> BlockList:
+        """Returns the list that `gs.attention` takes, which shares the arrays."""
+        from gossamer.patterns.masks import block_list
+
+        return block_list(self)
 
     def to(self, device: torch.device | str) -> BlockClasses:
         """Returns the classes with their arrays on a device."""

@@ -15,7 +15,7 @@ from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
-from gossamer.errors import TraceError
+from gossamer.errors import TraceError, UnsupportedError
 from gossamer.patterns.base import Place, PositionPattern
 from gossamer.patterns.expressions import bounds_of, forms_of
 from gossamer.patterns.interval import Interval, Truth, truth_of
@@ -103,6 +103,11 @@ class Function(PositionPattern):
             column = b * corner.b + h * corner.h + q * corner.q + k * corner.k
             columns.append(column % modulus if modulus else column)
         return columns
+
+    def __reduce__(self) -> Any:
+        raise UnsupportedError(
+            f"{self!r} cannot be pickled: pickle the function, and make the pattern where it is used"
+        )
 
     def __repr__(self) -> str:
         return f"from_function({self.name})"

@@ -18,8 +18,8 @@ from gossamer.patterns.interval import Interval, Truth
 
 _FAN = 16  # into how many a rectangle is cut
 _WIDEST = 64  # about how many rectangles a row is cut into at first
-_RECTANGLES = {"cpu": 1 << 18, "cuda": 1 << 23}  # that are looked at together
-_ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 26}  # that are computed together
+_RECTANGLES = {"cpu": 1 << 18, "cuda": 1 << 22}  # that are looked at together
+_ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 24}  # that are computed together
 
 
 @dataclass(frozen=True)
