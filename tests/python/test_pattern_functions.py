@@ -4,11 +4,14 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import gossamer as gs
 from gossamer.errors import TraceError
 from gossamer.patterns import sweep
 from gossamer.patterns.base import Lengths, Place
+from gossamer.patterns.functions import _IndexByTensors
 from gossamer.patterns.interval import Interval
 
 P = gs.patterns
@@ -115,6 +118,61 @@ def test_a_function_means_what_it_says_of_single_positions(name):
     for block in (16, (5, 33)):
         got = pattern.blocks(N, M, block, batch=TEXTS, heads=HEADS).to_dense()
         assert torch.equal(got.expand_as(expected), expected)
+
+
+def numbers() -> st.SearchStrategy:
+    """Functions of (b, h, q, k) that are integers, as one makes them of positions."""
+    leaves = st.one_of(
+        st.sampled_from([lambda b, h, q, k: q, lambda b, h, q, k: k, lambda b, h, q, k: q - k]),
+        st.sampled_from([lambda b, h, q, k: b, lambda b, h, q, k: h]),
+        st.sampled_from([lambda b, h, q, k: IDS[q], lambda b, h, q, k: TABLE[h, k].long(), lambda *at: OFFSETS[at[1]]]),
+        st.integers(-20, 70).map(lambda n: lambda b, h, q, k: q * 0 + n),
+    )
+
+    def joined(x: st.SearchStrategy) -> st.SearchStrategy:
+        two = [torch.add, torch.sub, torch.minimum, torch.maximum, lambda a, b: torch.where(a < b, a, b + 3)]
+        one = [
+            lambda a, n: a * n,
+            lambda a, n: a * -n,
+            lambda a, n: a // n,
+            lambda a, n: a % n,
+            lambda a, n: n - a,
+            lambda a, n: a + n,
+            lambda a, n: -a,
+            lambda a, n: torch.abs(a),
+            lambda a, n: a.clamp(max=n),
+            lambda a, n: torch.div(a, n, rounding_mode="trunc"),
+            lambda a, n: (a / n).floor().long(),
+            lambda a, n: a ^ n,
+        ]
+        pairs = st.builds(lambda f, a, b: lambda *at: f(a(*at), b(*at)), st.sampled_from(two), x, x)
+        return pairs | st.builds(lambda f, a, n: lambda *at: f(a(*at), n), st.sampled_from(one), x, st.integers(1, 30))
+
+    return st.recursive(leaves, joined, max_leaves=4)
+
+
+def predicates() -> st.SearchStrategy:
+    compare = st.sampled_from([torch.lt, torch.le, torch.gt, torch.ge, torch.eq, torch.ne])
+    leaves = st.builds(lambda f, a, b: lambda *at: f(a(*at), b(*at)), compare, numbers(), numbers())
+    join = st.sampled_from(
+        [torch.logical_and, torch.logical_or, lambda a, b: a & b, lambda a, b: a | b, lambda a, b: a ^ ~b]
+    )
+    return st.recursive(
+        leaves, lambda x: st.builds(lambda f, a, b: lambda *at: f(a(*at), b(*at)), join, x, x), max_leaves=3
+    )
+
+
+@given(predicates(), st.sampled_from([16, (5, 33), (64, 8)]))
+@settings(max_examples=60)
+def test_any_function_of_positions(function, block):
+    pattern = P.from_function(function)
+    with _IndexByTensors():
+        alone = torch.vmap(torch.vmap(torch.vmap(torch.vmap(function, (None,) * 3 + (0,)), (None, None, 0, None)),
+                                      (None, 0, None, None)), (0, None, None, None))  # fmt: skip
+        expected = alone(*(x.reshape(-1) for x in grid()))
+    assert torch.equal(pattern(*grid()), expected)
+    got = pattern.blocks(N, M, block, batch=TEXTS, heads=HEADS)
+    assert torch.equal(got.to_dense().expand_as(expected), expected)
 
 
 UNBOUNDED = {"bits", "square root", "a hash", "look-up of a number", "look-up twice"}

@@ -104,7 +104,7 @@ class PositionPattern:
 
     def _at(self, place: Place) -> Tensor:
         """The definition, in the whole shape that the positions are broadcast to."""
-        shape = torch.broadcast_shapes(*(x.shape for x in (place.b, place.h, place.q, place.k)))
+        shape = torch.broadcast_tensors(place.b, place.h, place.q, place.k)[0].shape
         return self._allowed(place).expand(shape)
 
     def _allowed(self, at: Place) -> Any:
@@ -114,8 +114,7 @@ class PositionPattern:
     def _truth(self, at: Place) -> Truth:
         """Returns bounds within rectangles; a subclass may know better ones than its definition gives."""
         truth = truth_of(self._allowed(at))
-        shape = torch.broadcast_shapes(*(x.lo.shape for x in (at.q, at.k)))
-        return Truth(truth.some.to(at.q.lo.device).expand(shape), truth.every.to(at.q.lo.device).expand(shape))
+        return Truth(*(x.to(at.q.lo.device).expand_as(at.q.lo) for x in (truth.some, truth.every)))
 
     def _signature(self, corner: Place, rectangle: Place) -> list[Tensor]:
         """Returns int64 columns of numbers; blocks in which all are equal have the same entries.
