@@ -206,11 +206,18 @@ def test_a_list_has_the_arrays_of_the_blocks():
     assert not P.block_diagonal(64).blocks(128, block=64).block_list().has_partial
 
 
-def test_attention_takes_the_tile_program():
-    q = torch.randn(1, 2, 256, 64, dtype=torch.bfloat16)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_attention_takes_the_tile_program(device):
+    q = torch.empty(1, 2, 256, 64, dtype=torch.bfloat16, device=device)
     kind, reason = attention_kind(q, q, q, PATTERN, None, False, None)
     assert reason == ""
-    assert kind is not None
+    assert kind.block == (64, 64)
+    assert kind.partial
+    assert "partial" in gs.dump(gs.attention, q, q, q, PATTERN, stage="import")
+    kind, _ = attention_kind(q, q, q, P.block_diagonal(128), None, False, None)
+    assert kind.block == (128, 128)
+    assert not kind.partial
+    assert attention_kind(q, q, q, P.block_diagonal(64), None, False, None)[0].block == (64, 64)
 
 
 def test_a_picture_shows_entries_or_blocks():

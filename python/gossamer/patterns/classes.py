@@ -165,7 +165,7 @@ def _classes(
     leading = batch if pattern.by_batch else 1, heads if pattern.by_head else 1
     rows, columns = -(-lengths.queries // block[0]), -(-lengths.keys // block[1])
     few = leading[0] * leading[1] * rows * columns <= _FEW_BLOCKS
-    found = sweep(pattern, lengths, block, leading, torch.device("cpu") if few else device)
+    found = sweep(pattern, lengths, block, leading, torch.device("cpu") if few or device.type == "meta" else device)
     bits, ids = distinct_rows(found.bits)
     full_row, full_column = _runs(found)
     shape = (*leading, rows)

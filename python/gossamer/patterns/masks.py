@@ -149,8 +149,9 @@ def list_of(
     pattern: PositionPattern, q_len: int, kv_len: int, device: torch.device, batch: int, heads: int
 ) -> BlockList:
     """The list that `gs.attention` uses for a pattern, in the blocks that cost least; the last ones are kept."""
-    candidates = [classes_of(pattern, q_len, kv_len, block, device, batch, heads) for block in _BLOCKS]
-    return block_list(min(candidates, key=_cost))
+    there = torch.device("cpu") if device.type == "meta" else device  # where arrays have something in them
+    candidates = [classes_of(pattern, q_len, kv_len, block, there, batch, heads) for block in _BLOCKS]
+    return block_list(min(candidates, key=_cost).to(device))
 
 
 def _cost(classes: BlockClasses) -> float:
