@@ -94,6 +94,19 @@ def test_attention_under_a_pattern(name, columns):
         assert torch.equal(torch.isfinite(lse), torch.isfinite(scores.logsumexp(-1)))
 
 
+def test_tables_may_be_there():
+    ids, flags, limit = (x.cuda() for x in (IDS, IDS > 0, torch.tensor(50)))
+    same = P.documents(ids=ids) == P.documents(ids=IDS), P.key_padding(flags) == P.key_padding(IDS > 0)
+    assert same == (True, True)
+    table = TABLE.cuda()
+    pattern = P.from_function(lambda b, h, q, k: (table[q] == table[k]) & (q - k < limit) & flags[b, k])
+    other = P.from_function(lambda b, h, q, k: (TABLE[q] == TABLE[k]) & (q - k < 50) & (IDS > 0)[b, k])
+    for device in ("cuda", "cpu"):
+        assert torch.equal(dense(pattern, device), dense(other, device))
+        got = pattern.blocks(LENGTH, block=64, device=device, batch=TEXTS)
+        assert torch.equal(got.to_dense().expand(TEXTS, HEADS, -1, -1), dense(other, device))
+
+
 def test_a_million_tokens():
     torch.cuda.reset_peak_memory_stats()
     pattern = P.causal() & P.sliding_window(1024)
