@@ -133,6 +133,22 @@ def test_so_they_are_where_wide_rectangles_are_cut_often(case):
         check(pattern, size, (9, 4))
 
 
+@pytest.mark.parametrize("pattern", [
+    P.causal() & (P.sliding_window(20) | P.global_tokens([3, (40, 50)])),
+    P.variable_windows([9, 30]) | P.prefix_lm(4) | P.alibi(3, 2.0),
+    P.per_head([P.butterfly(8, 2), P.random_blocks(8, 2), ~P.random_blocks(8, density=0.2)]),
+    P.documents([20, 80]) | P.neighbourhood([10, 10], 3) | P.swin([10, 10], 5, 2),
+    P.from_layout(torch.eye(10), 10) & P.key_padding([90]),
+    P.from_function(lambda b, h, q, k: torch.where(q < 30, (q - k).clamp(min=2, max=30) < 9, k < 50)),
+], ids=repr)  # fmt: skip
+def test_the_default_device_does_not_matter(pattern):
+    """As where it is a GPU, and the blocks are found on the CPU; here it is one that has no entries at all."""
+    expected = pattern.blocks(100, block=16)
+    with torch.device("meta"):
+        got = pattern.blocks(100, block=16, device="cpu")
+    assert torch.equal(got.to_dense(), expected.to_dense())
+
+
 EMPTY = [(0, 0), (0, 9), (9, 0)]
 
 

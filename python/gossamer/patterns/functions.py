@@ -131,7 +131,7 @@ def from_function(function: Callable[[Any, Any, Any, Any], Any]) -> PositionPatt
     name = getattr(function, "__name__", type(function).__name__)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
-        positions = [torch.empty((), dtype=torch.int64) for _ in range(4)]
+        positions = [torch.empty((), dtype=torch.int64, device="cpu") for _ in range(4)]
     try:
         with _IndexByTensors():
             traced = make_fx(function)(*positions)

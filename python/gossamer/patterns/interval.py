@@ -65,7 +65,7 @@ def truth_of(value: Any) -> Truth:
     """Returns a Truth, or that of a bool or a bool tensor with an entry for each rectangle."""
     if isinstance(value, Truth):
         return value
-    return Truth.exactly(value if isinstance(value, Tensor) else torch.tensor(bool(value)))
+    return Truth.exactly(value if isinstance(value, Tensor) else torch.tensor(bool(value), device="cpu"))
 
 
 class Interval:
@@ -144,8 +144,8 @@ class Interval:
 
 
 def as_tensor(value: Any) -> Tensor:
-    """Returns a tensor, or that of a number."""
-    return value if isinstance(value, Tensor) else torch.as_tensor(value)
+    """Returns a tensor, or that of a number: on the CPU, where it goes with tensors of any device."""
+    return value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
 
 
 def _hull(x: Interval, y: Interval, f: Callable[[Any, Any], Any]) -> Interval:
@@ -177,7 +177,7 @@ def _pairwise(f: Callable[[Tensor, Tensor], Tensor], x: Any, y: Any) -> Any:
 
 
 def _of_numbers(f: Callable[[Tensor, Tensor], Tensor], x: Number, y: Number) -> Tensor:
-    device = x.device if isinstance(x, Tensor) else y.device if isinstance(y, Tensor) else None
+    device = x.device if isinstance(x, Tensor) else y.device if isinstance(y, Tensor) else "cpu"
     return f(torch.as_tensor(x, device=device), torch.as_tensor(y, device=device))
 
 

@@ -22,6 +22,10 @@ _RECTANGLES = {"cpu": 1 << 18, "cuda": 1 << 22}  # that are looked at together
 _ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 24}  # that are computed together
 
 
+def _most(limits: dict[str, int], device: torch.device) -> int:
+    return limits.get(device.type, limits["cpu"])
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search found, in no order; all int64 but for the bits.
@@ -106,7 +110,7 @@ def sweep(
 def _search(blocks: _Blocks) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor, Tensor]:
     """Returns full runs (row, begin, end), and row and column of blocks that bounds leave open."""
     batch, heads, rows, columns = blocks.grid
-    count, limit = batch * heads * rows, _RECTANGLES[blocks.device.type if blocks.device.type == "cuda" else "cpu"]
+    count, limit = batch * heads * rows, _most(_RECTANGLES, blocks.device)
     width = 1
     while width * _WIDEST < columns:
         width *= _FAN
@@ -161,7 +165,7 @@ def _look_into(blocks: _Blocks, row: Tensor, column: Tensor) -> tuple[Tensor, Te
     ids = distinct_columns(_signature(blocks, row, column))
     first = first_of(ids)
     kinds, bits = [], [none]
-    chunk = max(1, _ENTRIES[blocks.device.type if blocks.device.type == "cuda" else "cpu"] // _size(blocks.block))
+    chunk = max(1, _most(_ENTRIES, blocks.device) // (blocks.block[0] * blocks.block[1]))
     for place in first.split(chunk):
         kind, some_bits = _entries(blocks, row[place], column[place])
         kinds.append(kind)
@@ -170,10 +174,6 @@ def _look_into(blocks: _Blocks, row: Tensor, column: Tensor) -> tuple[Tensor, Te
     is_partial = kind == 1
     number = torch.where(is_partial, is_partial.long().cumsum(0) - 1, -1)
     return number[ids], kind[ids] == 2, torch.cat(bits)
-
-
-def _size(block: tuple[int, int]) -> int:
-    return block[0] * block[1]
 
 
 def _signature(blocks: _Blocks, row: Tensor, column: Tensor) -> list[Tensor]:
