@@ -76,6 +76,11 @@ def test_lengths_that_blocks_do_not_divide(size):
         stored.validate()
         assert torch.equal(stored.to_dense(), expected)
         assert stored.nnz == int(expected.sum())
+    assert torch.equal(pickle.loads(pickle.dumps(mask)).to_dense(), expected)
+    assert torch.equal(mask.clone().detach().to_dense(), expected)
+    assert 0 < mask.density <= 1
+    if size == (130, 3):  # two blocks of 128 and 2 rows
+        assert mask.nnz == 390
     with pytest.raises(FormatError, match=r"128 does not divide .* queries.* gs.CSR, or make it of \d+ queries"):
         _ = mask.values, mask.pattern
 

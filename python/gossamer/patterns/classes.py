@@ -73,14 +73,24 @@ class BlockClasses:
 
     def row_entries(self) -> Tensor:
         """Returns how many positions are allowed in each row of blocks: int64 [B or 1, H or 1, MB]."""
-        rows = torch.arange(self.full_count.shape[2], device=self.device)
-        heights = (self.shape[0] - rows * self.block[0]).clamp(max=self.block[0])
-        widths = (self.shape[1] - self.full_index.long() * self.block[1]).clamp(max=self.block[1])
-        total = (widths * _used(self.full_count, self.full_index)).sum(-1) * heights
+        total = self._areas(self.full_count, self.full_index)
         if self.bits.shape[0]:
             ones = count_ones(self.bits)[self.partial_bits.long()]
             total += (ones * _used(self.partial_count, self.partial_index)).sum(-1)
         return total
+
+    @property
+    def covered(self) -> int:
+        """How many positions are in blocks that are not empty, over all texts and heads that have their own."""
+        full = self._areas(self.full_count, self.full_index)
+        return int((full + self._areas(self.partial_count, self.partial_index)).sum())
+
+    def _areas(self, count: Tensor, index: Tensor) -> Tensor:
+        """Positions of the listed blocks of each row, without what is beyond the last query or key."""
+        rows = torch.arange(count.shape[2], device=self.device)
+        heights = (self.shape[0] - rows * self.block[0]).clamp(max=self.block[0])
+        widths = (self.shape[1] - index.long() * self.block[1]).clamp(max=self.block[1])
+        return (widths * _used(count, index)).sum(-1) * heights
 
     def kinds(self) -> Tensor:
         """Returns int8 [B or 1, H or 1, MB, NB]: 0 for an empty block, 1 for one allowed in part, 2 for a full one."""

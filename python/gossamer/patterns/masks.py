@@ -82,7 +82,7 @@ class PatternMask(SparseTensor):
     @property
     def nnz(self) -> int:
         """Number of stored entries: those of blocks that are not empty."""
-        return sum(self.classes.counts) * self.classes.block[0] * self.classes.block[1]
+        return self.classes.covered
 
     @property
     def density(self) -> float:
@@ -101,6 +101,17 @@ class PatternMask(SparseTensor):
         if len(args) == 1 and not kwargs and isinstance(args[0], torch.device | str) and not is_tracing():
             return PatternMask(self.classes.to(args[0]))
         return super().to(*args, **kwargs)
+
+    def detach(self) -> SparseTensor:
+        """Returns the mask: it has no graph."""
+        return super().detach() if is_tracing() else self
+
+    def clone(self) -> SparseTensor:
+        """Returns a mask with its own values, should they be made."""
+        return super().clone() if is_tracing() else PatternMask(self.classes)
+
+    def __reduce__(self) -> tuple:
+        return PatternMask, (self.classes,)
 
     def _in_format(self, format: Format) -> SparseTensor:
         if format.for_rank(self.ndim) == self.format:
