@@ -82,6 +82,12 @@ FUNCTIONS = {
         lambda b, h, q, k: (wrapped((q * 2654435761 + k * 40503) * 2246822519) >> 7) % 3 == 0,
     ),
     "a branch over numbers": (lambda b, h, q, k: k < sum(q > s for s in (3, 9, 27)), None),
+    "constants like a position": (
+        lambda b, h, q, k: torch.ones_like(b, dtype=torch.bool)
+        & (q < torch.full_like(h, 50))
+        & (k >= q.new_full((), 4) + torch.zeros((), dtype=torch.int64)),
+        lambda b, h, q, k: q < 50 and k >= 4,
+    ),
     "always": (lambda b, h, q, k: True, lambda b, h, q, k: True),
     "only the text": (lambda b, h, q, k: b == 1, lambda b, h, q, k: b == 1),
 }  # fmt: skip
@@ -230,6 +236,21 @@ def test_which_functions_differ_by_text_or_head():
     assert P.from_function(lambda b, h, q, k: q >= k + h).by_head
     assert P.from_function(lambda b, h, q, k: q >= k + b).by_batch
     assert P.from_function(lambda b, h, q, k: q >= k + h).blocks(64, block=16, heads=2).leading == (1, 2)
+
+
+def test_mask_mods_of_flex_attention_that_are_joined():
+    from torch.nn.attention.flex_attention import and_masks, or_masks
+
+    joined = and_masks(
+        lambda b, h, q, k: q >= k, or_masks(lambda b, h, q, k: IDS[q] == IDS[k], lambda b, h, q, k: k < 4)
+    )
+    pattern = P.from_function(joined)
+    assert not pattern.by_batch  # though constants are made like b
+    q, k = torch.arange(N)[:, None], torch.arange(M)
+    expected = (q >= k) & ((IDS[q] == IDS[k]) | (k < 4))
+    assert torch.equal(pattern.blocks(N, M, 16).to_dense()[0, 0], expected)
+    kinds = P.from_function(and_masks(lambda b, h, q, k: q >= k)).blocks(64, block=16).kinds()
+    assert kinds[0, 0].tolist() == [[1, 0, 0, 0], [2, 1, 0, 0], [2, 2, 1, 0], [2, 2, 2, 1]]
 
 
 def test_functions_are_combined_with_patterns():

@@ -179,13 +179,10 @@ def _classes(
     bits, ids = distinct_rows(found.bits)
     full_row, full_column = _runs(found)
     shape = (*leading, rows)
-    full_count, full_index, _ = _lists(full_row, full_column, full_column, shape, columns)
-    count, index, rows_of_bits = _lists(
-        found.partial_row, found.partial_column, ids[found.partial_bits], shape, columns
-    )
-    classes = BlockClasses(
-        (lengths.queries, lengths.keys), block, full_count, full_index, count, index, rows_of_bits, bits
-    )
+    full_count, full_index = _lists(full_row, full_column, [full_column], shape, columns)
+    row, column = found.partial_row, found.partial_column
+    count, index, numbers = _lists(row, column, [column, ids[found.partial_bits]], shape, columns)
+    classes = BlockClasses((lengths.queries, lengths.keys), block, full_count, full_index, count, index, numbers, bits)
     return classes.to(device)
 
 
@@ -199,21 +196,21 @@ def _runs(found: Found) -> tuple[Tensor, Tensor]:
 
 
 def _lists(
-    row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int, int], columns: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Blocks in any order as count and index [..., max], and a value of each likewise."""
+    row: Tensor, column: Tensor, values: list[Tensor], shape: tuple[int, int, int], columns: int
+) -> list[Tensor]:
+    """Blocks in any order as lists: the count [...], and each of the values of the blocks as [..., max]."""
     rows = shape[0] * shape[1] * shape[2]
-    key = row * columns + column
-    order = key.argsort()
-    row, column, value = row[order], column[order], value[order]
+    order = (row * columns + column).argsort()
+    row = row[order]
     count = torch.bincount(row, minlength=rows) if rows else row.new_zeros(0)
     width = int(count.max()) if rows else 0
     place = torch.arange(row.numel(), device=row.device) - (count.cumsum(0) - count)[row]
-    index = torch.zeros(rows, width, dtype=torch.int32, device=row.device)
-    values = torch.zeros_like(index)
-    index[row, place] = column.to(torch.int32)
-    values[row, place] = value.to(torch.int32)
-    return count.to(torch.int32).reshape(shape), index.reshape(*shape, width), values.reshape(*shape, width)
+    lists = [count.to(torch.int32).reshape(shape)]
+    for value in values:
+        array = torch.zeros(rows, width, dtype=torch.int32, device=row.device)
+        array[row, place] = value[order].to(torch.int32)
+        lists.append(array.reshape(*shape, width))
+    return lists
 
 
 def _of_head(classes: BlockClasses, h: int) -> BlockClasses:

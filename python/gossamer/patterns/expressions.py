@@ -47,7 +47,7 @@ def bounds_of(
 
 def _bounds_of_node(node: Node, values: dict[Node, Any]) -> Any:
     """Bounds of one operation; None: not known."""
-    name = _name_of(node)
+    name = name_of(node)
     operation = _OPERATIONS.get(name)
     if operation is None or node.kwargs.get("alpha", 1) != 1:
         return None
@@ -66,7 +66,8 @@ def _bounds_of_node(node: Node, values: dict[Node, Any]) -> Any:
     return result
 
 
-def _name_of(node: Node) -> str:
+def name_of(node: Node) -> str:
+    """The name of the operation of a node, whatever its overload."""
     packet = getattr(node.target, "overloadpacket", None)
     return getattr(packet, "__name__", str(node.target))
 
@@ -116,7 +117,7 @@ def _positive_constant(value: Any) -> Any:
 
 def _quotient(node: Node, operands: list[Any]) -> Any:
     x, divisor = Interval.of(_number(operands[0])), _positive_constant(operands[1])
-    mode = node.kwargs.get("rounding_mode", "floor" if _name_of(node) == "floor_divide" else None)
+    mode = node.kwargs.get("rounding_mode", "floor" if name_of(node) == "floor_divide" else None)
     if mode == "floor":
         return x // divisor
     if mode is None:
@@ -295,7 +296,7 @@ def forms_of(graph: Graph) -> tuple[Form, ...]:
         elif node.op == "call_function":
             sums[node] = _sum_of(node, sums)
             if sums[node] is None:
-                modulus = node.args[1] if _name_of(node) == "remainder" else 0
+                modulus = node.args[1] if name_of(node) == "remainder" else 0
                 modulus = modulus if isinstance(modulus, int) and modulus > 0 else 0
                 for form in _operands_of(node, sums):
                     if any(form):
@@ -310,14 +311,14 @@ def forms_of(graph: Graph) -> tuple[Form, ...]:
 def _operands_of(node: Node, sums: dict[Node, Form | None]) -> list[Form]:
     """The sums that an operation is given; of a comparison of two it is their difference that matters."""
     forms = [form for form in (sums.get(source) for source in node.all_input_nodes) if form is not None]
-    if len(forms) == len(node.args) == 2 and _name_of(node) in ("lt", "le", "gt", "ge", "eq", "ne"):
+    if len(forms) == len(node.args) == 2 and name_of(node) in ("lt", "le", "gt", "ge", "eq", "ne"):
         return [tuple(x - y for x, y in zip(*forms, strict=True))]
     return forms
 
 
 def _sum_of(node: Node, sums: dict[Node, Form | None]) -> Form | None:
     """The multiples that a node adds up; None: it does something else."""
-    name = _name_of(node)
+    name = name_of(node)
     if name not in ("add", "sub", "rsub", "neg", "mul") or node.kwargs or node.meta["val"].dtype != torch.int64:
         return None
     forms = []

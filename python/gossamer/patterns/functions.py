@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from gossamer.errors import TraceError, UnsupportedError
 from gossamer.patterns.base import Place, PositionPattern
-from gossamer.patterns.expressions import bounds_of, forms_of
+from gossamer.patterns.expressions import bounds_of, forms_of, name_of
 from gossamer.patterns.interval import Interval, Truth, truth_of
 from gossamer.patterns.tables import Table
 
@@ -138,6 +138,7 @@ def from_function(function: Callable[[Any, Any, Any, Any], Any]) -> PositionPatt
     except Exception as error:
         raise TraceError(_why(error, name)) from error
     graph = traced.graph
+    _fold_constants(graph)
     graph.eliminate_dead_code()
     output = next(node for node in graph.nodes if node.op == "output").args[0]
     if not isinstance(output, Node | bool | int):
@@ -149,6 +150,26 @@ def from_function(function: Callable[[Any, Any, Any, Any], Any]) -> PositionPatt
     constants = {key: value.clone() for key, value in constants.items()}
     tables = tuple((key, _table(value)) for key, value in constants.items())
     return Function(name, _code(graph), tables, graph, constants, forms_of(graph))
+
+
+# What makes a constant like a position, or of nothing; and its value, or where among the arguments that is.
+_CONSTANTS = {"new_ones": (1, None), "ones_like": (1, None), "ones": (1, None), "new_zeros": (0, None),
+              "zeros_like": (0, None), "zeros": (0, None), "new_full": (None, 2), "full_like": (None, 1)}  # fmt: skip
+
+
+def _fold_constants(graph: Graph) -> None:
+    """Makes constants that are made like a position constants that do not depend on it."""
+    for node in list(graph.nodes):
+        if node.op != "call_function" or name_of(node) not in _CONSTANTS or tuple(node.meta["val"].shape) != ():
+            continue
+        value, place = _CONSTANTS[name_of(node)]
+        value = value if place is None else node.args[place]
+        options = {"dtype": node.meta["val"].dtype, "device": torch.device("cpu")}
+        with graph.inserting_before(node):
+            constant = graph.call_function(torch.ops.aten.full.default, ([], value), options)
+        constant.meta = dict(node.meta)
+        node.replace_all_uses_with(constant)
+        graph.erase_node(node)
 
 
 def _table(constant: Tensor) -> Table:
