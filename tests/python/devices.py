@@ -23,6 +23,7 @@ _FACTORIES = {
     torch.tril_indices, torch.zeros,
 }  # fmt: skip
 
+_PATTERNS = "finds its blocks on the CPU; tests/gpu/test_patterns.py has those of a GPU"
 # Why a file is not run with tensors on a GPU.
 ABOUT_THE_CPU = {
     "test_cache.py": "is about files and processes",
@@ -39,7 +40,14 @@ ABOUT_THE_CPU = {
     "test_gpu_conversion_code.py": "runs the GPU's kernels on the CPU",
     "test_kernel_call.py": "is about how the CPU's kernels are called",
     "test_lean_trace.py": "is about processes",
+    "test_pattern_blocks.py": _PATTERNS,
+    "test_pattern_deepspeed.py": _PATTERNS,
+    "test_pattern_functions.py": _PATTERNS,
+    "test_pattern_masks.py": _PATTERNS,
+    "test_pattern_random.py": _PATTERNS,
+    "test_patterns.py": _PATTERNS,
     "test_short_calls.py": "is about how the CPU's kernels are called",
+    "test_static_pattern.py": "runs an example, which has a --device of its own",
     "test_support.py": "makes no tensors",
     "test_torch_mlir_list.py": "is about the text of regions",
     "test_upstream_faults.py": "is about the text of regions",
