@@ -13,6 +13,7 @@ from gossamer.blocks import BlockList
 from gossamer.errors import FormatError, TensorError, UnsupportedError
 from gossamer.jit import sparse_jit
 from gossamer.runtime import tiles
+from gossamer.runtime.tile_autograd import differentiable, why_no_gradient
 from gossamer.tensor import SparseTensor
 
 Mask = SparseTensor | BlockList | None
@@ -66,6 +67,9 @@ def attention(
     _check(q, k, v, mask, causal, window)
     scale = _scale_of(q, scale)
     kind, blocks, reason = _plan(q, k, v, mask, scale, causal, window)
+    if kind is not None and _wants_gradient(q, k, v):
+        out, lse = differentiable(kind, q, k, v, blocks, scale, window or 0)
+        return (out, lse) if return_lse else out
     if kind is not None:
         out, lse = tiles.run(kind, q, k, v, blocks, scale, window or 0)
         if key is not None and tiles.can_move(q, k, v):
@@ -98,9 +102,13 @@ def _is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether tensors need nothing but a prepared call."""
     if (q.data_ptr() | k.data_ptr() | v.data_ptr()) & 15:
         return False
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+    if _wants_gradient(q, k, v):
         return False
     return not (q.is_neg() or k.is_neg() or v.is_neg())
+
+
+def _wants_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: int | None) -> None:
@@ -146,9 +154,12 @@ def _plan(
         return None, None, f"it runs on a GPU, not on {q.device.type}"
     if not tiles.is_hopper(q.device):
         return None, None, f"it is made for {tiles.CHIP}, which {q.device} is not"
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
-        return None, None, "it has no gradient yet"
-    return kind_of(q, k, mask, scale, causal, window)
+    kind, blocks, reason = kind_of(q, k, mask, scale, causal, window)
+    if kind is not None and _wants_gradient(q, k, v):
+        reason = why_no_gradient(kind)
+        if reason:
+            return None, None, reason
+    return kind, blocks, reason
 
 
 def attention_road(
