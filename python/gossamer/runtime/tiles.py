@@ -66,10 +66,15 @@ class Kind:
 
 
 @cache
-def kernel_of(kind: Kind) -> CompiledRegion:
-    """The kernel, compiled if neither this process nor the cache folder has it."""
+def kernel_of(kind: Kind, chip: str = CHIP) -> CompiledRegion:
+    """The kernel, compiled if neither this process nor the cache folder has it; without a chip, for the processor."""
     text = kind.text()
-    return compile_region(f"tile {text}", lambda: text, CHIP)
+    return compile_region(f"tile {text}", lambda: text, chip)
+
+
+def target_of(device: torch.device) -> str:
+    """The chip that programs for tensors of a device are compiled for; none: the processor."""
+    return CHIP if device.type == "cuda" else ""
 
 
 def is_hopper(device: torch.device) -> bool:
@@ -80,7 +85,8 @@ def is_hopper(device: torch.device) -> bool:
 def run(
     kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Runs attention on [batch, heads, length, columns] tensors of one GPU, on its current stream.
+    """Runs attention on [batch, heads, length, columns] tensors of one GPU, on its current stream; or of the processor,
+    where programs are for tests.
 
     `window` is the number of keys that a query sees, if the kernel has a window.
 
@@ -118,7 +124,7 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         struct.unpack("I", struct.pack("f", scale))[0],
         *partial,
     )
-    kernel = kernel_of(kind).on(device)
+    kernel = kernel_of(kind, target_of(device)).on(device)
     pack, float32 = _ADDRESSES.pack, torch.float32
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
@@ -164,7 +170,8 @@ def list_words(blocks: BlockList) -> tuple[int, int, int]:
 
 def counter_of(device: torch.device) -> Tensor:
     """What the thread blocks of a program take their tiles from, on the current stream; 0 between programs."""
-    if torch.cuda.is_current_stream_capturing():  # a graph may be replayed beside anything
+    # A graph may be replayed beside anything, and so may a call on the processor.
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
         return torch.zeros(1, dtype=torch.int32, device=device)
     index = number_of(device)
     key = index, torch._C._cuda_getCurrentRawStream(index)
