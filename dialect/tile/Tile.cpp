@@ -69,6 +69,8 @@ template <typename T> static void printShaped(AsmPrinter &printer, T type) {
 TILE_SHAPED_SYNTAX(MapType)
 TILE_SHAPED_SYNTAX(RingType)
 TILE_SHAPED_SYNTAX(QueueType)
+TILE_SHAPED_SYNTAX(SeriesType)
+TILE_SHAPED_SYNTAX(ColumnsType)
 TILE_SHAPED_SYNTAX(FragmentType)
 TILE_SHAPED_SYNTAX(PendingType)
 TILE_SHAPED_SYNTAX(OperandType)
@@ -210,6 +212,18 @@ LogicalResult ReceiveOp::inferReturnTypes(MLIRContext *,
   if (!queue)
     return failure();
   types.append(queue.getShape().back(), queue.getElementType());
+  return success();
+}
+
+LogicalResult ColumnsOp::inferReturnTypes(MLIRContext *,
+                                          std::optional<Location>,
+                                          Adaptor adaptor,
+                                          SmallVectorImpl<Type> &types) {
+  auto series = dyn_cast<SeriesType>(adaptor.getSeries().getType());
+  if (!series)
+    return failure();
+  types.append(series.getRows(), ColumnsType::get({series.getColumns()},
+                                                  series.getElementType()));
   return success();
 }
 

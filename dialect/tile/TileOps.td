@@ -93,7 +93,8 @@ def Tile_AllocOp : Tile_Op<"alloc", [HasParent<"ProgramOp">,
     %headers = tile.alloc : !tile.queue<2x3xi32>
     ```
   }];
-  let results = (outs AnyTypeOf<[Tile_Ring, Tile_Shared, Tile_Queue]>:$result);
+  let results = (outs AnyTypeOf<[Tile_Ring, Tile_Shared, Tile_Queue,
+                                 Tile_Series]>:$result);
   let assemblyFormat = "attr-dict `:` type($result)";
 }
 
@@ -142,6 +143,25 @@ def Tile_NextOp : Tile_Op<"next"> {
   let results = (outs I32:$result);
   let assemblyFormat =
       "$counter `wrap` `(` $wrap `)` attr-dict `:` type($counter)";
+}
+
+def Tile_LoadRowsOp : Tile_Op<"load_rows"> {
+  let summary = "the numbers of rows from global memory";
+  let description = [{
+    Of row r `memory[base + r]` for r < `limit`, and `otherwise` for the others,
+    for which nothing is read. For consumers.
+
+    Example: `%lse = tile.load_rows %in[%base] limit(%n) otherwise(%x) :
+    memref<?xf32> to !tile.rows<64xf32>`
+  }];
+  let arguments = (ins MemRefRankOf<[F32], [1]>:$memory, I32:$base, I32:$limit,
+                       F32:$otherwise);
+  let results = (outs Tile_Rows:$result);
+  let assemblyFormat = [{
+    $memory `[` $base `]` `limit` `(` $limit `)` `otherwise` `(` $otherwise `)`
+    attr-dict `:` type($memory) `to` type($result)
+  }];
+  let hasVerifier = 1;
 }
 
 def Tile_LoadBitsOp : Tile_Op<"load_bits"> {
@@ -218,15 +238,47 @@ def Tile_WaitOp : Tile_Op<"wait", [InferTypeOpAdaptor]> {
   let assemblyFormat = "$ring `[` $number `]` attr-dict `:` type($ring)";
 }
 
+def Tile_LoadNumbersOp : Tile_Op<"load_numbers"> {
+  let summary = "numbers from global memory to series";
+  let description = [{
+    Waits until the stage `number` of the series is free and begins to fill it from
+    `base` on, where the series follow one another. `base` is a multiple of four,
+    the buffer's address of 16 bytes. For a producer.
+
+    Example: `tile.load_numbers %in[%base] into %series[%n] : memref<?xf32> into
+    !tile.series<2x2x64xf32>`
+  }];
+  let arguments = (ins MemRefRankOf<[F32], [1]>:$memory, I32:$base,
+                       Tile_Series:$series, I32:$number);
+  let assemblyFormat = [{
+    $memory `[` $base `]` `into` $series `[` $number `]` attr-dict
+    `:` type($memory) `into` type($series)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_ColumnsOp : Tile_Op<"columns", [InferTypeOpAdaptor]> {
+  let summary = "waits for series, whose numbers are of columns";
+  let description = [{
+    One result for each of the series. They are read where they are used, before
+    the stage is released. For consumers.
+
+    Example: `%c:2 = tile.columns %series[%n] : !tile.series<2x2x64xf32>`
+  }];
+  let arguments = (ins Tile_Series:$series, I32:$number);
+  let results = (outs Variadic<Tile_Columns>:$results);
+  let assemblyFormat = "$series `[` $number `]` attr-dict `:` type($series)";
+}
+
 def Tile_ReleaseOp : Tile_Op<"release"> {
-  let summary = "gives a stage of a ring back to the producer";
+  let summary = "gives a stage of a ring or of series back to the producer";
   let description = [{
     Nothing of this warp reads tile `number` any more; products that do have been
     awaited. For consumers.
 
     Example: `tile.release %ring[%n] : !tile.ring<2x128x128xbf16>`
   }];
-  let arguments = (ins Tile_Ring:$ring, I32:$number);
+  let arguments = (ins AnyTypeOf<[Tile_Ring, Tile_Series]>:$ring, I32:$number);
   let assemblyFormat = "$ring `[` $number `]` attr-dict `:` type($ring)";
 }
 
@@ -384,9 +436,10 @@ def Tile_ElementwiseOp : Tile_Op<"elementwise", [Pure, SingleBlock]> {
   let summary = "a function of each element";
   let description = [{
     Operands are fragments of the result's shape, bits of that shape (`i1` each), or
-    rows, whose number stands for the whole row. The region has an argument for
-    each, and then the element's row and column in the fragment (`i32`); it holds
-    operations of `arith` and `math` on numbers, and may use numbers from outside.
+    rows or columns, whose number stands for the whole row or column. The region has
+    an argument for each, and then the element's row and column in the fragment
+    (`i32`); it holds operations of `arith` and `math` on numbers, and may use numbers
+    from outside.
 
     The result has rows only if all operands have; it is partial if one is.
 
@@ -401,6 +454,7 @@ def Tile_ElementwiseOp : Tile_Op<"elementwise", [Pure, SingleBlock]> {
     ```
   }];
   let arguments = (ins Variadic<AnyTypeOf<[Tile_Fragment, Tile_Rows,
+                                           Tile_Columns,
                                            Tile_Bits]>>:$inputs);
   let results = (outs AnyTypeOf<[Tile_Fragment, Tile_Rows]>:$result);
   let regions = (region SizedRegion<1>:$body);
@@ -460,6 +514,19 @@ def Tile_ToOperandOp : Tile_Op<"to_operand", [Pure]> {
   }];
   let arguments = (ins Tile_Fragment:$source);
   let results = (outs Tile_Operand:$result);
+  let assemblyFormat =
+      "$source attr-dict `:` type($source) `to` type($result)";
+  let hasVerifier = 1;
+}
+
+def Tile_ToFragmentOp : Tile_Op<"to_fragment", [Pure]> {
+  let summary = "a left side of products as a fragment";
+  let description = [{
+    Example: `%f = tile.to_fragment %p : !tile.operand<64x128xbf16> to
+    !tile.fragment<64x128xf32>`
+  }];
+  let arguments = (ins Tile_Operand:$source);
+  let results = (outs Tile_Fragment:$result);
   let assemblyFormat =
       "$source attr-dict `:` type($source) `to` type($result)";
   let hasVerifier = 1;
@@ -558,6 +625,29 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`listed` $listed^)?
     (`partial` $partial^)? (`causal` $causal^)? (`window` $window^)? (`tail` $tail^)? attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_AttentionBackwardOp : Tile_Op<"attention_backward", [Symbol]> {
+  let summary = "the gradients of block-sparse attention, to be built";
+  let description = [{
+    From q, k, v, the output, its gradient and the log-sum-exp: the gradients of
+    q, k and v, under the lists of the keys that each block of queries sees, and
+    of the queries that see each block of keys.
+    `gossamer-build-attention` makes two programs of it, which add nothing to
+    memory that others add to, so that results are the same every time, and the
+    function `gs_entry` that launches them; docs/tile.md has the order of its
+    words. Attributes are those of `tile.attention`; blocks have 64 or 128 rows and
+    columns.
+
+    Example: `tile.attention_backward @main element(bf16) head(128) blocks(128, 64)`
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
+                       I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$tail);
+  let assemblyFormat = [{
+    $sym_name `element` `(` $element `)` `head` `(` $head `)`
+    `blocks` `(` $block_q `,` $block_k `)` (`tail` $tail^)? attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -76,6 +76,15 @@ def Tile_Queue : Tile_ShapedType<"Queue", "queue"> {
   }];
 }
 
+def Tile_Series : Tile_ShapedType<"Series", "series"> {
+  let summary = "series of numbers, passed from a producer to consumers";
+  let description = [{
+    Stages x series x numbers of f32: a ring of what belongs to rows or columns.
+
+    Example: `!tile.series<2x2x64xf32>`
+  }];
+}
+
 def Tile_Fragment : Tile_ShapedType<"Fragment", "fragment"> {
   let summary = "a tile in the registers of a warpgroup";
   let description = [{
@@ -121,6 +130,13 @@ def Tile_Rows : Tile_ShapedType<"Rows", "rows"> {
   ];
   let extraClassDeclaration = [{
     int64_t getRows() const { return getShape().front(); }
+  }];
+}
+
+def Tile_Columns : Tile_ShapedType<"Columns", "columns"> {
+  let summary = "a number for each column of a fragment";
+  let description = [{
+    Example: `!tile.columns<64xf32>`
   }];
 }
 

@@ -72,6 +72,26 @@ LogicalResult QueueType::verify(EmitError emitError, ArrayRef<int64_t> shape,
   return success();
 }
 
+LogicalResult SeriesType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                                 Type element) {
+  if (shape.size() != 3 || shape[0] < 1 || shape[1] < 1)
+    return emitError() << "has stages x series x numbers";
+  if (!element.isF32())
+    return emitError() << "holds f32, not " << element;
+  if (shape[2] % 16 || shape[2] < 16 || shape[2] > 256)
+    return emitError() << "has 16, 32, ... or 256 numbers, not " << shape[2];
+  return success();
+}
+
+LogicalResult ColumnsType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                                  Type element) {
+  if (shape.size() != 1 || !element.isF32())
+    return emitError() << "is a number of f32";
+  if (shape[0] % 16 || shape[0] < 16 || shape[0] > 256)
+    return emitError() << "is of 16, 32, ... or 256 columns, not " << shape[0];
+  return success();
+}
+
 LogicalResult FragmentType::verify(EmitError emitError, ArrayRef<int64_t> shape,
                                    Type element) {
   return verifyFragment(emitError, shape, element);
@@ -217,6 +237,18 @@ LogicalResult StoreOp::verify() {
   return success();
 }
 
+LogicalResult LoadRowsOp::verify() {
+  if (failed(roleOf(*this, RoleKind::Consumer)))
+    return failure();
+  if (getResult().getType().getPartial())
+    return emitOpError("loads whole rows; these are partial");
+  return success();
+}
+
+LogicalResult LoadNumbersOp::verify() {
+  return roleOf(*this, RoleKind::Producer);
+}
+
 LogicalResult LoadBitsOp::verify() {
   int64_t groups = getGroups().size();
   int64_t columns = getResult().getType().getColumns();
@@ -313,10 +345,13 @@ LogicalResult ElementwiseOp::verify() {
   auto fragment = dyn_cast<FragmentType>(result);
   bool partial = false;
   for (Type type : getInputs().getTypes()) {
-    if (auto rows = dyn_cast<RowsType>(type))
+    if (auto rows = dyn_cast<RowsType>(type)) {
       partial |= rows.getPartial();
-    else if (auto bits = dyn_cast<BitsType>(type);
-             bits && fragment && bits.getShape() == fragment.getShape())
+    } else if (auto columns = dyn_cast<ColumnsType>(type)) {
+      if (!fragment || columns.getColumns() != fragment.getColumns())
+        return emitOpError("spreads ") << type << " over " << result;
+    } else if (auto bits = dyn_cast<BitsType>(type);
+               bits && fragment && bits.getShape() == fragment.getShape())
       continue;
     else if (type != result)
       return emitOpError("makes ") << result << " of " << type;
@@ -378,6 +413,13 @@ LogicalResult ToOperandOp::verify() {
   return success();
 }
 
+LogicalResult ToFragmentOp::verify() {
+  if (getSource().getType().getShape() != getResult().getType().getShape())
+    return emitOpError("makes ")
+           << getResult().getType() << " of " << getSource().getType();
+  return success();
+}
+
 LogicalResult LoadOperandOp::verify() {
   auto source = getSource().getType();
   auto result = getResult().getType();
@@ -398,13 +440,23 @@ LogicalResult DescribeOp::verify() {
   return success();
 }
 
+/// What both directions of attention ask of dtype, head and blocks.
+template <typename Attention>
+static LogicalResult verifyAttention(Attention op) {
+  if (!isHalf(op.getElement()))
+    return op.emitOpError("multiplies bf16 or f16, not ") << op.getElement();
+  if (op.getHead() != 64 && op.getHead() != 128)
+    return op.emitOpError("has heads of 64 or 128 columns, not ")
+           << op.getHead();
+  if (op.getBlockQ() != 64 && op.getBlockQ() != 128)
+    return op.emitOpError("has query blocks of 64 or 128, not ")
+           << op.getBlockQ();
+  return success();
+}
+
 LogicalResult AttentionOp::verify() {
-  if (!isHalf(getElement()))
-    return emitOpError("multiplies bf16 or f16, not ") << getElement();
-  if (getHead() != 64 && getHead() != 128)
-    return emitOpError("has heads of 64 or 128 columns, not ") << getHead();
-  if (getBlockQ() != 64 && getBlockQ() != 128)
-    return emitOpError("has query blocks of 64 or 128, not ") << getBlockQ();
+  if (failed(verifyAttention(*this)))
+    return failure();
   if (getBlockK() < 16 || getBlockK() > getBlockQ() ||
       !llvm::isPowerOf2_32(getBlockK()))
     return emitOpError("has key blocks of 16, 32, ... up to its query blocks "
@@ -424,5 +476,13 @@ LogicalResult AttentionOp::verify() {
   if (getPartial() && getBlockQ() / getBlockK() == 8 && getHead() > 64)
     return emitOpError("has heads of 64 columns if blocks of 128 x 16 are "
                        "allowed in part");
+  return success();
+}
+
+LogicalResult AttentionBackwardOp::verify() {
+  if (failed(verifyAttention(*this)))
+    return failure();
+  if (getBlockK() != 64 && getBlockK() != 128)
+    return emitOpError("has key blocks of 64 or 128, not ") << getBlockK();
   return success();
 }

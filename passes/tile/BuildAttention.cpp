@@ -1,6 +1,9 @@
 //===- BuildAttention.cpp - tile.attention becomes a program --------------===//
 
 #include "passes/tile/AttentionPlan.h"
+#include "passes/tile/BackwardPlan.h"
+
+#include "llvm/ADT/TypeSwitch.h"
 
 namespace gossamer::tile {
 #define GEN_PASS_DEF_BUILDATTENTION
@@ -35,25 +38,46 @@ struct BuildAttention
     : gossamer::tile::impl::BuildAttentionBase<BuildAttention> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    SmallVector<AttentionOp> ops(module.getOps<AttentionOp>());
+    SmallVector<Operation *> ops;
+    for (Operation &op : *module.getBody())
+      if (isa<AttentionOp, AttentionBackwardOp>(op))
+        ops.push_back(&op);
     if (ops.empty())
       return;
     if (ops.size() > 1) {
-      ops[1].emitOpError("is the second of this module, which has one entry");
+      ops[1]->emitOpError("is the second of this module, which has one entry");
       return signalPassFailure();
     }
-    AttentionOp op = ops.front();
+    llvm::TypeSwitch<Operation *>(ops.front())
+        .Case<AttentionOp, AttentionBackwardOp>([&](auto op) { build(op); });
+    ops.front()->erase();
+  }
+
+private:
+  void build(AttentionOp op) {
     AttentionPlan plan(op);
     std::string name = op.getSymName().str();
     ProgramOp program = buildAttentionProgram(op, plan, name + "_program");
     buildAttentionEntry(op, plan, program);
-    module->setAttr(
-        "gossamer.signature",
-        StringAttr::get(
-            &getContext(),
-            R"({"entry": "gs_entry", "args": [], "results": [], "kernels": 1, )"
-            R"("report": [{"op": "tile.attention", "road": "fast"}]})"));
-    op.erase();
+    sign("tile.attention", /*kernels=*/1);
+  }
+
+  void build(AttentionBackwardOp op) {
+    BackwardPlan plan(op);
+    std::string name = op.getSymName().str();
+    ProgramOp queries = buildQueriesProgram(op, plan, name + "_queries");
+    ProgramOp keys = buildKeysProgram(op, plan, name + "_keys");
+    buildBackwardEntry(op, plan, queries, keys);
+    sign("tile.attention_backward", /*kernels=*/2);
+  }
+
+  void sign(StringRef op, int kernels) {
+    std::string text =
+        R"({"entry": "gs_entry", "args": [], "results": [], "kernels": )" +
+        std::to_string(kernels) + R"(, "report": [{"op": ")" + op.str() +
+        R"(", "road": "fast"}]})";
+    getOperation()->setAttr("gossamer.signature",
+                            StringAttr::get(&getContext(), text));
   }
 };
 

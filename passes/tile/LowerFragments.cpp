@@ -146,6 +146,9 @@ Value ProgramLowering::scalar(Operation &op, ValueRange operands) {
       .Case([&](arith::MaxNumFOp) {
         return ptx.maximum(operands[0], operands[1]);
       })
+      .Case([&](arith::MinNumFOp) {
+        return ptx.minimum(operands[0], operands[1]);
+      })
       .Case([&](arith::DivFOp division) -> Value {
         bool approximate = bitEnumContainsAll(division.getFastmath(),
                                               arith::FastMathFlags::arcp);
@@ -181,11 +184,20 @@ LogicalResult ProgramLowering::lowerElementwise(ElementwiseOp op) {
     firstColumn = opaque(ptx.shiftLeft(ptx.bitAnd(lane, 3), 1));
 
   Registers results;
+  llvm::DenseMap<Value, Registers> pairs;
   int64_t count = typesOf(op.getType()).size();
   for (int64_t n = 0; n < count; ++n) {
     int64_t row = isFragment ? rowOf(n) : n;
     for (auto [operand, argument] :
          llvm::zip(op.getInputs(), block.getArguments())) {
+      if (isa<ColumnsType>(operand.getType())) {
+        // Of a pair of columns there are two rows.
+        Registers &pair = pairs[operand];
+        if (n % 4 == 0)
+          pair = ptx.loadPair(ptx.add(get(operand), ptx.i32(n / 4 * 32)));
+        set(argument, {pair[n % 2]});
+        continue;
+      }
       if (isa<BitsType>(operand.getType())) {
         set(argument, {bitOf(operand, n)});
         continue;
@@ -265,6 +277,11 @@ void ProgramLowering::lowerToOperand(ToOperandOp op) {
 /// Lane l names a line of the (l / 8)-th matrix: rows 0-7 and 8-15 of the left
 /// half, then of the right; four of its registers are one of each.
 Registers ProgramLowering::matrixAddresses(Value tile, SharedType type) {
+  // Of the thread's number as it is read here, so that no register keeps what
+  // follows from it all through the loops before.
+  Value thread = ptx.threadNumber();
+  Value lane = ptx.bitAnd(thread, 31);
+  Value warp = ptx.bitAnd(ptx.shiftRight(thread, 5), 3);
   Value inMatrix = ptx.bitAnd(lane, 7), matrix = ptx.shiftRight(lane, 3);
   Value row = ptx.add(ptx.add(ptx.shiftLeft(warp, 4), inMatrix),
                       ptx.shiftLeft(ptx.bitAnd(matrix, 1), 3));
@@ -282,11 +299,22 @@ Registers ProgramLowering::matrixAddresses(Value tile, SharedType type) {
   return addresses;
 }
 
+void ProgramLowering::lowerToFragment(ToFragmentOp op) {
+  Type half = op.getSource().getType().getElementType();
+  Registers numbers;
+  for (Value word : all(op.getSource()))
+    llvm::append_range(numbers, ptx.unpack(word, half));
+  set(op, std::move(numbers));
+}
+
 void ProgramLowering::lowerLoadOperand(LoadOperandOp op) {
   Registers words;
   for (Value at :
        matrixAddresses(get(op.getSource()), op.getSource().getType()))
     llvm::append_range(words, ptx.loadMatrices(at));
+  // Reads must be over before a copy may write there: an arrival at a barrier
+  // overtakes them.
+  ptx.fenceAsync();
   set(op, std::move(words));
 }
 
@@ -306,7 +334,7 @@ void ProgramLowering::lowerStore(StoreOp op) {
        llvm::enumerate(matrixAddresses(get(op.getScratch()), scratch)))
     ptx.storeMatrices(at, ArrayRef(words).slice(4 * n, 4));
   // What was written as usual is read by another unit.
-  ptx.assembly("fence.proxy.async.shared::cta;", "~{memory}", {}, {});
+  ptx.fenceAsync();
   ptx.namedBarrier("sync", barrier, 128);
   for (int64_t c = 0; c < scratch.getColumns(); c += panelColumns) {
     int64_t panel = c / panelColumns * scratch.getPanel() * lineBytes;
@@ -319,23 +347,48 @@ void ProgramLowering::lowerStore(StoreOp op) {
   ptx.commitStores(isElected);
 }
 
-void ProgramLowering::lowerStoreRows(StoreRowsOp op) {
-  Value memory = get(op.getMemory());
+void ProgramLowering::overRows(
+    Value memory, Value base, Value limit,
+    llvm::function_ref<void(int64_t, Value, Value)> body) {
   Value firstRow = ptx.add(ptx.shiftLeft(warp, 4), ptx.shiftRight(lane, 2));
-  // Four lanes have the same row; one of them stores it.
-  Value stores = ptx.equals(ptx.bitAnd(lane, 3), 0);
-  for (auto [n, value] : llvm::enumerate(all(op.getValue()))) {
+  for (int64_t n = 0; n < 2; ++n) {
     Value row = ptx.add(firstRow, ptx.i32(8 * n));
-    Value inside = LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::slt, row,
-                                        get(op.getLimit()));
-    Value index = LLVM::SExtOp::create(b, loc, b.getI64Type(),
-                                       ptx.add(get(op.getBase()), row));
+    Value inside =
+        LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::slt, row, limit);
+    Value index =
+        LLVM::SExtOp::create(b, loc, b.getI64Type(), ptx.add(base, row));
     Value at = LLVM::GEPOp::create(b, loc, memory.getType(), b.getF32Type(),
                                    memory, ArrayRef<LLVM::GEPArg>{index});
-    Value word = LLVM::ZExtOp::create(
-        b, loc, b.getI32Type(), LLVM::AndOp::create(b, loc, stores, inside));
-    ptx.assembly("{ .reg .pred p; setp.ne.b32 p, $2, 0; "
-                 "@p st.global.f32 [$0], $1; }",
-                 "l,f,r,~{memory}", {at, value, word}, {});
+    body(n, at, inside);
   }
+}
+
+void ProgramLowering::lowerLoadRows(LoadRowsOp op) {
+  Registers numbers;
+  overRows(get(op.getMemory()), get(op.getBase()), get(op.getLimit()),
+           [&](int64_t, Value at, Value inside) {
+             Value word = LLVM::ZExtOp::create(b, loc, b.getI32Type(), inside);
+             llvm::append_range(
+                 numbers,
+                 ptx.assembly("{ .reg .pred p; setp.ne.b32 p, $2, 0; "
+                              "mov.b32 $0, $3; @p ld.global.f32 $0, [$1]; }",
+                              "=&f,l,r,f", {at, word, get(op.getOtherwise())},
+                              b.getF32Type()));
+           });
+  set(op, std::move(numbers));
+}
+
+void ProgramLowering::lowerStoreRows(StoreRowsOp op) {
+  // Four lanes have the same row; one of them stores it.
+  Value stores = ptx.equals(ptx.bitAnd(lane, 3), 0);
+  overRows(
+      get(op.getMemory()), get(op.getBase()), get(op.getLimit()),
+      [&](int64_t n, Value at, Value inside) {
+        Value word =
+            LLVM::ZExtOp::create(b, loc, b.getI32Type(),
+                                 LLVM::AndOp::create(b, loc, stores, inside));
+        ptx.assembly("{ .reg .pred p; setp.ne.b32 p, $2, 0; "
+                     "@p st.global.f32 [$0], $1; }",
+                     "l,f,r,~{memory}", {at, all(op.getValue())[n], word}, {});
+      });
 }

@@ -46,10 +46,11 @@ SmallVector<Type> ProgramLowering::typesOf(Type type) {
         return Types(tile.getColumns() / 4, b.getI32Type());
       })
       .Case([&](RowsType) { return Types(2, b.getF32Type()); })
+      .Case<SharedType, ColumnsType>(
+          [&](auto) { return Types{b.getI32Type()}; })
       .Case([&](BitsType bits) {
         return Types(bits.getColumns() / 16, b.getI32Type());
       })
-      .Case([&](SharedType) { return Types{b.getI32Type()}; })
       .Default([&](Type other) { return Types{other}; });
 }
 
@@ -81,6 +82,10 @@ void ProgramLowering::placeMemory() {
     if (auto queue = dyn_cast<QueueType>(alloc.getType())) {
       to.stages = queue.getShape().front();
       to.stageBytes = llvm::alignTo(4 * queue.getShape().back(), 16);
+      to.data = place(to.stages * to.stageBytes, 16);
+    } else if (auto series = dyn_cast<SeriesType>(alloc.getType())) {
+      to.stages = series.getShape().front();
+      to.stageBytes = series.getRows() * series.getColumns() * 4;
       to.data = place(to.stages * to.stageBytes, 16);
     }
     to.full = place(to.stages * 8, 8);
@@ -164,7 +169,7 @@ void ProgramLowering::emitBarriers() {
       }
     }
     ptx.assembly("fence.mbarrier_init.release.cluster;", "~{memory}", {}, {});
-    ptx.assembly("fence.proxy.async.shared::cta;", "~{memory}", {}, {});
+    ptx.fenceAsync();
     for (BlockArgument argument : program.getBody().getArguments())
       if (isa<MapType>(argument.getType()))
         ptx.assembly("prefetch.tensormap [$0];", "l,~{memory}", get(argument),
@@ -240,7 +245,10 @@ LogicalResult ProgramLowering::lower(Operation *op) {
       .Case([&](ReadOp o) { return lowerRead(o), done(o); })
       .Case([&](NextOp o) { return lowerNext(o), done(o); })
       .Case([&](LoadOp o) { return lowerLoad(o), done(o); })
+      .Case([&](LoadNumbersOp o) { return lowerLoadNumbers(o), done(o); })
+      .Case([&](LoadRowsOp o) { return lowerLoadRows(o), done(o); })
       .Case([&](WaitOp o) { return lowerWait(o), done(o); })
+      .Case([&](ColumnsOp o) { return lowerColumns(o), done(o); })
       .Case([&](ReleaseOp o) { return lowerRelease(o), done(o); })
       .Case([&](SendOp o) { return lowerSend(o), done(o); })
       .Case([&](ReceiveOp o) { return lowerReceive(o), done(o); })
@@ -253,6 +261,7 @@ LogicalResult ProgramLowering::lower(Operation *op) {
       .Case([&](ReduceOp o) { return lowerReduce(o), done(o); })
       .Case([&](CombineOp o) { return lowerCombine(o), done(o); })
       .Case([&](ToOperandOp o) { return lowerToOperand(o), done(o); })
+      .Case([&](ToFragmentOp o) { return lowerToFragment(o), done(o); })
       .Case([&](LoadOperandOp o) { return lowerLoadOperand(o), done(o); })
       .Case([&](StoreOp o) { return lowerStore(o), done(o); })
       .Case([&](StoreRowsOp o) { return lowerStoreRows(o), done(o); })

@@ -56,7 +56,9 @@ private:
   void lowerRead(ReadOp op);
   void lowerNext(NextOp op);
   void lowerLoad(LoadOp op);
+  void lowerLoadNumbers(LoadNumbersOp op);
   void lowerWait(WaitOp op);
+  void lowerColumns(ColumnsOp op);
   void lowerRelease(ReleaseOp op);
   void lowerSend(SendOp op);
   void lowerReceive(ReceiveOp op);
@@ -71,9 +73,16 @@ private:
   void lowerReduce(ReduceOp op);
   void lowerCombine(CombineOp op);
   void lowerToOperand(ToOperandOp op);
+  void lowerToFragment(ToFragmentOp op);
   void lowerLoadOperand(LoadOperandOp op);
   void lowerStore(StoreOp op);
+  void lowerLoadRows(LoadRowsOp op);
   void lowerStoreRows(StoreRowsOp op);
+  /// For each row that a thread has numbers of: where in memory that is, and
+  /// whether it is one of the first `limit`.
+  void
+  overRows(mlir::Value memory, mlir::Value base, mlir::Value limit,
+           llvm::function_ref<void(int64_t, mlir::Value, mlir::Value)> body);
 
   // LowerBits.cpp
   void lowerLoadBits(LoadBitsOp op);

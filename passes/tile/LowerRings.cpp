@@ -73,6 +73,35 @@ void ProgramLowering::lowerLoad(LoadOp op) {
     }
 }
 
+void ProgramLowering::lowerLoadNumbers(LoadNumbersOp op) {
+  const Place &place = places[op.getSeries()];
+  Value n = get(op.getNumber());
+  waitFor(place.empty, place, n, /*toBeFree=*/true);
+  Value barrier = slotAddress(place.full, 8, place.stages, n);
+  ptx.arriveExpecting(barrier, place.stageBytes);
+  Value base = LLVM::SExtOp::create(b, loc, b.getI64Type(), get(op.getBase()));
+  Value memory = get(op.getMemory());
+  Value from = LLVM::GEPOp::create(b, loc, memory.getType(), b.getF32Type(),
+                                   memory, ArrayRef<LLVM::GEPArg>{base});
+  ptx.loadBytes(slotAddress(place.data, place.stageBytes, place.stages, n),
+                from, place.stageBytes, barrier);
+}
+
+/// The address of this thread's first pair: of columns 8 j + 2 (lane mod 4) and
+/// the one behind it, the j-th is 32 j bytes on. They are loaded where they are
+/// used, since registers are short.
+void ProgramLowering::lowerColumns(ColumnsOp op) {
+  const Place &place = places[op.getSeries()];
+  int64_t columns = op.getSeries().getType().getColumns();
+  Value n = get(op.getNumber());
+  waitFor(place.full, place, n, /*toBeFree=*/false);
+  Value slot = slotAddress(place.data, place.stageBytes, place.stages, n);
+  Value first = ptx.add(slot, ptx.shiftLeft(ptx.bitAnd(lane, 3), 3));
+  for (auto [s, result] : llvm::enumerate(op.getResults()))
+    set(result,
+        {ptx.add(first, ptx.i32(static_cast<int64_t>(s) * columns * 4))});
+}
+
 void ProgramLowering::lowerWait(WaitOp op) {
   const Place &place = places[op.getRing()];
   Value n = get(op.getNumber());
@@ -82,6 +111,12 @@ void ProgramLowering::lowerWait(WaitOp op) {
 
 void ProgramLowering::lowerRelease(ReleaseOp op) {
   const Place &place = places[op.getRing()];
+  // Products and matrix loads are of whole warps, and over; numbers every lane
+  // has read for itself.
+  if (isa<SeriesType>(op.getRing().getType())) {
+    ptx.fenceAsync();
+    ptx.assembly("bar.warp.sync 0xffffffff;", "~{memory}", {}, {});
+  }
   ptx.arrive(slotAddress(place.empty, 8, place.stages, get(op.getNumber())),
              isFirstLane);
 }

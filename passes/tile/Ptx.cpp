@@ -50,6 +50,10 @@ Value Ptx::widen(Value x) {
   return LLVM::ZExtOp::create(b, loc, b.getI64Type(), x);
 }
 
+Value Ptx::threadNumber() {
+  return assembly("mov.u32 $0, %tid.x;", "=r", {}, b.getI32Type()).front();
+}
+
 Registers Ptx::assembly(const Twine &text, StringRef constraints,
                         ValueRange operands, TypeRange results,
                         bool hasEffects) {
@@ -77,6 +81,10 @@ Registers Ptx::assembly(const Twine &text, StringRef constraints,
 
 Value Ptx::maximum(Value x, Value y) {
   return LLVM::MaxNumOp::create(b, loc, x, y);
+}
+
+Value Ptx::minimum(Value x, Value y) {
+  return LLVM::MinNumOp::create(b, loc, x, y);
 }
 
 Value Ptx::plus(Value x, Value y) {
@@ -110,6 +118,30 @@ Value Ptx::pack(Value low, Value high, Type half) {
       .front();
 }
 
+Registers Ptx::unpack(Value word, Type half) {
+  Value pair =
+      LLVM::BitcastOp::create(b, loc, VectorType::get({2}, half), word);
+  Registers numbers;
+  for (int64_t n = 0; n < 2; ++n) {
+    Value x = LLVM::ExtractElementOp::create(b, loc, pair, i32(n));
+    numbers.push_back(LLVM::FPExtOp::create(b, loc, b.getF32Type(), x));
+  }
+  return numbers;
+}
+
+Registers Ptx::loadPair(Value address) {
+  auto pointer = LLVM::LLVMPointerType::get(b.getContext(), 3);
+  Value at = LLVM::IntToPtrOp::create(b, loc, pointer, address);
+  Value pair = LLVM::LoadOp::create(
+      b, loc, VectorType::get({2}, b.getF32Type()), at, /*alignment=*/8);
+  return {LLVM::ExtractElementOp::create(b, loc, pair, i32(0)),
+          LLVM::ExtractElementOp::create(b, loc, pair, i32(1))};
+}
+
+void Ptx::fenceAsync() {
+  assembly("fence.proxy.async.shared::cta;", "~{memory}", {}, {});
+}
+
 void Ptx::initBarrier(Value address, int64_t arrivals) {
   assembly("mbarrier.init.shared::cta.b64 [$0], " + Twine(arrivals) + ";", "r",
            address, {});
@@ -141,6 +173,13 @@ void Ptx::loadBox(Value to, Value map, ValueRange coordinates, Value barrier) {
   assembly("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::"
            "complete_tx::bytes [$0], [$1, {$3, $4, $5, $6}], [$2];",
            "r,l,r,r,r,r,r,~{memory}", operands, {});
+}
+
+void Ptx::loadBytes(Value to, Value from, int64_t bytes, Value barrier) {
+  assembly("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+           "[$0], [$1], " +
+               Twine(bytes) + ", [$2];",
+           "r,l,r,~{memory}", {to, from, barrier}, {});
 }
 
 void Ptx::storeBox(Value map, ValueRange coordinates, Value from,

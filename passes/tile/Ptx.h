@@ -31,6 +31,8 @@ public:
   mlir::Value shiftRight(mlir::Value x, int64_t bits);
   mlir::Value equals(mlir::Value x, int64_t value);
   mlir::Value widen(mlir::Value x);
+  /// Of this thread in its block, read anew.
+  mlir::Value threadNumber();
 
   /// Inline assembly; results and operands are $0, $1, ... in this order.
   Registers assembly(const llvm::Twine &text, llvm::StringRef constraints,
@@ -38,6 +40,7 @@ public:
                      bool hasEffects = true);
 
   mlir::Value maximum(mlir::Value x, mlir::Value y);
+  mlir::Value minimum(mlir::Value x, mlir::Value y);
   mlir::Value plus(mlir::Value x, mlir::Value y);
   mlir::Value times(mlir::Value x, mlir::Value y);
   /// One result from one operand, without effects: "ex2.approx.ftz.f32".
@@ -48,6 +51,11 @@ public:
   mlir::Value broadcast(mlir::Value x);
   /// Two f32 as a pair of 16-bit numbers, the first in the low half.
   mlir::Value pack(mlir::Value low, mlir::Value high, mlir::Type half);
+  /// The two f32 of such a pair.
+  Registers unpack(mlir::Value word, mlir::Type half);
+
+  /// Between ordinary accesses of shared memory and those of other units.
+  void fenceAsync();
 
   // mbarriers.
   void initBarrier(mlir::Value address, int64_t arrivals);
@@ -59,6 +67,9 @@ public:
   // TMA on four dimensions, innermost first.
   void loadBox(mlir::Value to, mlir::Value map, mlir::ValueRange coordinates,
                mlir::Value barrier);
+  /// Bytes that follow one another.
+  void loadBytes(mlir::Value to, mlir::Value from, int64_t bytes,
+                 mlir::Value barrier);
   /// Where `predicate` (i1) holds: in one thread.
   void storeBox(mlir::Value map, mlir::ValueRange coordinates, mlir::Value from,
                 mlir::Value predicate);
@@ -66,6 +77,8 @@ public:
   /// Until what was stored has been read.
   void awaitStores(mlir::Value predicate);
 
+  /// Two f32 of shared memory; may be read later, but not behind a barrier.
+  Registers loadPair(mlir::Value address);
   // Four 8x8 matrices of 16-bit numbers between registers and shared memory.
   Registers loadMatrices(mlir::Value address);
   void storeMatrices(mlir::Value address, mlir::ValueRange words);

@@ -23,7 +23,7 @@ namespace gossamer::tile {
 
 bool gossamer::tile::isTileModule(ModuleOp module) {
   return llvm::any_of(*module.getBody(), [](Operation &op) {
-    return isa<ProgramOp, AttentionOp>(op);
+    return isa<ProgramOp, AttentionOp, AttentionBackwardOp>(op);
   });
 }
 

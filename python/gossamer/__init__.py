@@ -1,5 +1,6 @@
 """Gossamer: a sparse compiler for PyTorch on MLIR."""
 
+from gossamer import patterns
 from gossamer.annotation import annotate
 from gossamer.attention import attention
 from gossamer.block_sources import from_block_mask
@@ -54,6 +55,7 @@ __all__ = [
     "from_scipy",
     "from_torch",
     "magnitude",
+    "patterns",
     "sparse_jit",
     "sparsify",
 ]

@@ -14,10 +14,13 @@ from gossamer.block_sources import band
 from gossamer.blocks import BlockList
 from gossamer.errors import TensorError, UnsupportedError
 from gossamer.jit import sparse_jit
+from gossamer.patterns.base import PositionPattern
+from gossamer.patterns.masks import listed
 from gossamer.runtime import tiles
+from gossamer.runtime.tile_autograd import differentiable, why_no_gradient
 from gossamer.tensor import SparseTensor
 
-Mask = SparseTensor | BlockList | Tensor | None
+Mask = PositionPattern | SparseTensor | BlockList | Tensor | None
 # How many keys a query sees at most, or how many before and behind its own; below 0: all.
 Window = int | tuple[int, int] | None
 _KEPT = 4096
@@ -49,8 +52,8 @@ def attention(
     Args:
         q: [batch, heads, queries, columns], of any strides.
         k, v: [batch, kv heads, keys, columns]; heads are a multiple of kv heads, of which each serves as many in a row.
-        mask: Which keys a query sees: a `BlockList`, a bool `SparseTensor` of any format, or a bool tensor, [queries,
-            keys] up to [batch, heads, queries, keys]; None: all.
+        mask: Which keys a query sees: a pattern of `gs.patterns`, a `BlockList`, a bool `SparseTensor` of any format,
+            or a bool tensor, [queries, keys] up to [batch, heads, queries, keys]; None: all.
         scale: Of the scores; None: 1 / sqrt(columns).
         causal: Whether query i sees the keys up to key i only; not together with a mask. As in PyTorch's
             `scaled_dot_product_attention` both count from the first, whatever the lengths.
@@ -67,6 +70,7 @@ def attention(
         TensorError: Shapes, dtypes or devices that do not go together.
         UnsupportedError: `return_lse` where there is no tile program for these arguments; the text says why.
     """
+    mask = listed(mask, q, k)
     key, kept = None, _calls
     if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
         key, kept = _key(q, k, v, mask, scale, causal, window)
@@ -77,6 +81,9 @@ def attention(
     _check(q, k, v, mask, causal, window)
     scale = _scale_of(q, scale)
     kind, blocks, reason = _plan(q, k, v, mask, scale, causal, window)
+    if kind is not None and _wants_gradient(q, k, v):
+        out, lse = differentiable(kind, q, k, v, blocks, scale, window or 0)
+        return (out, lse) if return_lse else out
     if kind is not None:
         limit = 0
         if kind.window:
@@ -126,9 +133,13 @@ def _is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether tensors need nothing but a prepared call."""
     if (q.data_ptr() | k.data_ptr() | v.data_ptr()) & 15:
         return False
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+    if _wants_gradient(q, k, v):
         return False
     return not (q.is_neg() or k.is_neg() or v.is_neg())
+
+
+def _wants_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: Window) -> None:
@@ -151,7 +162,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: Wi
         raise TensorError("attention has a window or a mask: a mask that is a window says so itself")
     if not isinstance(mask, (BlockList, SparseTensor, Tensor)):
         raise TensorError(
-            f"the mask of attention is a BlockList, a bool SparseTensor or a bool tensor, not a {type(mask).__name__}"
+            f"the mask of attention is a pattern, a BlockList, a bool SparseTensor or a bool tensor, not a "
+            f"{type(mask).__name__}"
         )
     if not isinstance(mask, BlockList) and (mask.dtype != torch.bool or not 2 <= mask.dim() <= 4):
         raise TensorError(
@@ -196,15 +208,19 @@ def _plan(
         return None, None, f"it runs on a GPU, not on {q.device.type}"
     if not tiles.is_hopper(q.device):
         return None, None, f"it is made for {tiles.CHIP}, which {q.device} is not"
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (q, k, v)):
-        return None, None, "it has no gradient yet"
-    return kind_of(q, k, mask, scale, causal, window)
+    kind, blocks, reason = kind_of(q, k, mask, scale, causal, window)
+    if kind is not None and _wants_gradient(q, k, v):
+        reason = why_no_gradient(kind)
+        if reason:
+            return None, None, reason
+    return kind, blocks, reason
 
 
 def attention_road(
     q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that a call of `attention` runs, or why it runs none."""
+    mask = listed(mask, q, k)
     _check(q, k, v, mask, causal, window)
     kind, _, reason = _plan(q, k, v, mask, _scale_of(q, scale), causal, window)
     return kind, reason
@@ -214,6 +230,7 @@ def attention_kind(
     q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
+    mask = listed(mask, q, k)
     _check(q, k, v, mask, causal, window)
     kind, _, reason = kind_of(q, k, mask, _scale_of(q, scale), causal, window)
     return kind, reason
@@ -258,6 +275,7 @@ def _blocks_of(q: Tensor, k: Tensor, mask: Mask, causal: bool, window: Window) -
             kept["block list"] = BlockList.of(mask)
         return kept["block list"], False, False
     if mask is not None:
+        assert isinstance(mask, BlockList)
         return mask, False, False
     left, right = _sides(causal, window)
     queries, keys = q.shape[2], k.shape[2]

@@ -149,29 +149,46 @@ class BlockList:
                 self._derived[key] = made
         return made
 
-    def order(self, batch: int, heads: int, head_bytes: int) -> Tensor:
-        """Tiles (block of queries + MB x (head + heads x batch)) as they are best done: the longest lists first, so
-        that none is left over at the end, within groups of heads whose keys and values fit the cache.
+    def transposed(self) -> BlockList:
+        """Of each block of keys the blocks of queries that see it, made once, without waiting for the device."""
+        if "transposed" not in self._derived:
+            columns = -(-self.shape[1] // self.block[1])
+            used = torch.arange(self.index.shape[-1], device=self.device) < self.count[..., None]
+            # What is not used goes to a column of its own, which is cut off.
+            at = torch.where(used, self.index, columns).long()
+            allowed = torch.zeros(*self.count.shape, columns + 1, dtype=torch.bool, device=self.device)
+            allowed = allowed.scatter_(-1, at, True)[..., :columns]
+            block, shape = (self.block[1], self.block[0]), (self.shape[1], self.shape[0])
+            self._derived["transposed"] = BlockList.from_dense(allowed.mT, block, shape)
+        return self._derived["transposed"]
+
+    def order(self, batch: int, heads: int, head_bytes: int, shared: int = 0) -> Tensor:
+        """Tiles (block of rows + rows x (head + heads x batch)) as they are best done: the longest lists first, so that
+        none is left over at the end, within groups of heads whose operands fit the cache.
 
         Args:
-            batch, heads: Of the queries.
-            head_bytes: Of the keys and values of one head.
+            batch, heads: Of the tiles.
+            head_bytes: Of what the tiles of one head read.
+            shared: How many heads the list is for, if several of these share a tile.
         """
         group = max(1, _CACHE_BYTES // max(head_bytes, 1))
-        key = "order", batch, heads, group
+        key = "order", batch, heads, shared, group
         if key not in self._derived:
-            self._derived[key] = self._order(batch, heads, group)
+            rows = self.count.shape[2]
+            count = self.count if self.partial_count is None else self.count + self.partial_count
+            count = count.expand(batch, shared or heads, rows)
+            self._derived[key] = _longest_first(count.reshape(batch * heads, -1, rows).sum(1), group)
         return self._derived[key]
 
-    def _order(self, batch: int, heads: int, group: int) -> Tensor:
-        rows = self.count.shape[2]
-        count = self.count if self.partial_count is None else self.count + self.partial_count
-        count = count.expand(batch, heads, rows).reshape(-1, rows)
-        groups = -(-count.shape[0] // group)
-        padded = torch.nn.functional.pad(count, (0, 0, 0, groups * group - count.shape[0]), value=-1)
-        order = padded.reshape(groups, -1).argsort(dim=-1, descending=True, stable=True)
-        order += torch.arange(groups, device=order.device)[:, None] * (group * rows)
-        return order.reshape(-1)[: count.numel()].to(torch.int32)
+
+def _longest_first(count: Tensor, group: int) -> Tensor:
+    """The order of [heads, rows] tiles of so many steps, in groups of heads."""
+    heads, rows = count.shape
+    groups = -(-heads // group)
+    padded = torch.nn.functional.pad(count, (0, 0, 0, groups * group - heads), value=-1)
+    order = padded.reshape(groups, -1).argsort(dim=-1, descending=True, stable=True)
+    order += torch.arange(groups, device=order.device)[:, None] * (group * rows)
+    return order.reshape(-1)[: count.numel()].to(torch.int32)
 
 
 def _not_empty(index: Tensor | None) -> Tensor:

@@ -85,7 +85,7 @@ def take(tile: str, name: str) -> str:
 
 
 def release(tile: str) -> str:
-    return f"tile.release %ring[{tile}] : <2x64x64xbf16>"
+    return f"tile.release %ring[{tile}] : !tile.ring<2x64x64xbf16>"
 
 
 def store(value: str) -> str:

@@ -72,6 +72,11 @@ def kernel_of(kind: Kind, chip: str = CHIP) -> CompiledRegion:
     return compile_region(f"tile {text}", lambda: text, chip)
 
 
+def target_of(device: torch.device) -> str:
+    """The chip that programs for tensors of a device are compiled for; none: the processor."""
+    return CHIP if device.type == "cuda" else ""
+
+
 def is_hopper(device: torch.device) -> bool:
     """Whether a device runs tile programs."""
     return chip_of(number_of(device)) == CHIP
@@ -88,7 +93,7 @@ def run(
     Returns:
         The output, strided as q where that is dense, and the log-sum-exp of the scores, f32 [batch, heads, queries].
     """
-    q, k, v = _movable(q), _movable(k), _movable(v)
+    q, k, v = movable(q), movable(k), movable(v)
     if q.numel() and k.shape[2]:
         return prepare(kind, q, k, v, blocks, scale, window)(q, k, v)
     lse = torch.full(q.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
@@ -98,20 +103,15 @@ def run(
 def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int) -> Call:
     """What `run` does, for tensors that are as these in all but their address: they can be moved, and are not empty."""
     batch, heads, queries, columns = shape = q.shape
-    out = torch.empty_like(q, device="meta")
-    if not _is_movable(out):
-        out = torch.empty(shape, dtype=q.dtype, device="meta")
+    out = empty_as(q, device="meta")
     strides, lse_shape, dtype, device = out.stride(), shape[:3], q.dtype, q.device
     lists: tuple[int, ...] = (0, 0, 0)  # not read without a list
     order = None
-    rows_of_batch = rows_of_head = length = 0
+    list_sizes = 0, 0, 0
     if blocks is not None:
         order = blocks.order(batch, heads, 2 * k.shape[2] * columns * k.element_size())
         lists = blocks.count.data_ptr(), blocks.index.data_ptr(), order.data_ptr()
-        rows = blocks.count.shape[2]
-        rows_of_head = rows if blocks.count.shape[1] > 1 else 0
-        rows_of_batch = rows * blocks.count.shape[1] if blocks.count.shape[0] > 1 else 0
-        length = blocks.index.shape[3]
+        list_sizes = list_words(blocks)
     partial: tuple[int, ...] = (0, 0, 0, 0, 0)
     if kind.partial:
         assert blocks is not None
@@ -120,18 +120,18 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
     rest = _REST.pack(
         *(batch, heads, k.shape[1], queries, k.shape[2], columns),
         *(stride for tensor in (q, k, v, out) for stride in tensor.stride()[:3]),
-        *(rows_of_batch, rows_of_head, length, min(window, k.shape[2])),
+        *(*list_sizes, min(window, k.shape[2])),
         struct.unpack("I", struct.pack("f", scale))[0],
         *partial,
     )
-    kernel = kernel_of(kind, CHIP if device.type == "cuda" else "").on(device)
+    kernel = kernel_of(kind, target_of(device)).on(device)
     pack, float32 = _ADDRESSES.pack, torch.float32
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
     def call(q: Tensor, k: Tensor, v: Tensor, _keep: object = (blocks, order)) -> tuple[Tensor, Tensor]:
         out = torch.empty_strided(shape, strides, dtype=dtype, device=device)
         lse = torch.empty(lse_shape, dtype=float32, device=device)
-        counter = _counter(device)
+        counter = counter_of(device)
         addresses = q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr()
         kernel(pack(*addresses, *lists, counter.data_ptr()) + rest)
         return out, lse
@@ -150,12 +150,26 @@ def _is_movable(tensor: Tensor) -> bool:
     return tensor.stride(3) == 1 and not tensor.data_ptr() % 16 and all(step > 0 and not step % 8 for step in steps)
 
 
-def _movable(tensor: Tensor) -> Tensor:
+def movable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy that the hardware can move."""
     tensor = tensor.detach().resolve_neg()
     return tensor if _is_movable(tensor) else tensor.clone(memory_format=torch.contiguous_format)
 
 
-def _counter(device: torch.device) -> Tensor:
+def empty_as(tensor: Tensor, device: torch.device | str | None = None) -> Tensor:
+    """A new tensor, strided as another where that is dense and the hardware can move it."""
+    new = torch.empty_like(tensor, device=device)
+    return new if _is_movable(new) else torch.empty(tensor.shape, dtype=tensor.dtype, device=new.device)
+
+
+def list_words(blocks: BlockList) -> tuple[int, int, int]:
+    """Rows of a list a batch and a head (0 where it is the same for all), and entries a row."""
+    batch, heads, rows = blocks.count.shape
+    return rows * heads if batch > 1 else 0, rows if heads > 1 else 0, blocks.index.shape[3]
+
+
+def counter_of(device: torch.device) -> Tensor:
+    """What the thread blocks of a program take their tiles from, on the current stream; 0 between programs."""
     # A graph may be replayed beside anything, and so may a call on the processor.
     if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
         return torch.zeros(1, dtype=torch.int32, device=device)

@@ -75,7 +75,7 @@ tile.program @square(%in: !tile.map<32x64xbf16>, %out: !tile.map<64x64xbf16>, %s
     %p1 = tile.mma %t, %t plus %o : (!tile.shared<64x64xbf16>, !tile.shared<64x64xbf16>, !tile.fragment<64x64xf32>) -> !tile.pending<64x64xf32>
     %s0 = tile.await %p0 : <64x64xf32>
     %s1 = tile.await %p1 : <64x64xf32>
-    tile.release %ring[%c0] : <2x64x64xbf16>
+    tile.release %ring[%c0] : !tile.ring<2x64x64xbf16>
     %sum = tile.elementwise %s0, %s1 : !tile.fragment<64x64xf32>, !tile.fragment<64x64xf32> -> !tile.fragment<64x64xf32> {
     ^bb0(%a: f32, %b: f32, %row: i32, %column: i32):
       %c = arith.addf %a, %b : f32

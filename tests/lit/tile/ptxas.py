@@ -14,12 +14,16 @@ BLOCKS = [(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 
 def kinds():
     for head, element in product((64, 128), ("bf16", "f16")):
         for flags in ("", "tail", "causal", "causal window"):
-            yield f"element({element}) head({head}) blocks(128, 128) {flags}"
+            yield f"tile.attention @attention element({element}) head({head}) blocks(128, 128) {flags}"
         for (rows, columns), tail in product(BLOCKS, ("", " tail")):
-            yield f"element({element}) head({head}) blocks({rows}, {columns}) listed{tail}"
+            blocks = f"element({element}) head({head}) blocks({rows}, {columns})"
+            yield f"tile.attention @attention {blocks} listed{tail}"
+            if min(rows, columns) >= 64:
+                yield f"tile.attention_backward @attention {blocks}{tail}"
         for rows, columns in BLOCKS:
             if (rows, columns, head) != (128, 16, 128):  # refused
-                yield f"element({element}) head({head}) blocks({rows}, {columns}) listed partial"
+                blocks = f"element({element}) head({head}) blocks({rows}, {columns})"
+                yield f"tile.attention @attention {blocks} listed partial"
 
 
 def main(ptxas: str, folder: str) -> None:
@@ -27,9 +31,7 @@ def main(ptxas: str, folder: str) -> None:
     for kind in kinds():
         codegen = "--gossamer-codegen=chip=sm_90a print-ptx=true"
         command = ["gossamer-opt", "--gossamer-lower-tile", codegen, "-o", "/dev/null"]
-        ptx = subprocess.run(
-            command, input=f"tile.attention @attention {kind}\n", capture_output=True, text=True, check=True
-        ).stdout
+        ptx = subprocess.run(command, input=f"{kind}\n", capture_output=True, text=True, check=True).stdout
         with open(f"{folder}.ptx", "w") as file:
             file.write(ptx)
         done = subprocess.run(

@@ -162,7 +162,7 @@ tile.program @released_early() {
     // expected-note@+1 {{this one}}
     %p = tile.mma %t, %t : (!tile.shared<64x64xbf16>, !tile.shared<64x64xbf16>) -> !tile.pending<64x64xf32>
     // expected-error@+1 {{of a tile that a product is still reading}}
-    tile.release %ring[%c0] : <2x64x64xbf16>
+    tile.release %ring[%c0] : !tile.ring<2x64x64xbf16>
     %f = tile.await %p : <64x64xf32>
   }
 }
@@ -308,6 +308,91 @@ tile.attention @window element(bf16) head(64) blocks(128, 128) window
 
 // -----
 
+// expected-error@+1 {{has stages x series x numbers}}
+func.func private @f() -> !tile.series<2x64xf32>
+
+// -----
+
+// expected-error@+1 {{has 16, 32, ... or 256 numbers, not 60}}
+func.func private @f() -> !tile.series<2x2x60xf32>
+
+// -----
+
+// expected-error@+1 {{is of 16, 32, ... or 256 columns, not 8}}
+func.func private @f() -> !tile.columns<8xf32>
+
+// -----
+
+tile.program @p(%m: memref<?xf32>) {
+  %series = tile.alloc : !tile.series<2x2x64xf32>
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{is for a producer}}
+    tile.load_numbers %m[%c0] into %series[%c0] : memref<?xf32> into <2x2x64xf32>
+  }
+}
+
+// -----
+
+tile.program @p(%m: memref<?xf32>, %x: f32) {
+  %c0 = arith.constant 0 : i32
+  tile.role producer warpgroups(1) registers(40) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{is for consumers}}
+    %r = tile.load_rows %m[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to <64xf32>
+  }
+}
+
+// -----
+
+tile.program @p(%m: memref<?xf32>, %x: f32) {
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{loads whole rows; these are partial}}
+    %r = tile.load_rows %m[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to <64xf32, partial>
+  }
+}
+
+// -----
+
+tile.program @p(%x: f32) {
+  %series = tile.alloc : !tile.series<2x1x32xf32>
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %f = tile.splat %x : !tile.fragment<64x64xf32>
+    %c = tile.columns %series[%c0] : <2x1x32xf32>
+    // expected-error@+1 {{spreads '!tile.columns<32xf32>' over '!tile.fragment<64x64xf32>'}}
+    %e = tile.elementwise %f, %c : !tile.fragment<64x64xf32>, !tile.columns<32xf32> -> !tile.fragment<64x64xf32> {
+    ^bb0(%a: f32, %b: f32, %row: i32, %column: i32):
+      tile.yield %a : f32
+    }
+  }
+}
+
+// -----
+
+tile.program @p() {
+  %tile = tile.alloc : !tile.shared<64x64xf16>
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %left = tile.load_operand %tile : <64x64xf16> to <64x64xf16>
+    // expected-error@+1 {{makes '!tile.fragment<64x128xf32>' of '!tile.operand<64x64xf16>'}}
+    %f = tile.to_fragment %left : <64x64xf16> to <64x128xf32>
+  }
+}
+
+// -----
+
+// expected-error@+1 {{has key blocks of 64 or 128, not 32}}
+tile.attention_backward @a element(bf16) head(128) blocks(128, 32)
+
+// -----
+
+// expected-error@+1 {{has heads of 64 or 128 columns, not 96}}
+tile.attention_backward @a element(bf16) head(96) blocks(128, 128)
 // expected-error@+1 {{has blocks that are allowed in part only with a list}}
 tile.attention @partial element(bf16) head(64) blocks(128, 128) partial
 

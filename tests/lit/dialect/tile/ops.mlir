@@ -80,8 +80,8 @@ tile.program @all(%in: !tile.map<128x128xbf16>, %out: !tile.map<64x128xbf16>,
     %p1 = tile.mma %a, %tile plus %zero
         : (!tile.operand<64x128xbf16>, !tile.shared<128x128xbf16>, !tile.fragment<64x128xf32>) -> !tile.pending<64x128xf32>
     %o = tile.await %p1 : <64x128xf32>
-    // CHECK: tile.release %[[RING]][%{{.*}}] : <2x128x128xbf16>
-    tile.release %ring[%c0] : <2x128x128xbf16>
+    // CHECK: tile.release %[[RING]][%{{.*}}] : !tile.ring<2x128x128xbf16>
+    tile.release %ring[%c0] : !tile.ring<2x128x128xbf16>
     %by = tile.subtile %scratch[%c64] : <128x128xbf16> to <64x128xbf16, panel = 128>
     // CHECK: tile.store %{{.*}} to %{{.*}}[%{{.*}}] by %{{.*}} : <64x128xf32>, <64x128xbf16>, <64x128xbf16, panel = 128>
     tile.store %o to %out[%c0, %c0, %c0, %c0] by %by : <64x128xf32>, <64x128xbf16>, <64x128xbf16, panel = 128>
@@ -94,6 +94,39 @@ tile.program @all(%in: !tile.map<128x128xbf16>, %out: !tile.map<64x128xbf16>,
 tile.program @two(%n: i32) attributes {blocks_per_processor = 2 : i32} {
   tile.role consumer warpgroups(1) registers(128) {
   ^bb0(%warpgroup: i32):
+  }
+}
+
+// CHECK-LABEL: tile.program @numbers(
+tile.program @numbers(%sums: memref<?xf32>, %x: f32) {
+  // CHECK: %[[SERIES:.*]] = tile.alloc : !tile.series<3x2x64xf32>
+  %series = tile.alloc : !tile.series<3x2x64xf32>
+  // CHECK: %[[TILE:.*]] = tile.alloc : !tile.shared<64x64xf16>
+  %tile = tile.alloc : !tile.shared<64x64xf16>
+  %c0 = arith.constant 0 : i32
+  tile.role producer warpgroups(1) registers(40) {
+  ^bb0(%warpgroup: i32):
+    // CHECK: tile.load_numbers %{{.*}}[%{{.*}}] into %[[SERIES]][%{{.*}}] : memref<?xf32> into <3x2x64xf32>
+    tile.load_numbers %sums[%c0] into %series[%c0] : memref<?xf32> into <3x2x64xf32>
+  }
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%warpgroup: i32):
+    // CHECK: %[[ROWS:.*]] = tile.load_rows %{{.*}}[%{{.*}}] limit(%{{.*}}) otherwise(%{{.*}}) : memref<?xf32> to <64xf32>
+    %rows = tile.load_rows %sums[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to <64xf32>
+    // CHECK: %[[LEFT:.*]] = tile.load_operand %[[TILE]]
+    %left = tile.load_operand %tile : <64x64xf16> to <64x64xf16>
+    // CHECK: %[[F:.*]] = tile.to_fragment %[[LEFT]] : <64x64xf16> to <64x64xf32>
+    %f = tile.to_fragment %left : <64x64xf16> to <64x64xf32>
+    // CHECK: %[[C:.*]]:2 = tile.columns %[[SERIES]][%{{.*}}] : <3x2x64xf32>
+    %c:2 = tile.columns %series[%c0] : <3x2x64xf32>
+    // CHECK: tile.elementwise %[[F]], %[[ROWS]], %[[C]]#1 : !tile.fragment<64x64xf32>, !tile.rows<64xf32>, !tile.columns<64xf32> -> !tile.fragment<64x64xf32>
+    %e = tile.elementwise %f, %rows, %c#1 : !tile.fragment<64x64xf32>, !tile.rows<64xf32>, !tile.columns<64xf32> -> !tile.fragment<64x64xf32> {
+    ^bb0(%a: f32, %b: f32, %d: f32, %row: i32, %column: i32):
+      %y = arith.subf %a, %d : f32
+      tile.yield %y : f32
+    }
+    // CHECK: tile.release %[[SERIES]][%{{.*}}] : !tile.series<3x2x64xf32>
+    tile.release %series[%c0] : !tile.series<3x2x64xf32>
   }
 }
 
@@ -112,5 +145,7 @@ llvm.func @host(%p: !llvm.ptr, %n: i64, %i: i32) {
 tile.attention @a element(bf16) head(128) blocks(128, 64) listed tail
 // CHECK: tile.attention @b element(f16) head(64) blocks(128, 128) causal window
 tile.attention @b element(f16) head(64) blocks(128, 128) causal window
+// CHECK: tile.attention_backward @c element(bf16) head(128) blocks(128, 64) tail
+tile.attention_backward @c element(bf16) head(128) blocks(128, 64) tail
 // CHECK: tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
 tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial

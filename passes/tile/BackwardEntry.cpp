@@ -1,0 +1,157 @@
+//===- BackwardEntry.cpp - the host's side of a backward ------------------===//
+//
+// gs_entry(words) describes the tensors to the device and launches the program
+// of the queries, and then that of the keys. The words, in order
+// (docs/tile.md):
+//
+//   tensors: address and strides of batch, head and row, in elements, of
+//            q k v out dout dq dk dv
+//   addresses: lse dlse, the shifts and deltas of rows, counter
+//   sizes: batch heads kvHeads queries keys columns, queries with a dlse, rows
+//          with shifts a head; bits of the scale (f32)
+//   lists, of the queries and of the keys: addresses count index order;
+//          rows a batch, rows a head, entries a row
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/tile/BackwardPlan.h"
+#include "passes/tile/EntryWords.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+namespace {
+
+class EntryBuilder : EntryWords {
+public:
+  EntryBuilder(AttentionBackwardOp op, const BackwardPlan &plan)
+      : EntryWords(op), plan(plan) {}
+
+  void build(ProgramOp queriesProgram, ProgramOp keysProgram);
+
+private:
+  struct Tensor {
+    Value address, strides[3];
+  };
+  struct List {
+    Value count, index, order, rowsOfBatch, rowsOfHead, length;
+  };
+
+  Tensor nextTensor();
+  List nextList();
+  Value describe(const Tensor &tensor, ValueRange sizes, int64_t rows);
+  void launch(ProgramOp program, Value tiles, ValueRange arguments);
+
+  const BackwardPlan &plan;
+};
+
+EntryBuilder::Tensor EntryBuilder::nextTensor() {
+  Tensor tensor{next(pointer), {}};
+  for (Value &stride : tensor.strides)
+    stride = next();
+  return tensor;
+}
+
+EntryBuilder::List EntryBuilder::nextList() {
+  List list;
+  for (Value *address : {&list.count, &list.index, &list.order})
+    *address = next(pointer);
+  for (Value *number : {&list.rowsOfBatch, &list.rowsOfHead, &list.length})
+    *number = narrow(next());
+  return list;
+}
+
+Value EntryBuilder::describe(const Tensor &tensor, ValueRange sizes,
+                             int64_t rows) {
+  return DescribeOp::create(b, loc,
+                            MapType::get({rows, plan.head}, plan.element),
+                            tensor.address, sizes, ValueRange(tensor.strides));
+}
+
+void EntryBuilder::launch(ProgramOp program, Value tiles,
+                          ValueRange arguments) {
+  auto name = FlatSymbolRefAttr::get(program.getSymNameAttr());
+  Value resident = ResidentOp::create(b, loc, b.getI64Type(), name);
+  LaunchOp::create(b, loc, name, n.min(tiles, resident), arguments);
+}
+
+void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
+  Tensor q = nextTensor(), k = nextTensor(), v = nextTensor(),
+         out = nextTensor(), outGrad = nextTensor(), qGrad = nextTensor(),
+         kGrad = nextTensor(), vGrad = nextTensor();
+  Value lse = next(pointer), lseGrad = next(pointer), numbers = next(pointer),
+        counter = next(pointer);
+  Value batch = next(), heads = next(), kvHeads = next(), queries = next(),
+        keys = next(), columns = next(), lseGradLength = next(),
+        padded = next(), scale = nextFloat();
+  List ofQueries = nextList(), ofKeys = nextList();
+  SmallVector<Value> querySizes{batch, heads, queries, columns};
+  SmallVector<Value> keySizes{batch, kvHeads, keys, columns};
+  Value group = n.div(heads, kvHeads);
+
+  SmallVector<Value> arguments(NumQueriesArguments);
+  int64_t rows = plan.queries.rows;
+  arguments[QueriesQueryMap] = describe(q, querySizes, rows);
+  arguments[QueriesKeyMap] = describe(k, keySizes, 64);
+  arguments[QueriesValueMap] = describe(v, keySizes, 64);
+  arguments[QueriesOutMap] = describe(out, querySizes, rows);
+  arguments[QueriesOutGradMap] = describe(outGrad, querySizes, rows);
+  arguments[QueriesQueryGradMap] = describe(qGrad, querySizes, 64);
+  arguments[QueriesLogSumExp] = lse;
+  arguments[QueriesLogSumExpGrad] = lseGrad;
+  arguments[QueriesNumbers] = numbers;
+  arguments[QueriesCount] = ofQueries.count;
+  arguments[QueriesIndex] = ofQueries.index;
+  arguments[QueriesOrder] = ofQueries.order;
+  arguments[QueriesCounter] = counter;
+  arguments[QueriesHeads] = narrow(heads);
+  arguments[QueriesGroup] = narrow(group);
+  arguments[QueriesLength] = narrow(queries);
+  arguments[QueriesPaddedLength] = narrow(padded);
+  arguments[QueriesLogSumExpGradLength] = narrow(lseGradLength);
+  Value blocks = n.ceilDiv(queries, rows);
+  Value tiles = n.mul(n.mul(batch, heads), blocks);
+  arguments[QueriesBlocks] = narrow(blocks);
+  arguments[QueriesTiles] = narrow(tiles);
+  arguments[QueriesRowsOfBatch] = ofQueries.rowsOfBatch;
+  arguments[QueriesRowsOfHead] = ofQueries.rowsOfHead;
+  arguments[QueriesListLength] = ofQueries.length;
+  arguments[QueriesScale] = scale;
+  launch(queriesProgram, tiles, arguments);
+
+  arguments.assign(NumKeysArguments, Value());
+  rows = plan.keys.rows;
+  arguments[KeysKeyMap] = describe(k, keySizes, rows);
+  arguments[KeysValueMap] = describe(v, keySizes, rows);
+  arguments[KeysQueryMap] = describe(q, querySizes, 64);
+  arguments[KeysOutGradMap] = describe(outGrad, querySizes, 64);
+  arguments[KeysKeyGradMap] = describe(kGrad, keySizes, 64);
+  arguments[KeysValueGradMap] = describe(vGrad, keySizes, 64);
+  arguments[KeysNumbers] = numbers;
+  arguments[KeysCount] = ofKeys.count;
+  arguments[KeysIndex] = ofKeys.index;
+  arguments[KeysOrder] = ofKeys.order;
+  arguments[KeysCounter] = counter;
+  arguments[KeysHeads] = narrow(heads);
+  arguments[KeysKeyHeads] = narrow(kvHeads);
+  arguments[KeysGroup] = narrow(group);
+  arguments[KeysPaddedLength] = narrow(padded);
+  blocks = n.ceilDiv(keys, rows);
+  tiles = n.mul(n.mul(batch, kvHeads), blocks);
+  arguments[KeysBlocks] = narrow(blocks);
+  arguments[KeysTiles] = narrow(tiles);
+  arguments[KeysRowsOfBatch] = ofKeys.rowsOfBatch;
+  arguments[KeysRowsOfHead] = ofKeys.rowsOfHead;
+  arguments[KeysListLength] = ofKeys.length;
+  arguments[KeysScale] = scale;
+  launch(keysProgram, tiles, arguments);
+  end();
+}
+
+} // namespace
+
+void gossamer::tile::buildBackwardEntry(AttentionBackwardOp op,
+                                        const BackwardPlan &plan,
+                                        ProgramOp queries, ProgramOp keys) {
+  EntryBuilder(op, plan).build(queries, keys);
+}

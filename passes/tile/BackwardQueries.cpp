@@ -1,0 +1,249 @@
+//===- BackwardQueries.cpp - the gradient of the queries, by tiles --------===//
+//
+// With s = scale q k^T, p = e^(s - lse), dp = do v^T and delta = sum(do o) of a
+// row: ds = p (dp - delta) and dq = scale ds k. A tile is a block of queries,
+// whose do is kept in registers; keys and values pass by in steps of 64.
+//
+// On the way it leaves what the program of the keys needs of a row: the shift
+// -lse / ln 2, -inf where nothing is allowed (so that p is 0), and delta; of 64
+// rows first the ones and then the others. Rows of a tile behind the last query
+// have them, too.
+//
+// The queue carries {tile, steps}; a tile below 0 ends the program.
+//
+//===----------------------------------------------------------------------===//
+
+#include "passes/tile/BackwardPlan.h"
+#include "passes/tile/BackwardSteps.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+namespace {
+
+class QueriesBuilder : BackwardSteps {
+public:
+  QueriesBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
+                 StringRef name);
+  ProgramOp build();
+
+private:
+  struct Coordinates {
+    Value batch, head, block;
+  };
+  /// What a warpgroup has of a tile: left sides, and numbers of its rows.
+  struct Rows {
+    Value query, outGrad, shifts, deltas;
+  };
+
+  void buildProducer();
+  void buildConsumers();
+  Coordinates coordinatesOf(Value tile);
+  void loadRows(QueriesArgument map, Value ring, const Coordinates &at,
+                Value number);
+  Value takeRows(Value number);
+  Rows takeTile(Value tile, Value count);
+  Value step(const Rows &rows, Value sum, Value number);
+  void finish(Value sum, Value tile);
+
+  Value argument(QueriesArgument at) {
+    return program.getBody().getArgument(at);
+  }
+
+  ProgramOp program;
+  OperandType rowsType;
+  Value queryRing, outRing, keyRing, valueRing, headers, scratch, warpgroup;
+};
+
+QueriesBuilder::QueriesBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
+                               StringRef name)
+    : BackwardSteps(op, plan, plan.queries) {
+  Type element = plan.element, f32 = b.getF32Type(), i32 = b.getI32Type();
+  SmallVector<Type> types(NumQueriesArguments, i32);
+  for (unsigned at : {QueriesQueryMap, QueriesOutMap, QueriesOutGradMap})
+    types[at] = MapType::get({tiling.rows, plan.head}, element);
+  for (unsigned at : {QueriesKeyMap, QueriesValueMap})
+    types[at] = MapType::get({64, plan.head}, element);
+  types[QueriesQueryGradMap] = MapType::get({64, plan.head}, element);
+  for (unsigned at : {QueriesLogSumExp, QueriesLogSumExpGrad, QueriesNumbers})
+    types[at] = MemRefType::get({ShapedType::kDynamic}, f32);
+  for (unsigned at : {QueriesCount, QueriesIndex, QueriesOrder, QueriesCounter})
+    types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
+  types[QueriesScale] = f32;
+  program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor);
+  rowsType = OperandType::get({64, plan.head}, element);
+}
+
+ProgramOp QueriesBuilder::build() {
+  b.setInsertionPointToStart(&program.getBody().front());
+  Type element = plan.element;
+  auto ofTiles =
+      RingType::get({tiling.tileStages, tiling.rows, plan.head}, element);
+  queryRing = alloc(ofTiles);
+  outRing = alloc(ofTiles); // outputs and their gradients by turns
+  keyRing = alloc(RingType::get({tiling.stages, 64, plan.head}, element));
+  valueRing = alloc(RingType::get({tiling.stages, 64, plan.head}, element));
+  scratch =
+      alloc(SharedType::get({tiling.rows, plan.head}, element, tiling.rows));
+  headers = alloc(QueueType::get({2, 2}, b.getI32Type()));
+  prepareScale(argument(QueriesScale));
+  buildRoles(
+      program, [&] { buildProducer(); },
+      [&](Value number) {
+        warpgroup = number;
+        buildConsumers();
+      });
+  return program;
+}
+
+QueriesBuilder::Coordinates QueriesBuilder::coordinatesOf(Value tile) {
+  Value blocks = argument(QueriesBlocks), heads = argument(QueriesHeads);
+  Value head = n.div(tile, blocks);
+  return {n.div(head, heads), n.rem(head, heads), n.rem(tile, blocks)};
+}
+
+void QueriesBuilder::loadRows(QueriesArgument map, Value ring,
+                              const Coordinates &at, Value number) {
+  LoadOp::create(b, loc, argument(map), at.batch, at.head, literal(0),
+                 ValueRange{n.mul(at.block, tiling.rows)}, ring, number);
+}
+
+void QueriesBuilder::buildProducer() {
+  produceTiles(
+      argument(QueriesOrder), argument(QueriesCounter), argument(QueriesTiles),
+      [&](Value tile, Value count, Value before, Value exists) {
+        Coordinates at = coordinatesOf(tile);
+        Value row = n.add(n.add(n.mul(at.batch, argument(QueriesRowsOfBatch)),
+                                n.mul(at.head, argument(QueriesRowsOfHead))),
+                          at.block);
+        Value entries = read(argument(QueriesCount), row);
+        Value steps = stepsOf(entries);
+        SendOp::create(b, loc, headers, count,
+                       ValueRange{n.select(exists, tile, literal(-1)), steps});
+        ifSo(exists, [&] {
+          Value number = n.mul(count, 2);
+          loadRows(QueriesOutMap, outRing, at, number);
+          loadRows(QueriesOutGradMap, outRing, at, n.add(number, 1));
+          loadRows(QueriesQueryMap, queryRing, at, count);
+          Value list = n.mul(row, argument(QueriesListLength));
+          Value head = n.div(at.head, argument(QueriesGroup));
+          auto all = loop(literal(0), steps, {});
+          OpBuilder::InsertionGuard guard(b);
+          b.setInsertionPoint(all.getBody()->getTerminator());
+          Value step = all.getInductionVar(), key = n.add(before, step);
+          Values rows{firstRowOf(argument(QueriesIndex), list, step)};
+          LoadOp::create(b, loc, argument(QueriesKeyMap), at.batch, head,
+                         literal(0), rows, keyRing, key);
+          LoadOp::create(b, loc, argument(QueriesValueMap), at.batch, head,
+                         literal(0), rows, valueRing, key);
+        });
+        return n.add(before, steps);
+      });
+}
+
+Value QueriesBuilder::takeRows(Value number) {
+  Value part = rowsOf(wait(outRing, number), warpgroup);
+  Value rows = LoadOperandOp::create(b, loc, rowsType, part);
+  release(outRing, number);
+  return rows;
+}
+
+QueriesBuilder::Rows QueriesBuilder::takeTile(Value tile, Value count) {
+  Value number = n.mul(count, 2);
+  auto whole = FragmentType::get({64, plan.head}, b.getF32Type());
+  Value out = takeRows(number);
+  Value outGrad = takeRows(n.add(number, 1));
+  Value products =
+      elementwise({ToFragmentOp::create(b, loc, whole, out),
+                   ToFragmentOp::create(b, loc, whole, outGrad)},
+                  whole, [&](ValueRange x) { return times(x[0], x[1]); });
+  auto rows = RowsType::get(64, b.getF32Type(), /*partial=*/false);
+  auto partial = RowsType::get(64, b.getF32Type(), /*partial=*/true);
+  Value delta = ReduceOp::create(b, loc, partial, Combining::Sum, products,
+                                 /*init=*/Value());
+  delta = CombineOp::create(b, loc, rows, Combining::Sum, delta);
+
+  Coordinates at = coordinatesOf(tile);
+  Value row = n.add(n.mul(at.block, tiling.rows), n.mul(warpgroup, 64));
+  Value head = n.div(tile, argument(QueriesBlocks));
+  Value base = n.add(n.mul(head, argument(QueriesLength)), row);
+  auto ofRows = [&](QueriesArgument memory, Value length, Value otherwise) {
+    return LoadRowsOp::create(b, loc, rows, argument(memory), base,
+                              n.sub(length, row), otherwise)
+        .getResult();
+  };
+  Value lse = ofRows(QueriesLogSumExp, argument(QueriesLength), lowest());
+  Value lseGrad = ofRows(QueriesLogSumExpGrad,
+                         argument(QueriesLogSumExpGradLength), f32(0));
+  Value shifts = elementwise(lse, rows, [&](ValueRange x) -> Value {
+    Value none = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, x[0],
+                                       lowest());
+    return arith::SelectOp::create(b, loc, none, lowest(),
+                                   times(x[0], f32(-log2OfE)));
+  });
+  Value deltas =
+      elementwise({delta, lseGrad}, rows, [&](ValueRange x) -> Value {
+        return arith::SubFOp::create(b, loc, x[0], x[1]);
+      });
+  Value to = n.add(n.mul(head, argument(QueriesPaddedLength)), row);
+  to = n.mul(to, 2);
+  Value numbers = argument(QueriesNumbers);
+  StoreRowsOp::create(b, loc, shifts, numbers, to, literal(64));
+  StoreRowsOp::create(b, loc, deltas, numbers, n.add(to, 64), literal(64));
+  return {rowsOf(wait(queryRing, count), warpgroup), outGrad, shifts, deltas};
+}
+
+/// Adds what one step gives.
+Value QueriesBuilder::step(const Rows &rows, Value sum, Value number) {
+  Value key = wait(keyRing, number);
+  Value scores = mma(rows.query, key, 64, Value(), /*transposed=*/true);
+  Value value = wait(valueRing, number);
+  Value pGrad = mma(rows.outGrad, value, 64, Value(), /*transposed=*/true);
+  Value p = probabilities(await(scores), rows.shifts);
+  pGrad = await(pGrad);
+  release(valueRing, number);
+  Value scoreGrad = scoreGradients(p, pGrad, rows.deltas);
+  Value left = ToOperandOp::create(b, loc, stepType, scoreGrad);
+  sum = await(mma(left, key, plan.head, sum, /*transposed=*/false));
+  release(keyRing, number);
+  return sum;
+}
+
+void QueriesBuilder::finish(Value sum, Value tile) {
+  Coordinates at = coordinatesOf(tile);
+  Value row = n.add(n.mul(at.block, tiling.rows), n.mul(warpgroup, 64));
+  StoreOp::create(b, loc, scaled(sum, argument(QueriesScale)),
+                  argument(QueriesQueryGradMap), at.batch, at.head, row,
+                  literal(0), rowsOf(scratch, warpgroup));
+}
+
+void QueriesBuilder::buildConsumers() {
+  auto sumType = FragmentType::get({64, plan.head}, b.getF32Type());
+  consumeTiles(
+      [&](Value count) {
+        auto message = ReceiveOp::create(b, loc, headers, count);
+        return std::pair(Value(message.getResult(0)),
+                         Value(message.getResult(1)));
+      },
+      [&](Value tile, Value steps, Value count, Value before) {
+        Rows rows = takeTile(tile, count);
+        auto all = loop(literal(0), steps, noNumbers(sumType));
+        {
+          OpBuilder::InsertionGuard guard(b);
+          b.setInsertionPointToStart(all.getBody());
+          Value sum = step(rows, all.getRegionIterArgs().front(),
+                           n.add(before, all.getInductionVar()));
+          scf::YieldOp::create(b, loc, sum);
+        }
+        release(queryRing, count);
+        finish(all.getResult(0), tile);
+      });
+}
+
+} // namespace
+
+ProgramOp gossamer::tile::buildQueriesProgram(AttentionBackwardOp op,
+                                              const BackwardPlan &plan,
+                                              StringRef name) {
+  return QueriesBuilder(op, plan, name).build();
+}

@@ -1,0 +1,60 @@
+//===- EntryWords.h - gs_entry(words), and what it reads of them -*- C++
+//-*-===//
+
+#ifndef GOSSAMER_PASSES_TILE_ENTRYWORDS_H
+#define GOSSAMER_PASSES_TILE_ENTRYWORDS_H
+
+#include "passes/tile/Numbers.h"
+#include "passes/tile/TilePasses.h"
+
+namespace gossamer::tile {
+
+/// Writes the function gs_entry(words), which takes its words in order.
+class EntryWords {
+protected:
+  explicit EntryWords(mlir::Operation *before)
+      : b(before), loc(before->getLoc()),
+        pointer(mlir::LLVM::LLVMPointerType::get(b.getContext())),
+        n(b, loc, b.getI64Type()) {
+    auto type = mlir::LLVM::LLVMFunctionType::get(
+        mlir::LLVM::LLVMVoidType::get(b.getContext()), {pointer});
+    auto function = mlir::LLVM::LLVMFuncOp::create(b, loc, "gs_entry", type);
+    mlir::Block *entry = function.addEntryBlock(b);
+    words = entry->getArgument(0);
+    b.setInsertionPointToStart(entry);
+  }
+
+  /// The next word, a number unless another type of 64 bits is named.
+  mlir::Value next(mlir::Type type = {}) {
+    mlir::Value place = mlir::LLVM::GEPOp::create(
+        b, loc, pointer, b.getI64Type(), words,
+        llvm::ArrayRef<mlir::LLVM::GEPArg>{position++});
+    return mlir::LLVM::LoadOp::create(b, loc, type ? type : b.getI64Type(),
+                                      place);
+  }
+
+  /// An f32, whose bits are in the next word.
+  mlir::Value nextFloat() {
+    return mlir::arith::BitcastOp::create(b, loc, b.getF32Type(),
+                                          narrow(next()));
+  }
+
+  mlir::Value narrow(mlir::Value word) {
+    return mlir::arith::TruncIOp::create(b, loc, b.getI32Type(), word);
+  }
+
+  void end() { mlir::LLVM::ReturnOp::create(b, loc, mlir::ValueRange()); }
+
+  mlir::OpBuilder b;
+  mlir::Location loc;
+  mlir::Type pointer;
+  Numbers n;
+
+private:
+  mlir::Value words;
+  int32_t position = 0;
+};
+
+} // namespace gossamer::tile
+
+#endif // GOSSAMER_PASSES_TILE_ENTRYWORDS_H

@@ -1,0 +1,110 @@
+"""The gradients of attention as tile programs: their kernels, and what a call of them is packed of."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from gossamer.blocks import BlockList
+from gossamer.compiler.compile import compile_region
+from gossamer.runtime.kernel import CompiledRegion
+from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable
+
+# Of the keys and queries of a block: a warpgroup computes 64 rows at once.
+BLOCKS = (64, 128)
+# Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list.
+_TENSOR, _REST, _LIST = struct.Struct("4q"), struct.Struct("4q9q"), struct.Struct("6q")
+Gradients = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class BackwardKind:
+    """Of the kernels of a backward: all that their code depends on.
+
+    Attributes:
+        dtype: bfloat16 or float16.
+        head: Columns of q, k and v, filled up: 64 or 128.
+        block: (queries, keys), each 64 or 128.
+        tail: Whether the number of keys is no multiple of the block's.
+    """
+
+    dtype: torch.dtype
+    head: int
+    block: tuple[int, int]
+    tail: bool
+
+    def text(self) -> str:
+        """What the compiler makes the kernels of."""
+        rows, columns = self.block
+        parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})"]
+        return f"tile.attention_backward @attention {' '.join(parts)}{' tail' if self.tail else ''}\n"
+
+
+@cache
+def kernels_of(kind: BackwardKind) -> CompiledRegion:
+    """The kernels, compiled if neither this process nor the cache folder has them."""
+    text = kind.text()
+    return compile_region(f"tile {text}", lambda: text, CHIP)
+
+
+def prepare(
+    kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: float
+) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Gradients]:
+    """A function of q, k, v, the output, its log-sum-exp and the gradients of both (that of the latter may be None),
+    which gives those of q, k and v on the current stream. Tensors are [batch, heads, length, columns], not empty, of
+    the same shapes every time.
+    """
+    batch, heads, queries, columns = q.shape
+    kv_heads, keys = k.shape[1:3]
+    device = q.device
+    turned = blocks.transposed()
+    orders = (
+        blocks.order(batch, heads, 2 * keys * columns * k.element_size()),
+        turned.order(batch, kv_heads, 2 * queries * columns * q.element_size() * (heads // kv_heads), shared=heads),
+    )
+    lists = b"".join(
+        _LIST.pack(one.count.data_ptr(), one.index.data_ptr(), order.data_ptr(), *list_words(one))
+        for one, order in zip((blocks, turned), orders, strict=True)
+    )
+    padded = blocks.count.shape[2] * blocks.block[0]
+    scale_bits = struct.unpack("I", struct.pack("f", scale))[0]
+    sizes = batch, heads, kv_heads, queries, keys, columns
+    kernel = kernels_of(kind).on(device)
+
+    # The arrays of the lists, whose addresses are known here, live as long as this function.
+    def call(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        lse: Tensor,
+        out_grad: Tensor,
+        lse_grad: Tensor | None,
+        _keep: object = (blocks, turned, orders),
+    ) -> Gradients:
+        out_grad = movable(out_grad)
+        grads = empty_as(q), empty_as(k), empty_as(v)
+        numbers = torch.empty(2 * batch * heads * padded, dtype=torch.float32, device=device)
+        if lse_grad is not None:
+            lse_grad = lse_grad.contiguous()
+        words = b"".join(
+            _TENSOR.pack(tensor.data_ptr(), *tensor.stride()[:3]) for tensor in (q, k, v, out, out_grad, *grads)
+        ) + _REST.pack(
+            lse.data_ptr(),
+            0 if lse_grad is None else lse_grad.data_ptr(),
+            numbers.data_ptr(),
+            counter_of(device).data_ptr(),
+            *sizes,
+            0 if lse_grad is None else queries,
+            padded,
+            scale_bits,
+        )
+        kernel(words + lists)
+        return grads
+
+    return call
