@@ -24,6 +24,11 @@ void HostProgram::lowerSplat(SplatOp op) {
   });
 }
 
+Value HostProgram::isSet(Value bit) {
+  return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, bit,
+                               code.i32(0));
+}
+
 void HostProgram::lowerElementwise(ElementwiseOp op) {
   Block &block = op.getBody().front();
   size_t numInputs = op.getInputs().size();
@@ -32,6 +37,11 @@ void HostProgram::lowerElementwise(ElementwiseOp op) {
     IRMapping mapping;
     for (auto [operand, argument] :
          llvm::zip(op.getInputs(), block.getArguments())) {
+      if (isa<BitsType>(operand.getType())) {
+        Value bit = code.load(place(operand), b.getI32Type(), index);
+        mapping.map(argument, isSet(bit));
+        continue;
+      }
       bool perRow = isa<RowsType>(operand.getType());
       mapping.map(argument,
                   code.load(place(operand), f32, perRow ? row : index));
@@ -110,4 +120,40 @@ void HostProgram::lowerStoreRows(StoreRowsOp op) {
     code.store(code.load(from, f32, row), get(op.getMemory()),
                code.add(base, row));
   });
+}
+
+void HostProgram::lowerLoadBits(LoadBitsOp op) {
+  Type i32 = b.getI32Type();
+  int64_t columns = op.getResult().getType().getColumns();
+  int64_t groupColumns = columns / static_cast<int64_t>(op.getGroups().size());
+  int64_t words = llvm::divideCeil(groupColumns, 32);
+  Value to = place(op), memory = get(op.getMemory());
+  for (auto [g, group] : llvm::enumerate(op.getGroups())) {
+    // Below 0 it is -1 - n, for n columns that are set, and what is read (of
+    // the first bitmap) does not count.
+    Value number = get(group);
+    Value isStored = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge,
+                                           number, code.i32(0));
+    Value first = code.widen(
+        arith::SelectOp::create(b, loc, isStored, number, code.i32(0)));
+    Value set = arith::XOrIOp::create(b, loc, number, code.i32(-1));
+    Value begin = code.i64(static_cast<int64_t>(g) * groupColumns);
+    forEach({64, groupColumns}, [&](Value row, Value column, Value) {
+      Value word =
+          code.add(code.add(first, code.mul(row, words)),
+                   arith::ShRUIOp::create(b, loc, column, code.i64(5)));
+      Value place =
+          arith::AndIOp::create(b, loc, code.narrow(column), code.i32(31));
+      Value stored = arith::AndIOp::create(
+          b, loc,
+          arith::ShRUIOp::create(b, loc, code.load(memory, i32, word), place),
+          code.i32(1));
+      Value isBefore = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
+                                             code.narrow(column), set);
+      Value otherwise = arith::ExtUIOp::create(b, loc, i32, isBefore);
+      Value index = code.add(code.mul(row, columns), code.add(begin, column));
+      code.store(arith::SelectOp::create(b, loc, isStored, stored, otherwise),
+                 to, index);
+    });
+  }
 }

@@ -140,6 +140,7 @@ LogicalResult HostProgram::lower(Operation *op) {
       .Case([&](LoadOperandOp o) { return lowerLoadOperand(o), done(o); })
       .Case([&](StoreOp o) { return lowerStore(o), done(o); })
       .Case([&](StoreRowsOp o) { return lowerStoreRows(o), done(o); })
+      .Case([&](LoadBitsOp o) { return lowerLoadBits(o), done(o); })
       .Case([&](scf::ForOp o) { return lowerFor(o); })
       .Case([&](scf::WhileOp o) { return lowerWhile(o); })
       .Case([&](scf::IfOp o) { return lowerIf(o); })
@@ -153,7 +154,7 @@ LogicalResult HostProgram::lower(Operation *op) {
 std::optional<HostProgram::Extent> HostProgram::extentOf(Type type) {
   using Result = std::optional<Extent>;
   return llvm::TypeSwitch<Type, Result>(type)
-      .Case<FragmentType, PendingType, OperandType>([](auto tile) -> Result {
+      .Case<FragmentType, PendingType, OperandType, BitsType>([](auto tile) -> Result {
         return Extent{tile.getRows(), tile.getColumns()};
       })
       .Case([](RowsType rows) -> Result { return Extent{rows.getRows(), 1}; })

@@ -24,10 +24,10 @@ struct HostInfo {
 /// Emits what one warpgroup does, as one thread (engine/TileBlock.cpp).
 ///
 /// Fragments, operands and rows are arrays of f32 in memory of the warpgroup,
-/// row by row, each value in a place of its own; what a loop or a branch hands
-/// on is copied. An operand's numbers are rounded, and f32 all the same. Tiles
-/// in shared memory are arrays of 16-bit numbers, row by row. A thread has
-/// whole rows, so partial ones are whole.
+/// row by row, each value in a place of its own; bits likewise, as 0 and 1 of
+/// i32. What a loop or a branch hands on is copied. An operand's numbers are
+/// rounded, and f32 all the same. Tiles in shared memory are arrays of 16-bit
+/// numbers, row by row. A thread has whole rows, so partial ones are whole.
 class HostProgram : ControlFlow {
 public:
   HostProgram(ProgramOp program, mlir::ModuleOp module, int64_t lanes);
@@ -74,10 +74,12 @@ private:
   void lowerToOperand(ToOperandOp op);
   void lowerStore(StoreOp op);
   void lowerStoreRows(StoreRowsOp op);
+  void lowerLoadBits(LoadBitsOp op);
   /// Once for each number of an extent: its row, its column, and its index.
   void
   forEach(Extent extent,
           llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> body);
+  mlir::Value isSet(mlir::Value bit);
   mlir::Value rounded(mlir::Value x, mlir::Type half);
 
   // HostProducts.cpp
