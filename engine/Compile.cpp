@@ -83,9 +83,9 @@ LogicalResult compile(llvm::StringRef source, Stage stage,
 
   // Tile programs are written, not raised.
   bool tiles = gossamer::tile::isTileModule(*module);
-  if (tiles && (!gpu || gpu->getTargetCPU() != "sm_90a"))
-    return module->emitError("tile programs are made for sm_90a, and nothing "
-                             "else yet");
+  if (tiles && gpu && gpu->getTargetCPU() != "sm_90a")
+    return module->emitError("of GPUs, tile programs are made for sm_90a, and "
+                             "nothing else yet");
   PassManager raise(&context);
   if (!tiles)
     gossamer::buildRaisePipeline(raise);
@@ -99,8 +99,10 @@ LogicalResult compile(llvm::StringRef source, Stage stage,
   PassManager lower(&context);
   gossamer::CpuOptions processor;
   processor.vectorBytes = gossamer::widestVectorBytes(machine);
-  if (tiles)
+  if (tiles && gpu)
     gossamer::tile::buildTilePipeline(lower);
+  else if (tiles)
+    gossamer::tile::buildTileHostPipeline(lower, processor.vectorBytes);
   else if (gpu)
     gossamer::buildLowerToGpuPipeline(lower);
   else

@@ -3,8 +3,8 @@
 //
 // ORC over JITLink, one session a kernel: a kernel is unloaded whole, and two
 // share nothing that needs a lock. A kernel sees gs_parallel_for, memory for
-// temporaries, what LLVM calls for halves, gs_gpu_*, libm and libc, and no
-// other symbol of the process.
+// temporaries, what LLVM calls for halves, gs_gpu_*, gs_tile_*, libm and libc,
+// and no other symbol of the process.
 //
 //===----------------------------------------------------------------------===//
 
@@ -73,7 +73,18 @@ public:
              {session.intern("gs_gpu_tensor_map"), symbol(&gs_gpu_tensor_map)},
              {session.intern("gs_gpu_processors"), symbol(&gs_gpu_processors)},
              {session.intern("gs_gpu_launch_program"),
-              symbol(&gs_gpu_launch_program)}})))
+              symbol(&gs_gpu_launch_program)},
+             {session.intern("gs_tile_map"), symbol(&gs_tile_map)},
+             {session.intern("gs_tile_resident"), symbol(&gs_tile_resident)},
+             {session.intern("gs_tile_launch"), symbol(&gs_tile_launch)},
+             {session.intern("gs_tile_acquire"), symbol(&gs_tile_acquire)},
+             {session.intern("gs_tile_publish"), symbol(&gs_tile_publish)},
+             {session.intern("gs_tile_await"), symbol(&gs_tile_await)},
+             {session.intern("gs_tile_release"), symbol(&gs_tile_release)},
+             {session.intern("gs_tile_take_turn"), symbol(&gs_tile_take_turn)},
+             {session.intern("gs_tile_pass_turn"), symbol(&gs_tile_pass_turn)},
+             {session.intern("gs_tile_load"), symbol(&gs_tile_load)},
+             {session.intern("gs_tile_store"), symbol(&gs_tile_store)}})))
       return std::move(error);
     for (const char *name : {"libm.so.6", "libc.so.6"}) {
       auto symbols =

@@ -126,6 +126,53 @@ GS_API void gs_gpu_launch_program(int64_t kernel, int64_t blocks,
                                   int64_t threads, int64_t shared_bytes,
                                   void **arguments);
 
+/* --- Tile programs on the processor: a thread for each warpgroup of a thread
+   block. */
+
+/* Runs an entry that launches such programs, and waits for them. GS_ERROR if
+   one cannot go on: *error, to free with gs_free_text, says where and why. */
+GS_API int gs_tile_run(gs_entry entry, int64_t *packed, char **error);
+
+/* What entries of tile programs call. A tensor of four sizes and three strides
+   in elements, outermost first, columns side by side; how many thread blocks
+   run at once; and a launch with addresses of arguments. `text` has lines: the
+   name of the program, and of its rings in their order. `words` are:
+   warpgroups; a bit for each that consumes; bytes that its thread blocks share;
+   bytes for each warpgroup; rings; and for each ring where it begins in what is
+   shared, the bytes of a stage, and stages. */
+typedef struct gs_tile_warpgroup gs_tile_warpgroup;
+typedef void (*gs_tile_program)(gs_tile_warpgroup *self, void **arguments,
+                                void *shared, void *scratch, int32_t block,
+                                int32_t blocks, int32_t warpgroup);
+GS_API void gs_tile_map(void *map, void *address, int64_t element_bytes,
+                        const int64_t *sizes, const int64_t *strides);
+GS_API int64_t gs_tile_resident(void);
+GS_API void gs_tile_launch(gs_tile_program program, const char *text,
+                           const int64_t *words, int64_t blocks,
+                           void **arguments);
+
+/* What programs call. Of tile `number` of a ring: a producer acquires its
+   stage, fills it, and publishes it; consumers await it, and release it. */
+GS_API void *gs_tile_acquire(gs_tile_warpgroup *self, int64_t ring,
+                             int32_t number);
+GS_API void gs_tile_publish(gs_tile_warpgroup *self, int64_t ring,
+                            int32_t number);
+GS_API void *gs_tile_await(gs_tile_warpgroup *self, int64_t ring,
+                           int32_t number);
+GS_API void gs_tile_release(gs_tile_warpgroup *self, int64_t ring,
+                            int32_t number);
+/* Of two warpgroups; each says its number, 0 or 1. */
+GS_API void gs_tile_take_turn(gs_tile_warpgroup *self, int32_t number);
+GS_API void gs_tile_pass_turn(gs_tile_warpgroup *self, int32_t number);
+/* A box of a tensor to or from rows x columns elements. What of it is not in
+   the tensor is read as 0, and is not written. */
+GS_API void gs_tile_load(void *to, const void *map, int32_t batch, int32_t head,
+                         int32_t row, int32_t column, int64_t rows,
+                         int64_t columns);
+GS_API void gs_tile_store(const void *from, const void *map, int32_t batch,
+                          int32_t head, int32_t row, int32_t column,
+                          int64_t rows, int64_t columns);
+
 GS_API const char *gs_host_cpu(void); /* as LLVM names it */
 GS_API const char *
 gs_host_features(void); /* "+avx,+avx2,-avx512f,...", sorted */

@@ -1,4 +1,4 @@
-//===- LowerProgram.cpp - memory, roles and control flow of a kernel ------===//
+//===- LowerProgram.cpp - memory, barriers and roles of a kernel ----------===//
 
 #include "passes/tile/LowerProgram.h"
 
@@ -12,8 +12,7 @@ static constexpr int64_t maxSharedBytes = 227 * 1024;
 
 ProgramLowering::ProgramLowering(ProgramOp program, ModuleOp kernels,
                                  int64_t number)
-    : program(program), kernels(kernels), number(number),
-      b(program.getContext()), loc(program.getLoc()), ptx(b, loc) {}
+    : ControlFlow(program), kernels(kernels), number(number), ptx(b, loc) {}
 
 FailureOr<KernelInfo> ProgramLowering::run() {
   placeMemory();
@@ -27,20 +26,14 @@ FailureOr<KernelInfo> ProgramLowering::run() {
   createFunction();
   emitThreadNumbers();
   emitBarriers();
-  if (failed(emitRoles()))
+  if (failed(emitRoles(warpgroup)))
     return failure();
   LLVM::ReturnOp::create(b, loc, ValueRange());
-  KernelInfo info{number,
-                  program.getNumThreads(),
-                  sharedBytes,
-                  program.getBlocksPerProcessor(),
-                  {}};
-  llvm::append_range(info.arguments, program.getBody().getArgumentTypes());
-  return info;
+  return KernelInfo{number, program.getNumThreads(), sharedBytes};
 }
 
 //===----------------------------------------------------------------------===//
-// Types and values
+// Types
 //===----------------------------------------------------------------------===//
 
 SmallVector<Type> ProgramLowering::typesOf(Type type) {
@@ -58,24 +51,6 @@ SmallVector<Type> ProgramLowering::typesOf(Type type) {
       })
       .Case([&](SharedType) { return Types{b.getI32Type()}; })
       .Default([&](Type other) { return Types{other}; });
-}
-
-SmallVector<Type> ProgramLowering::typesOf(TypeRange types) {
-  SmallVector<Type> all;
-  for (Type type : types)
-    llvm::append_range(all, typesOf(type));
-  return all;
-}
-
-void ProgramLowering::append(ValueRange from, SmallVectorImpl<Value> &to) {
-  for (Value value : from)
-    llvm::append_range(to, all(value));
-}
-
-void ProgramLowering::take(Value value, ValueRange &from) {
-  size_t count = typesOf(value.getType()).size();
-  set(value, Registers(from.take_front(count)));
-  from = from.drop_front(count);
 }
 
 //===----------------------------------------------------------------------===//
@@ -202,32 +177,6 @@ void ProgramLowering::emitBarriers() {
 // Roles
 //===----------------------------------------------------------------------===//
 
-LogicalResult ProgramLowering::emitRoles() {
-  for (Operation &op : program.getBody().front())
-    if (!isa<RoleOp>(op) && failed(lower(&op)))
-      return failure();
-  SmallVector<RoleOp> roles(program.getOps<RoleOp>());
-  Block *entry = b.getInsertionBlock();
-  int64_t first = 0;
-  for (RoleOp role : roles) {
-    if (role == roles.back()) {
-      if (failed(emitRole(role, first)))
-        return failure();
-      break;
-    }
-    first += role.getWarpgroups();
-    Value here = LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::ult,
-                                      warpgroup, ptx.i32(first));
-    auto branch = scf::IfOp::create(b, loc, here, /*withElseRegion=*/true);
-    b.setInsertionPoint(branch.thenBlock()->getTerminator());
-    if (failed(emitRole(role, first - role.getWarpgroups())))
-      return failure();
-    b.setInsertionPoint(branch.elseBlock()->getTerminator());
-  }
-  b.setInsertionPointToEnd(entry);
-  return success();
-}
-
 LogicalResult ProgramLowering::emitRole(RoleOp role, int64_t firstWarpgroup) {
   bool producer = role.getKind() == RoleKind::Producer;
   ptx.assembly(Twine("setmaxnreg.") + (producer ? "dec" : "inc") +
@@ -262,15 +211,8 @@ LogicalResult ProgramLowering::emitRole(RoleOp role, int64_t firstWarpgroup) {
 }
 
 //===----------------------------------------------------------------------===//
-// Control flow
+// Operations
 //===----------------------------------------------------------------------===//
-
-LogicalResult ProgramLowering::lowerBlock(Block &block) {
-  for (Operation &op : block)
-    if (!op.hasTrait<OpTrait::IsTerminator>() && failed(lower(&op)))
-      return failure();
-  return success();
-}
 
 LogicalResult ProgramLowering::lower(Operation *op) {
   auto done = [](auto) { return success(); };
@@ -318,103 +260,5 @@ LogicalResult ProgramLowering::lower(Operation *op) {
       .Case([&](scf::ForOp o) { return lowerFor(o); })
       .Case([&](scf::WhileOp o) { return lowerWhile(o); })
       .Case([&](scf::IfOp o) { return lowerIf(o); })
-      .Default([&](Operation *o) -> LogicalResult {
-        if (!isa<arith::ArithDialect, LLVM::LLVMDialect>(o->getDialect()) ||
-            o->getNumRegions())
-          return o->emitOpError("has no lowering in a tile program");
-        IRMapping mapping;
-        for (Value operand : o->getOperands())
-          mapping.map(operand, get(operand));
-        Operation *copy = b.clone(*o, mapping);
-        for (auto [from, to] : llvm::zip(o->getResults(), copy->getResults()))
-          set(from, {to});
-        return success();
-      });
-}
-
-LogicalResult ProgramLowering::lowerFor(scf::ForOp op) {
-  Registers inits;
-  append(op.getInitArgs(), inits);
-  auto loop =
-      scf::ForOp::create(b, loc, get(op.getLowerBound()),
-                         get(op.getUpperBound()), get(op.getStep()), inits);
-  set(op.getInductionVar(), {loop.getInductionVar()});
-  ValueRange arguments = loop.getRegionIterArgs();
-  for (Value argument : op.getRegionIterArgs())
-    take(argument, arguments);
-  OpBuilder::InsertionGuard guard(b);
-  if (inits.empty())
-    b.setInsertionPoint(loop.getBody()->getTerminator());
-  else
-    b.setInsertionPointToEnd(loop.getBody());
-  if (failed(lowerBlock(*op.getBody())))
-    return failure();
-  Registers yielded;
-  append(op.getBody()->getTerminator()->getOperands(), yielded);
-  if (!inits.empty())
-    scf::YieldOp::create(b, loc, yielded);
-  ValueRange results = loop.getResults();
-  for (Value result : op.getResults())
-    take(result, results);
-  return success();
-}
-
-LogicalResult ProgramLowering::lowerWhile(scf::WhileOp op) {
-  Registers inits;
-  append(op.getInits(), inits);
-  auto loop = scf::WhileOp::create(b, loc, typesOf(op.getResultTypes()), inits);
-  OpBuilder::InsertionGuard guard(b);
-  auto lowerRegion = [&](Block &from, Region &to, TypeRange types) {
-    SmallVector<Type> expanded = typesOf(types);
-    Block *block = b.createBlock(&to, to.end(), expanded,
-                                 SmallVector<Location>(expanded.size(), loc));
-    ValueRange arguments = block->getArguments();
-    for (Value argument : from.getArguments())
-      take(argument, arguments);
-    return lowerBlock(from);
-  };
-  Block &before = op.getBefore().front(), &after = op.getAfter().front();
-  if (failed(lowerRegion(before, loop.getBefore(), before.getArgumentTypes())))
-    return failure();
-  Registers kept;
-  append(op.getConditionOp().getArgs(), kept);
-  scf::ConditionOp::create(b, loc, get(op.getConditionOp().getCondition()),
-                           kept);
-  if (failed(lowerRegion(after, loop.getAfter(), after.getArgumentTypes())))
-    return failure();
-  Registers yielded;
-  append(op.getYieldOp().getOperands(), yielded);
-  scf::YieldOp::create(b, loc, yielded);
-  ValueRange results = loop.getResults();
-  for (Value result : op.getResults())
-    take(result, results);
-  return success();
-}
-
-LogicalResult ProgramLowering::lowerIf(scf::IfOp op) {
-  bool hasElse = !op.getElseRegion().empty();
-  auto branch = scf::IfOp::create(b, loc, typesOf(op.getResultTypes()),
-                                  get(op.getCondition()), hasElse);
-  auto lowerBranch = [&](Block &from, Block &to) -> LogicalResult {
-    OpBuilder::InsertionGuard guard(b);
-    bool ended = !to.empty();
-    if (ended)
-      b.setInsertionPoint(to.getTerminator());
-    else
-      b.setInsertionPointToEnd(&to);
-    if (failed(lowerBlock(from)))
-      return failure();
-    Registers yielded;
-    append(from.getTerminator()->getOperands(), yielded);
-    if (!ended)
-      scf::YieldOp::create(b, loc, yielded);
-    return success();
-  };
-  if (failed(lowerBranch(*op.thenBlock(), *branch.thenBlock())) ||
-      (hasElse && failed(lowerBranch(*op.elseBlock(), *branch.elseBlock()))))
-    return failure();
-  ValueRange results = branch.getResults();
-  for (Value result : op.getResults())
-    take(result, results);
-  return success();
+      .Default([&](Operation *o) { return copyScalar(o); });
 }

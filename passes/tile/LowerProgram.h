@@ -3,9 +3,8 @@
 #ifndef GOSSAMER_PASSES_TILE_LOWERPROGRAM_H
 #define GOSSAMER_PASSES_TILE_LOWERPROGRAM_H
 
+#include "passes/tile/ControlFlow.h"
 #include "passes/tile/Ptx.h"
-#include "passes/tile/TilePasses.h"
-#include "llvm/ADT/DenseMap.h"
 
 namespace gossamer::tile {
 
@@ -16,18 +15,17 @@ constexpr int64_t lineBytes = 128, panelColumns = 64;
 
 /// What the host must know to launch a kernel.
 struct KernelInfo {
-  int64_t number, threads, sharedBytes, blocksPerProcessor;
-  llvm::SmallVector<mlir::Type> arguments;
+  int64_t number, threads, sharedBytes;
 };
 
-/// Walks a program once and emits a kernel: control flow and scalars are
-/// copied, a tile value is replaced by the registers that a thread holds of it.
+/// Emits a kernel: a tile value is replaced by the registers that a thread
+/// holds of it.
 ///
 /// A fragment's register i of thread t is row 16 (t / 32 mod 4) + (t mod 32) /
 /// 4
 /// + 8 (i / 2 mod 2), column 8 (i / 4) + 2 (t mod 4) + i mod 2: what wgmma
 /// accumulates in. The same pairs of registers, rounded, are a left side.
-class ProgramLowering {
+class ProgramLowering : ControlFlow {
 public:
   ProgramLowering(ProgramOp program, mlir::ModuleOp kernels, int64_t number);
   mlir::FailureOr<KernelInfo> run();
@@ -43,13 +41,10 @@ private:
   void createFunction();
   void emitThreadNumbers();
   void emitBarriers();
-  mlir::LogicalResult emitRoles();
-  mlir::LogicalResult emitRole(RoleOp role, int64_t firstWarpgroup);
-  mlir::LogicalResult lowerBlock(mlir::Block &block);
-  mlir::LogicalResult lower(mlir::Operation *op);
-  mlir::LogicalResult lowerFor(mlir::scf::ForOp op);
-  mlir::LogicalResult lowerWhile(mlir::scf::WhileOp op);
-  mlir::LogicalResult lowerIf(mlir::scf::IfOp op);
+  mlir::LogicalResult emitRole(RoleOp role, int64_t firstWarpgroup) override;
+  mlir::LogicalResult lower(mlir::Operation *op) override;
+  using ControlFlow::typesOf;
+  llvm::SmallVector<mlir::Type> typesOf(mlir::Type type) override;
 
   // LowerRings.cpp
   mlir::Value address(int64_t offset);
@@ -93,28 +88,11 @@ private:
   /// matrices: 16 rows of this warp and 16 columns each.
   Registers matrixAddresses(mlir::Value tile, SharedType type);
 
-  mlir::Value get(mlir::Value value) { return registers[value].front(); }
-  mlir::ArrayRef<mlir::Value> all(mlir::Value value) {
-    return registers[value];
-  }
-  void set(mlir::Value value, Registers to) {
-    registers[value] = std::move(to);
-  }
-  void append(mlir::ValueRange from, llvm::SmallVectorImpl<mlir::Value> &to);
-  /// Takes as many of `from` as the value has registers.
-  void take(mlir::Value value, mlir::ValueRange &from);
-  llvm::SmallVector<mlir::Type> typesOf(mlir::Type type);
-  llvm::SmallVector<mlir::Type> typesOf(mlir::TypeRange types);
-
-  ProgramOp program;
   mlir::ModuleOp kernels;
   int64_t number;
-  mlir::OpBuilder b;
-  mlir::Location loc;
   Ptx ptx;
   mlir::LLVM::LLVMFuncOp function;
 
-  llvm::DenseMap<mlir::Value, Registers> registers;
   llvm::DenseMap<mlir::Value, Place> places;
   int64_t sharedBytes = 0;
 

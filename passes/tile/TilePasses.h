@@ -16,7 +16,7 @@ namespace gossamer::tile {
 #define GEN_PASS_DECL
 #include "passes/tile/TilePasses.h.inc"
 
-/// Whether a module holds tile programs, or what becomes one, and takes the
+/// Whether a module holds tile programs, or what becomes one, and takes a
 /// pipeline below.
 bool isTileModule(mlir::ModuleOp module);
 
@@ -24,10 +24,14 @@ bool isTileModule(mlir::ModuleOp module);
 /// and the host's code.
 void buildTilePipeline(mlir::OpPassManager &pm);
 
+/// The same for the processor: functions, and what runs them.
+void buildTileHostPipeline(mlir::OpPassManager &pm, unsigned vectorBytes);
+
 /// The dialect, and what it is lowered to.
 void registerDialects(mlir::DialectRegistry &registry);
 
-/// Passes, and the pipeline as `gossamer-lower-tile`.
+/// Passes, and the pipelines as `gossamer-lower-tile` and
+/// `gossamer-lower-tile-host`.
 void registerPasses();
 
 } // namespace gossamer::tile

@@ -34,4 +34,22 @@ def LowerTileToNvvm : Pass<"gossamer-lower-tile-to-nvvm", "::mlir::ModuleOp"> {
   ];
 }
 
+def LowerTileToHost : Pass<"gossamer-lower-tile-to-host", "::mlir::ModuleOp"> {
+  let summary = "tile programs become functions of the processor";
+  let description = [{
+    So that what runs on a GPU is tested without one. A program becomes what one of
+    its warpgroups does, as one thread: roles are branches on the warpgroup, rings
+    and queues calls of the runtime, which counts what is in them
+    (engine/TileBlock.cpp), fragments arrays in memory. A product is made where it
+    begins, so tiles are read there and not where it is awaited.
+  }];
+  let options = [
+    Option<"vectorBytes", "vector-bytes", "unsigned", "32", "width of a vector">
+  ];
+  let dependentDialects = [
+    "::mlir::LLVM::LLVMDialect", "::mlir::arith::ArithDialect",
+    "::mlir::scf::SCFDialect"
+  ];
+}
+
 #endif // GOSSAMER_TILE_PASSES

@@ -2,8 +2,12 @@
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
+#include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVMPass.h"
+#include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
+#include "mlir/Conversion/MathToLibm/MathToLibm.h"
 #include "mlir/Conversion/ReconcileUnrealizedCasts/ReconcileUnrealizedCasts.h"
 #include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
@@ -35,6 +39,25 @@ void gossamer::tile::buildTilePipeline(OpPassManager &pm) {
   pm.addPass(createCSEPass());
 }
 
+void gossamer::tile::buildTileHostPipeline(OpPassManager &pm,
+                                           unsigned vectorBytes) {
+  pm.addPass(createBuildAttention());
+  pm.addPass(createCSEPass());
+  pm.addPass(createLowerTileToHost({vectorBytes}));
+  pm.addPass(createCSEPass());
+  pm.addPass(createSCFToControlFlowPass());
+  pm.addPass(createConvertMathToLLVMPass());
+  pm.addPass(createConvertMathToLibmPass());
+  arith::ArithExpandOpsPassOptions halves;
+  halves.includeBf16 = true;
+  pm.addPass(arith::createArithExpandOpsPass(halves));
+  pm.addPass(createConvertControlFlowToLLVMPass());
+  pm.addPass(createArithToLLVMConversionPass());
+  pm.addPass(createConvertFuncToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createCSEPass());
+}
+
 void gossamer::tile::registerDialects(DialectRegistry &registry) {
   registry.insert<TileDialect, arith::ArithDialect, cf::ControlFlowDialect,
                   LLVM::LLVMDialect, NVVM::NVVMDialect, math::MathDialect,
@@ -46,4 +69,8 @@ void gossamer::tile::registerPasses() {
   PassPipelineRegistration<>("gossamer-lower-tile",
                              "tile programs to the LLVM dialect, for sm_90a",
                              buildTilePipeline);
+  PassPipelineRegistration<>(
+      "gossamer-lower-tile-host",
+      "tile programs to the LLVM dialect, for the processor",
+      [](OpPassManager &pm) { buildTileHostPipeline(pm, /*vectorBytes=*/32); });
 }

@@ -44,6 +44,11 @@ class CudaError(GossamerError, RuntimeError):
     """The NVIDIA driver: there is none, it does not take a kernel, or a launch failed; says which call, and why."""
 
 
+class ProgramError(GossamerError, RuntimeError):
+    """A tile program on the processor that cannot go on: a warpgroup waits for ever, or uses a ring as it must not be
+    used; says which, and for what it waits."""
+
+
 class CompileError(GossamerError, RuntimeError):
     """The compiler failed or crashed.
 

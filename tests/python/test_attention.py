@@ -116,7 +116,7 @@ def test_the_words_of_a_call(monkeypatch):
             return given.append
 
     counter = torch.zeros(1, dtype=torch.int32)
-    monkeypatch.setattr(tiles, "kernel_of", lambda kind: Kernel())
+    monkeypatch.setattr(tiles, "kernel_of", lambda *_: Kernel())
     monkeypatch.setattr(tiles, "_counter", lambda device: counter)
     q = torch.randn(2, 200, 4, 64).half().transpose(1, 2)
     k, v = (torch.randn(2, 2, 320, 64).half() for _ in range(2))

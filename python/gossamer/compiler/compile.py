@@ -13,6 +13,7 @@ from gossamer.compiler.cache import DiskCache, cache_folder, write_atomically
 from gossamer.compiler.library import Artifact, Failure, Library, LibraryError, library
 from gossamer.errors import CompileError, UnsupportedError, suggest
 from gossamer.runtime.cuda import CudaKernel
+from gossamer.runtime.host import HostPrograms
 from gossamer.runtime.kernel import CompiledRegion
 from gossamer.runtime.signature import Signature
 
@@ -124,6 +125,8 @@ def _link(compiler: Library, artifact: Artifact, origin: str, start: float) -> C
     if artifact.kernels:
         operations = ", ".join(dict.fromkeys(entry.op for entry in signature.report))
         kernel = CudaKernel(compiler, kernel, artifact.kernels, signature.kernels, operations)
+    elif signature.kernels:
+        kernel = HostPrograms(compiler, kernel)
     return CompiledRegion(signature, kernel, origin, milliseconds=(time.perf_counter() - start) * 1e3)
 
 
@@ -134,8 +137,8 @@ def _compile_error(failure: Failure, text: str, digest: str, options: dict[str, 
         return CompileError(f"{what}:\n{failure.diagnostics}\nIts input could not be written to a file.")
     codegen = "".join(f" {name}={value}" for name, value in options.items())
     lower = ["--gossamer-raise", "--gossamer-lower-gpu" if "chip" in options else "--gossamer-lower-cpu"]
-    if text.startswith("tile."):
-        lower = ["--gossamer-lower-tile"]
+    if any(line.lstrip().startswith("tile.") for line in text.splitlines()):
+        lower = ["--gossamer-lower-tile" if "chip" in options else "--gossamer-lower-tile-host"]
     command = ["gossamer-opt", str(path), *lower]
     command += [f"--gossamer-codegen={codegen.strip()}" if codegen else "--gossamer-codegen"]
     return CompileError(f"{what}:\n{failure.diagnostics}\nTo reproduce it: {shlex.join(command)}", reproducer=path)

@@ -125,6 +125,15 @@ class Library:
         assert address.value is not None
         return Kernel(self, handle.value, address.value)
 
+    def run_programs(self, entry: int, words: object) -> str:
+        """Runs an entry that launches tile programs on the processor; what went wrong, or nothing."""
+        error = ctypes.c_void_p()
+        if self._c.gs_tile_run(entry, words, ctypes.byref(error)) == _OK:
+            return ""
+        message = ctypes.string_at(error.value or 0).decode()
+        self._c.gs_free_text(error)
+        return message
+
     @cached_property
     def gpus(self) -> "Gpus":
         """NVIDIA GPUs, through the driver."""
@@ -269,6 +278,7 @@ def _declare(c: ctypes.CDLL) -> ctypes.CDLL:
         ("gs_cuda_load", ctypes.c_int, [text, ctypes.c_int, ctypes.c_int, out, out]),
         ("gs_cuda_unload", None, [pointer]),
         ("gs_cuda_run", ctypes.c_int64, [pointer, pointer, pointer, pointer, pointer, ctypes.c_int64, out]),
+        ("gs_tile_run", ctypes.c_int, [pointer, pointer, out]),
         ("gs_load", ctypes.c_int, [text, size, text, out, out, out]),
         ("gs_unload", None, [pointer]),
         ("gs_free_text", None, [pointer]),

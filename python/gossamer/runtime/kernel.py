@@ -24,6 +24,7 @@ from gossamer.formats import Format
 from gossamer.pattern import Pattern
 from gossamer.runtime.caller import Caller, make_caller
 from gossamer.runtime.cuda import CudaKernel
+from gossamer.runtime.host import HostPrograms
 from gossamer.runtime.signature import DenseSpec, Signature, SparseResultSpec, SparseSpec
 from gossamer.tensor import Fill, SparseTensor, gather_runs
 
@@ -62,7 +63,9 @@ class CompiledRegion:
         costs: What calls have cost so far.
     """
 
-    def __init__(self, signature: Signature, kernel: "Kernel | CudaKernel", origin: str, milliseconds: float):
+    def __init__(
+        self, signature: Signature, kernel: "Kernel | CudaKernel | HostPrograms", origin: str, milliseconds: float
+    ):
         self.signature = signature
         self.origin = origin
         self.milliseconds = milliseconds

@@ -119,7 +119,7 @@ class Signature:
     args: tuple[DenseSpec | SparseSpec, ...]
     results: tuple[DenseSpec | SparseResultSpec, ...]
     report: tuple[ReportEntry, ...]
-    kernels: int = 0  # of a GPU, that it launches
+    kernels: int = 0  # tile programs and other kernels of a GPU, that it launches
 
     @classmethod
     def parse(cls, text: str) -> "Signature":

@@ -66,10 +66,10 @@ class Kind:
 
 
 @cache
-def kernel_of(kind: Kind) -> CompiledRegion:
-    """The kernel, compiled if neither this process nor the cache folder has it."""
+def kernel_of(kind: Kind, chip: str = CHIP) -> CompiledRegion:
+    """The kernel, compiled if neither this process nor the cache folder has it; without a chip, for the processor."""
     text = kind.text()
-    return compile_region(f"tile {text}", lambda: text, CHIP)
+    return compile_region(f"tile {text}", lambda: text, chip)
 
 
 def is_hopper(device: torch.device) -> bool:
@@ -80,7 +80,8 @@ def is_hopper(device: torch.device) -> bool:
 def run(
     kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Runs attention on [batch, heads, length, columns] tensors of one GPU, on its current stream.
+    """Runs attention on [batch, heads, length, columns] tensors of one GPU, on its current stream; or of the processor,
+    where programs are for tests.
 
     `window` is the number of keys that a query sees, if the kernel has a window.
 
@@ -123,7 +124,7 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         struct.unpack("I", struct.pack("f", scale))[0],
         *partial,
     )
-    kernel = kernel_of(kind).on(device)
+    kernel = kernel_of(kind, CHIP if device.type == "cuda" else "").on(device)
     pack, float32 = _ADDRESSES.pack, torch.float32
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
@@ -155,7 +156,8 @@ def _movable(tensor: Tensor) -> Tensor:
 
 
 def _counter(device: torch.device) -> Tensor:
-    if torch.cuda.is_current_stream_capturing():  # a graph may be replayed beside anything
+    # A graph may be replayed beside anything, and so may a call on the processor.
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
         return torch.zeros(1, dtype=torch.int32, device=device)
     index = number_of(device)
     key = index, torch._C._cuda_getCurrentRawStream(index)

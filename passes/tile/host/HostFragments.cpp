@@ -1,0 +1,159 @@
+//===- HostFragments.cpp - fragments, rows, stores on the host ------------===//
+
+#include "passes/tile/host/HostProgram.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+void HostProgram::forEach(Extent extent,
+                          llvm::function_ref<void(Value, Value, Value)> body) {
+  code.loop(extent.rows, 1, [&](Value row) {
+    if (extent.columns == 1)
+      return body(row, code.i64(0), row);
+    Value begin = code.mul(row, extent.columns);
+    code.loop(extent.columns, 1, [&](Value column) {
+      body(row, column, code.add(begin, column));
+    });
+  });
+}
+
+void HostProgram::lowerSplat(SplatOp op) {
+  Value to = place(op);
+  forEach(*extentOf(op.getType()), [&](Value, Value, Value index) {
+    code.store(get(op.getValue()), to, index);
+  });
+}
+
+Value HostProgram::isSet(Value bit) {
+  return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, bit,
+                               code.i32(0));
+}
+
+void HostProgram::lowerElementwise(ElementwiseOp op) {
+  Block &block = op.getBody().front();
+  size_t numInputs = op.getInputs().size();
+  Value to = place(op);
+  forEach(*extentOf(op.getType()), [&](Value row, Value column, Value index) {
+    IRMapping mapping;
+    for (auto [operand, argument] :
+         llvm::zip(op.getInputs(), block.getArguments())) {
+      if (isa<BitsType>(operand.getType())) {
+        Value bit = code.load(place(operand), b.getI32Type(), index);
+        mapping.map(argument, isSet(bit));
+        continue;
+      }
+      bool perRow = isa<RowsType>(operand.getType());
+      mapping.map(argument,
+                  code.load(place(operand), f32, perRow ? row : index));
+    }
+    mapping.map(block.getArgument(numInputs), code.narrow(row));
+    mapping.map(block.getArgument(numInputs + 1), code.narrow(column));
+    for (Operation &inner : block.without_terminator()) {
+      for (Value operand : inner.getOperands())
+        if (operand.getParentBlock() != &block)
+          mapping.map(operand, get(operand));
+      b.clone(inner, mapping);
+    }
+    Value result = block.getTerminator()->getOperand(0);
+    code.store(result.getParentBlock() == &block ? mapping.lookup(result)
+                                                 : get(result),
+               to, index);
+  });
+}
+
+void HostProgram::lowerReduce(ReduceOp op) {
+  int64_t columns = op.getSource().getType().getColumns();
+  Value from = place(op.getSource()), to = place(op);
+  auto combined = [&](Value x, Value y) -> Value {
+    if (op.getKind() == Combining::Max)
+      return LLVM::MaxNumOp::create(b, loc, x, y);
+    // A GPU adds in another order, too.
+    return LLVM::FAddOp::create(b, loc, x, y, LLVM::FastmathFlags::reassoc);
+  };
+  code.loop(64, 1, [&](Value row) {
+    Value begin = code.mul(row, columns);
+    Value first = code.load(from, f32, begin);
+    if (op.getInit())
+      first = combined(code.load(place(op.getInit()), f32, row), first);
+    HostCode::Values whole =
+        code.fold(1, columns, first,
+                  [&](Value column, ValueRange sofar) -> HostCode::Values {
+                    Value next = code.load(from, f32, code.add(begin, column));
+                    return {combined(sofar[0], next)};
+                  });
+    code.store(whole[0], to, row);
+  });
+}
+
+Value HostProgram::rounded(Value x, Type half) {
+  return arith::TruncFOp::create(b, loc, half, x);
+}
+
+void HostProgram::lowerToOperand(ToOperandOp op) {
+  Value from = place(op.getSource()), to = place(op);
+  Type half = op.getResult().getType().getElementType();
+  forEach(*extentOf(op.getType()), [&](Value, Value, Value index) {
+    Value value = rounded(code.load(from, f32, index), half);
+    code.store(arith::ExtFOp::create(b, loc, f32, value), to, index);
+  });
+}
+
+void HostProgram::lowerStore(StoreOp op) {
+  auto scratch = op.getScratch().getType();
+  Value from = place(op.getValue()), by = get(op.getScratch());
+  forEach(*extentOf(op.getValue().getType()), [&](Value, Value, Value index) {
+    code.store(rounded(code.load(from, f32, index), scratch.getElementType()),
+               by, index);
+  });
+  code.call("gs_tile_store", code.nothing,
+            {by, get(op.getMap()), get(op.getBatch()), get(op.getHead()),
+             get(op.getRow()), get(op.getColumn()), code.i64(scratch.getRows()),
+             code.i64(scratch.getColumns())});
+}
+
+void HostProgram::lowerStoreRows(StoreRowsOp op) {
+  Value from = place(op.getValue()), base = code.widen(get(op.getBase()));
+  Value limit = code.widen(get(op.getLimit()));
+  limit = arith::MinSIOp::create(b, loc, limit,
+                                 code.i64(op.getValue().getType().getRows()));
+  code.loop(limit, 1, [&](Value row) {
+    code.store(code.load(from, f32, row), get(op.getMemory()),
+               code.add(base, row));
+  });
+}
+
+void HostProgram::lowerLoadBits(LoadBitsOp op) {
+  Type i32 = b.getI32Type();
+  int64_t columns = op.getResult().getType().getColumns();
+  int64_t groupColumns = columns / static_cast<int64_t>(op.getGroups().size());
+  int64_t words = llvm::divideCeil(groupColumns, 32);
+  Value to = place(op), memory = get(op.getMemory());
+  for (auto [g, group] : llvm::enumerate(op.getGroups())) {
+    // Below 0 it is -1 - n, for n columns that are set, and what is read (of
+    // the first bitmap) does not count.
+    Value number = get(group);
+    Value isStored = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge,
+                                           number, code.i32(0));
+    Value first = code.widen(
+        arith::SelectOp::create(b, loc, isStored, number, code.i32(0)));
+    Value set = arith::XOrIOp::create(b, loc, number, code.i32(-1));
+    Value begin = code.i64(static_cast<int64_t>(g) * groupColumns);
+    forEach({64, groupColumns}, [&](Value row, Value column, Value) {
+      Value word =
+          code.add(code.add(first, code.mul(row, words)),
+                   arith::ShRUIOp::create(b, loc, column, code.i64(5)));
+      Value place =
+          arith::AndIOp::create(b, loc, code.narrow(column), code.i32(31));
+      Value stored = arith::AndIOp::create(
+          b, loc,
+          arith::ShRUIOp::create(b, loc, code.load(memory, i32, word), place),
+          code.i32(1));
+      Value isBefore = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
+                                             code.narrow(column), set);
+      Value otherwise = arith::ExtUIOp::create(b, loc, i32, isBefore);
+      Value index = code.add(code.mul(row, columns), code.add(begin, column));
+      code.store(arith::SelectOp::create(b, loc, isStored, stored, otherwise),
+                 to, index);
+    });
+  }
+}

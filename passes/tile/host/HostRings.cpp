@@ -1,0 +1,86 @@
+//===- HostRings.cpp - loads, rings, messages, turns on the host ----------===//
+
+#include "passes/tile/host/HostProgram.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+static constexpr int64_t halfBytes = 2;
+
+void HostProgram::lowerRead(ReadOp op) {
+  Value at = code.at(get(op.getMemory()), op.getType(),
+                     code.widen(get(op.getIndex())));
+  // Not moved, as on a GPU.
+  set(op, {LLVM::LoadOp::create(b, loc, op.getType(), at, /*alignment=*/4,
+                                /*isVolatile=*/true)});
+}
+
+void HostProgram::lowerNext(NextOp op) {
+  Value last = code.add(get(op.getWrap()), code.i32(-1));
+  set(op, {LLVM::AtomicRMWOp::create(b, loc, LLVM::AtomicBinOp::uinc_wrap,
+                                     get(op.getCounter()), last,
+                                     LLVM::AtomicOrdering::acq_rel)});
+}
+
+//===----------------------------------------------------------------------===//
+// Rings and queues
+//===----------------------------------------------------------------------===//
+
+Value HostProgram::callRing(StringRef function, Type result, Value ring,
+                            Value number) {
+  return code.call(function, result,
+                   {self, code.i64(ringNumbers[ring]), get(number)});
+}
+
+void HostProgram::lowerLoad(LoadOp op) {
+  auto ring = op.getRing().getType();
+  Value stage =
+      callRing("gs_tile_acquire", code.pointer, op.getRing(), op.getNumber());
+  int64_t rows = op.getMap().getType().getRows();
+  int64_t boxBytes = rows * ring.getColumns() * halfBytes;
+  for (auto [n, row] : llvm::enumerate(op.getRows())) {
+    Value to = code.at(stage, b.getI8Type(),
+                       code.i64(static_cast<int64_t>(n) * boxBytes));
+    code.call("gs_tile_load", code.nothing,
+              {to, get(op.getMap()), get(op.getBatch()), get(op.getHead()),
+               get(row), get(op.getColumn()), code.i64(rows),
+               code.i64(ring.getColumns())});
+  }
+  callRing("gs_tile_publish", code.nothing, op.getRing(), op.getNumber());
+}
+
+void HostProgram::lowerWait(WaitOp op) {
+  set(op,
+      {callRing("gs_tile_await", code.pointer, op.getRing(), op.getNumber())});
+}
+
+void HostProgram::lowerRelease(ReleaseOp op) {
+  callRing("gs_tile_release", code.nothing, op.getRing(), op.getNumber());
+}
+
+void HostProgram::lowerSend(SendOp op) {
+  Value slot =
+      callRing("gs_tile_acquire", code.pointer, op.getQueue(), op.getNumber());
+  for (auto [n, word] : llvm::enumerate(op.getWords()))
+    code.store(get(word), slot, code.i64(static_cast<int64_t>(n)));
+  callRing("gs_tile_publish", code.nothing, op.getQueue(), op.getNumber());
+}
+
+void HostProgram::lowerReceive(ReceiveOp op) {
+  Value slot =
+      callRing("gs_tile_await", code.pointer, op.getQueue(), op.getNumber());
+  for (auto [n, word] : llvm::enumerate(op.getWords()))
+    set(word,
+        {code.load(slot, word.getType(), code.i64(static_cast<int64_t>(n)))});
+  callRing("gs_tile_release", code.nothing, op.getQueue(), op.getNumber());
+}
+
+void HostProgram::lowerTurn(StringRef function) {
+  code.call(function, code.nothing, {self, roleWarpgroup});
+}
+
+void HostProgram::lowerSubtile(SubtileOp op) {
+  int64_t bytes = op.getSource().getType().getColumns() * halfBytes;
+  Value offset = code.mul(code.widen(get(op.getRow())), bytes);
+  set(op, {code.at(get(op.getSource()), b.getI8Type(), offset)});
+}
