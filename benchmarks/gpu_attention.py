@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
+import torch._functorch.config as functorch_config
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=[""], help="those whose name has one of these words")
     options = parser.parse_args()
     torch.manual_seed(0)
-    torch._functorch.config.donated_buffer = False  # a backward is run again and again
+    functorch_config.donated_buffer = False  # a backward is run again and again
     # One function for dynamo, whatever the mask: it would stop compiling after eight of them.
     torch._dynamo.config.recompile_limit = 64
     heads = "mask", "columns", "what", "error", "ours ms", "TFLOP/s", "cuDNN TFLOP/s", "flex TFLOP/s", "call us"
