@@ -19,6 +19,8 @@ def why_no_gradient(kind: tiles.Kind) -> str:
     """Why attention of a kind has no gradient as tile programs; nothing if it has one."""
     if kind.causal:
         return "its gradient needs a list of blocks, and it is causal without one"
+    if kind.partial:
+        return "its gradient knows no blocks that are allowed in part"
     if not all(size in tile_backward.BLOCKS for size in kind.block):
         return f"its gradient has no tiles for blocks of {kind.block[0]} x {kind.block[1]}"
     return ""
