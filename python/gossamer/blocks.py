@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.bitmaps import pack, unpack
 from gossamer.block_checks import check_entries, check_shapes
 from gossamer.errors import TensorError
 from gossamer.tensor import SparseTensor
@@ -150,37 +149,23 @@ class BlockList:
                 self._derived[key] = made
         return made
 
+    def differentiable(self) -> BlockList:
+        """The same mask in blocks that gradients have tiles for, 64 or 128 on each side: itself if it has them."""
+        if min(self.block) >= 64 and max(self.block) <= 128:
+            return self
+        if "differentiable" not in self._derived:
+            from gossamer.reblock import in_blocks
+
+            self._derived["differentiable"] = in_blocks(self, (64 if self.block[0] < 128 else 128, 64))
+        return self._derived["differentiable"]
+
     def transposed(self) -> BlockList:
-        """Of each block of keys the blocks of queries that see it, made once, without waiting for the device.
-
-        Of the last block of queries bits behind the last query may be set, as those of rows that do not exist are here.
-        """
+        """Of each block of keys the blocks of queries that see it, made once, without waiting for the device."""
         if "transposed" not in self._derived:
-            self._derived["transposed"] = self._transposed()
+            from gossamer.turned import transposed
+
+            self._derived["transposed"] = transposed(self)
         return self._derived["transposed"]
-
-    def _transposed(self) -> BlockList:
-        block, shape = (self.block[1], self.block[0]), (self.shape[1], self.shape[0])
-        full = BlockList.from_dense(self._spread(self.count, self.index, None).mT >= 0, block, shape)
-        if self.partial_count is None or self.partial_index is None or self.bits is None:
-            return full
-        numbers = self._spread(self.partial_count, self.partial_index, self.partial_bits).mT
-        partial = BlockList.from_dense(numbers >= 0, block, shape)
-        return BlockList(
-            full.count, full.index, block, shape, partial_count=partial.count, partial_index=partial.index,
-            partial_bits=numbers.gather(-1, partial.index.long()), bits=pack(unpack(self.bits, self.block[1]).mT),
-            check=False,
-        )  # fmt: skip
-
-    def _spread(self, count: Tensor, index: Tensor, numbers: Tensor | None) -> Tensor:
-        """What each block has of `numbers`, or 0; -1 for blocks that are not listed: [B, H, MB, NB]."""
-        columns = -(-self.shape[1] // self.block[1])
-        used = torch.arange(index.shape[-1], device=index.device) < count[..., None]
-        # What is not used goes to a column of its own, which is cut off.
-        at = torch.where(used, index, columns).long()
-        spread = torch.full((*count.shape, columns + 1), -1, dtype=torch.int32, device=index.device)
-        spread.scatter_(-1, at, torch.zeros_like(index) if numbers is None else numbers)
-        return spread[..., :columns]
 
     def order(self, batch: int, heads: int, head_bytes: int, shared: int = 0) -> Tensor:
         """Tiles (block of rows + rows x (head + heads x batch)) as they are best done: the longest lists first, so that
