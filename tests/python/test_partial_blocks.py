@@ -164,6 +164,21 @@ def test_a_band_has_few_bitmaps():
     assert causal.bits.shape[0] == 2  # the diagonal, and the end of the keys
 
 
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)], ids=str)
+@pytest.mark.parametrize("block", [(64, 64), (128, 32)], ids=str)
+@pytest.mark.parametrize("lengths", [(256, 384), (131, 200)], ids=str)
+def test_transposed(lead, block, lengths):
+    allowed = random_mask(*lead, *lengths)
+    allowed[..., :128, :64] = True
+    allowed[..., 128:, 64:128] = False
+    blocks = gs.BlockList.of(allowed, block)
+    turned = blocks.transposed()
+    assert turned.block == block[::-1]
+    assert turned is blocks.transposed()
+    assert torch.equal(turned.to_mask().to_dense(), allowed.mT)
+    assert gs.BlockList.of(torch.ones(128, 64, dtype=torch.bool), 64).transposed().count.tolist() == [[[2]]]
+
+
 def test_the_longest_tiles_come_first_whatever_they_are_made_of():
     count = torch.tensor([[[1, 0, 2]]], dtype=torch.int32)
     index = torch.arange(3, dtype=torch.int32).expand(1, 1, 3, 3).contiguous()

@@ -154,9 +154,10 @@ LogicalResult HostProgram::lower(Operation *op) {
 std::optional<HostProgram::Extent> HostProgram::extentOf(Type type) {
   using Result = std::optional<Extent>;
   return llvm::TypeSwitch<Type, Result>(type)
-      .Case<FragmentType, PendingType, OperandType, BitsType>([](auto tile) -> Result {
-        return Extent{tile.getRows(), tile.getColumns()};
-      })
+      .Case<FragmentType, PendingType, OperandType, BitsType>(
+          [](auto tile) -> Result {
+            return Extent{tile.getRows(), tile.getColumns()};
+          })
       .Case([](RowsType rows) -> Result { return Extent{rows.getRows(), 1}; })
       .Default([](Type) -> Result { return std::nullopt; });
 }
