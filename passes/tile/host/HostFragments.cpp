@@ -32,6 +32,10 @@ void HostProgram::lowerElementwise(ElementwiseOp op) {
     IRMapping mapping;
     for (auto [operand, argument] :
          llvm::zip(op.getInputs(), block.getArguments())) {
+      if (isa<ColumnsType>(operand.getType())) {
+        mapping.map(argument, code.load(get(operand), f32, column));
+        continue;
+      }
       bool perRow = isa<RowsType>(operand.getType());
       mapping.map(argument,
                   code.load(place(operand), f32, perRow ? row : index));
@@ -101,12 +105,28 @@ void HostProgram::lowerStore(StoreOp op) {
              code.i64(scratch.getColumns())});
 }
 
+void HostProgram::forRows(Value limit, int64_t rows,
+                          llvm::function_ref<void(Value)> body) {
+  code.loop(arith::MinSIOp::create(b, loc, code.widen(limit), code.i64(rows)),
+            1, body);
+}
+
+void HostProgram::lowerLoadRows(LoadRowsOp op) {
+  Value to = place(op), base = code.widen(get(op.getBase()));
+  Extent extent = *extentOf(op.getType());
+  forEach(extent, [&](Value, Value, Value index) {
+    code.store(get(op.getOtherwise()), to, index);
+  });
+  forRows(get(op.getLimit()), extent.rows, [&](Value row) {
+    code.store(code.load(get(op.getMemory()), f32, code.add(base, row)), to,
+               row);
+  });
+}
+
 void HostProgram::lowerStoreRows(StoreRowsOp op) {
   Value from = place(op.getValue()), base = code.widen(get(op.getBase()));
-  Value limit = code.widen(get(op.getLimit()));
-  limit = arith::MinSIOp::create(b, loc, limit,
-                                 code.i64(op.getValue().getType().getRows()));
-  code.loop(limit, 1, [&](Value row) {
+  int64_t rows = op.getValue().getType().getRows();
+  forRows(get(op.getLimit()), rows, [&](Value row) {
     code.store(code.load(from, f32, row), get(op.getMemory()),
                code.add(base, row));
   });

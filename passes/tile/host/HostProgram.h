@@ -58,7 +58,9 @@ private:
   void lowerRead(ReadOp op);
   void lowerNext(NextOp op);
   void lowerLoad(LoadOp op);
+  void lowerLoadNumbers(LoadNumbersOp op);
   void lowerWait(WaitOp op);
+  void lowerColumns(ColumnsOp op);
   void lowerRelease(ReleaseOp op);
   void lowerSend(SendOp op);
   void lowerReceive(ReceiveOp op);
@@ -73,12 +75,16 @@ private:
   void lowerReduce(ReduceOp op);
   void lowerToOperand(ToOperandOp op);
   void lowerStore(StoreOp op);
+  void lowerLoadRows(LoadRowsOp op);
   void lowerStoreRows(StoreRowsOp op);
   /// Once for each number of an extent: its row, its column, and its index.
   void
   forEach(Extent extent,
           llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> body);
   mlir::Value rounded(mlir::Value x, mlir::Type half);
+  /// Once for each row below `limit`.
+  void forRows(mlir::Value limit, int64_t rows,
+               llvm::function_ref<void(mlir::Value)> body);
 
   // HostProducts.cpp
   void placeSides();
