@@ -20,20 +20,34 @@ import gossamer as gs
 from benchmarks.gpu_timing import call_time, gpu_times
 
 Run = Callable[[], Tensor]
+# Of batch, head, query and key, as flex_attention's masks: whether it is allowed.
+Function = Callable[..., Tensor]
 
 
 class Case:
-    """One mask at one head size; all tensors are [batch, heads, length, columns]."""
+    """One mask at one head size; all tensors are [batch, heads, length, columns].
 
-    def __init__(self, name: str, q: Tensor, k: Tensor, v: Tensor, blocks: Tensor | None, block: int, window: int):
+    `function` is a mask entry by entry, of which blocks are allowed in part.
+    """
+
+    def __init__(
+        self, name: str, q: Tensor, k: Tensor, v: Tensor, blocks: Tensor | None, block: int, window: int,
+        function: Function | None = None,
+    ):  # fmt: skip
         self.name, self.qkv, self.blocks, self.block, self.window = name, (q, k, v), blocks, block, window
         self.causal = window > 0
         batch, heads, length, columns = q.shape
         entries = window * (2 * length - window + 1) // 2 if self.causal else length * length
         if blocks is not None:
             entries = int(blocks.sum()) * block * block
-        self.flops = 4 * batch * heads * columns * entries
         self.mask = None if blocks is None else gs.BlockList.from_dense(blocks, block, (length, length))
+        self.function, self.allowed = function, None
+        if function is not None:
+            places = torch.arange(length, device="cuda")
+            self.allowed = function(0, 0, places[:, None], places)
+            entries = int(self.allowed.sum())
+            self.mask = gs.BlockList.of(self.allowed)
+        self.flops = 4 * batch * heads * columns * entries
 
     @property
     def limit(self) -> int | None:
@@ -47,7 +61,7 @@ class Case:
 
     def cudnn(self) -> Run | None:
         """SDPA, which knows no block lists and no windows."""
-        if self.blocks is not None or self.limit:
+        if self.mask is not None or self.limit:
             return None
 
         def run() -> Tensor:
@@ -58,13 +72,15 @@ class Case:
 
     def flex(self) -> Run | None:
         """flex_attention, for what is not dense."""
-        if self.blocks is None and not self.causal:
+        if self.mask is None and not self.causal:
             return None
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
         q, k, v = self.qkv
         length, block, blocks = q.shape[2], self.block, self.blocks
-        if blocks is None:
+        if self.function is not None:
+            mask = create_block_mask(self.function, None, None, length, length, device="cuda")
+        elif blocks is None:
             window = self.window
             mask = create_block_mask(
                 lambda b, h, i, j: (i >= j) & (i - j < window), None, None, length, length, device="cuda"
@@ -92,6 +108,8 @@ class Case:
             if self.causal:
                 scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
                 scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril(-self.window), -math.inf)
+            if self.allowed is not None:
+                scores = scores.masked_fill(~self.allowed, -math.inf)
             if self.blocks is not None:
                 allowed = self.blocks.repeat_interleave(self.block, 0).repeat_interleave(self.block, 1)
                 scores = scores.masked_fill(~allowed, -math.inf)
@@ -111,6 +129,22 @@ def cases(columns: int, length: int, dtype: torch.dtype) -> Iterator[Case]:
         blocks = torch.rand(length // block, length // block, generator=generator) < 0.1
         blocks.fill_diagonal_(True)
         yield Case(f"random, 10 % of blocks of {block}", q, k, v, blocks.cuda(), block, window=0)
+    yield Case("BigBird, blocks of 64", q, k, v, big_bird(length // 64, generator).cuda(), 64, window=0)
+    yield Case("Longformer, 256 on each side, 64 global", q, k, v, None, 128, window=0, function=longformer)
+    yield Case("causal, by bits", q, k, v, None, 128, window=0, function=lambda b, h, i, j: i >= j)
+
+
+def big_bird(blocks: int, generator: torch.Generator) -> Tensor:
+    """Of blocks: a window of 3, 2 that see all and that all see, and 3 at random."""
+    place = torch.arange(blocks)
+    allowed = (place[:, None] - place).abs() <= 1
+    allowed[:2] = allowed[:, :2] = True
+    return allowed.scatter(1, torch.rand(blocks, blocks, generator=generator).topk(3).indices, True)
+
+
+def longformer(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """A window of 256 on each side, and 64 tokens that see all and that all see."""
+    return ((i - j).abs() <= 256) | (i < 64) | (j < 64)
 
 
 def main() -> None:

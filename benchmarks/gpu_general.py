@@ -1,7 +1,8 @@
 """`python -m benchmarks.gpu_general`: the general road on a CUDA GPU beside cuSPARSE and cuBLAS.
 
 Every case is checked against float64 on the GPU before it is timed. Prints GPU time in ms (launches excluded), rivals'
-as multiples of it, and the bytes that have to be moved at least over what the chip copies a second.
+as multiples of it, and the bytes that have to be moved at least over what the chip copies a second; then the time of a
+call among others and of one alone until its result is there, in us, with the sparse rival's as a multiple of it.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from torch import Tensor
 
 import gossamer as gs
 from benchmarks.compare import random_blocks
-from benchmarks.gpu_timing import call_time, gpu_times
+from benchmarks.gpu_timing import call_time, gpu_times, whole_time
 
 SHAPES = Path(__file__).parent / "cases" / "dlmc_shapes.csv"
 COPY_BANDWIDTH = 4.24e12  # bytes a second that an H200 copies, read and written
@@ -47,6 +48,7 @@ class Case:
         expected: What must come out, in float64.
         bytes: What has to be moved at least.
         bars: Rival -> how many times faster than it we have to be.
+        most: How many us a call may take, if that is said.
         tolerance: Largest difference to `expected`, as a part of its largest entry.
     """
 
@@ -58,6 +60,7 @@ class Case:
     bytes: int
     bars: dict[str, float] = field(default_factory=dict)
     tolerance: float = 1e-4
+    most: float = math.inf
 
 
 def spmm(a: Tensor, width: int, name: str, bars: dict[str, float]) -> Case:
@@ -145,11 +148,11 @@ def conversions() -> Iterator[Case]:
     single = random_csr(4096, 4096, 0.1, torch.float32)
     half = single.bfloat16()
     blocks = random_blocks(4096, 4096, 64, 0.1).cuda().bfloat16()
-    yield stored("dense -> CSR f32 (must: 0.06 ms)", single, gs.CSR, single.to_sparse_csr)
+    yield stored("dense -> CSR f32", single, gs.CSR, single.to_sparse_csr, most=60)
     yield stored("dense -> CSR bf16", half, gs.CSR, half.to_sparse_csr)
     yield stored("dense -> CSC f32", single, gs.CSC, single.to_sparse_csc)
     yield stored("dense -> COO f32", single, gs.COO, single.to_sparse)
-    yield stored("dense -> BSR 64 bf16 (must: 0.06 ms)", blocks, gs.BSR(64), lambda: blocks.to_sparse_bsr(64))
+    yield stored("dense -> BSR 64 bf16", blocks, gs.BSR(64), lambda: blocks.to_sparse_bsr(64), most=60)
     yield stored("dense -> BSR 16 bf16", blocks, gs.BSR(16), lambda: blocks.to_sparse_bsr(16))
     yield chosen(8192)
     for name, format, dense in (("CSR f32", gs.CSR, single), ("BSR 64 bf16", gs.BSR(64), blocks)):
@@ -157,7 +160,7 @@ def conversions() -> Iterator[Case]:
     yield transposed(single)
 
 
-def stored(name: str, dense: Tensor, format: gs.Format, theirs: Callable[[], object]) -> Case:
+def stored(name: str, dense: Tensor, format: gs.Format, theirs: Callable[[], object], most: float = math.inf) -> Case:
     kept = gs.sparsify(dense, format).nnz
     return Case(
         name,
@@ -166,6 +169,7 @@ def stored(name: str, dense: Tensor, format: gs.Format, theirs: Callable[[], obj
         _that_work({"torch": theirs}),
         lambda: dense.double(),
         dense.numel() * dense.element_size() + kept * (dense.element_size() + 4 // (format.block or (1,))[0] ** 2),
+        most=most,
     )
 
 
@@ -181,12 +185,13 @@ def chosen(size: int) -> Case:
         return (groups * kept).view(size, size).double()
 
     return Case(
-        "dense -> 2:4, chosen, bf16 (must: 0.15 ms)",
+        "dense -> 2:4, chosen, bf16",
         f"{size} x {size}",
         lambda: gs.sparsify(dense, gs.NM(2, 4), by),
         {},
         expected,
         dense.numel() * 2 + dense.numel() // 2 * (2 + 4),
+        most=150,
     )
 
 
@@ -270,26 +275,40 @@ def measure(case: Case, seconds: float) -> tuple[dict[str, float], dict[str, flo
 def table(title: str, cases: Iterator[Case], seconds: float) -> int:
     """Prints a row a case; returns how many bars were missed."""
     shown = Table("operation", "shape, density", title=title)
-    for column in ("Gossamer", "cuSPARSE", "cuBLAS or torch", "of copy", "call", "bar"):
+    for column in ("Gossamer", "cuSPARSE", "cuBLAS or torch", "of copy", "call", "alone", "bar"):
         shown.add_column(column, justify="right")
     missed = 0
     for case in cases:
         check(case)
         times, ratios = measure(case, seconds)
-        failing = [rival for rival, bar in case.bars.items() if ratios[rival] < bar]
+        sparse = next((case.rivals[name] for name in ("cuSPARSE", "torch") if name in case.rivals), None)
+        calls = [call_time(run) for run in (case.ours, sparse) if run]
+        alone = [whole_time(run) for run in (case.ours, sparse) if run]
+        failing = [rival for rival, bar in case.bars.items() if ratios[rival] < bar] + ["call"] * (calls[0] > case.most)
         missed += bool(failing)
 
         def cell(*names: str, times: dict[str, float] = times, ratios: dict[str, float] = ratios) -> str:
             return next((f"{times[n]:.4f} ({ratios[n]:.2f}x)" for n in names if n in ratios), "-")
 
         copied = case.bytes / (times["ours"] * 1e-3) / COPY_BANDWIDTH
-        bar = ", ".join(f"{bar:g}x" for bar in case.bars.values()) + (" missed" if failing else "")
+        bars = [f"{bar:g}x" for bar in case.bars.values()] + [f"{case.most:g} us"] * (case.most < math.inf)
         shown.add_row(
             case.name, case.shape, f"{times['ours']:.4f}", cell("cuSPARSE"), cell("cuBLAS", "torch"),
-            f"{copied:.0%}", f"{call_time(case.ours):.0f} us", bar,
+            f"{copied:.0%}", _compared(calls), _compared(alone), ", ".join(bars) + (" missed" if failing else ""),
         )  # fmt: skip
-    Console(width=150).print(shown)
+    if shown.row_count:
+        Console(width=170).print(shown)
     return missed
+
+
+def _compared(times: list[float]) -> str:
+    """Ours in us, and the rival's as a multiple of it, if there is one."""
+    ours, *theirs = times
+    return f"{ours:.0f}" + "".join(f" ({time / ours:.2f}x)" for time in theirs)
+
+
+def _matching(cases: Iterator[Case], text: str) -> Iterator[Case]:
+    return (case for case in cases if text in case.name)
 
 
 def sweep(title: str, cases: Iterator[Case], seconds: float) -> int:
@@ -328,6 +347,7 @@ def main() -> int:
     """Prints the tables; the exit status says whether a bar was missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=[*TABLES, "dlmc"], help="some of them (all)")
+    parser.add_argument("--match", default="", help="only operations whose name contains this")
     parser.add_argument("--seconds", type=float, default=0.1, help="GPU time for each of what is timed")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
@@ -344,7 +364,8 @@ def main() -> int:
                 for dtype in (torch.float32, torch.float16):
                     missed += sweep(f"DLMC, {_short(dtype)}, width 128", collection(128, dtype), arguments.seconds / 4)
             else:
-                missed += table(f"{name}: ms on {device}", TABLES[name](), arguments.seconds)
+                cases = _matching(TABLES[name](), arguments.match)
+                missed += table(f"{name}: ms on {device}; calls in us", cases, arguments.seconds)
     return missed
 
 

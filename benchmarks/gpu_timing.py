@@ -44,7 +44,9 @@ def gpu_times(runs: Mapping[str, Callable[[], object]], seconds: float = 0.2, ba
 
 
 def call_time(run: Callable[[], object], count: int = 200) -> float:
-    """CPU time of a call that only launches, in microseconds: the median of batches that the GPU keeps up with."""
+    """Time of a call among others, in microseconds: the median of batches. Of one that only launches, that is CPU time,
+    as long as the GPU keeps up.
+    """
     for _ in range(3):
         run()
     times = []
@@ -55,4 +57,18 @@ def call_time(run: Callable[[], object], count: int = 200) -> float:
             run()
         times.append((time.perf_counter() - start) / (count // 20))
     torch.cuda.synchronize()
+    return median(times) * 1e6
+
+
+def whole_time(run: Callable[[], object], count: int = 50) -> float:
+    """Time of a call on an idle GPU until its result is there, in microseconds: the median."""
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(count):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
     return median(times) * 1e6

@@ -199,6 +199,32 @@ int64_t gs_cuda_run(void *handle, gs_entry entry, int64_t *packed, void *stream,
   return call.needed;
 }
 
+int64_t gs_cuda_wait(void *handle, void *stream, const int64_t *word,
+                     char **error) {
+  auto *module = static_cast<CudaModule *>(handle);
+  const Driver &d = *module->driver;
+  Entered entered(d, module->context);
+  auto read = [&] { return __atomic_load_n(word, __ATOMIC_ACQUIRE); };
+  // To ask the driver costs more than to look, and holds up other threads.
+  constexpr int looks = 1 << 12;
+  while (true) {
+    for (int n = 0; n < looks; ++n)
+      if (int64_t number = read(); number >= 0)
+        return number;
+    Result result = d.streamQuery(stream);
+    if (result == notReady)
+      continue;
+    if (int64_t number = read(); result == success && number >= 0)
+      return number;
+    Error failed =
+        result ? d.failure("cuStreamQuery", result)
+               : createStringError("all kernels are done, and none has said "
+                                   "how much there is");
+    *error = strdup(toString(std::move(failed)).c_str());
+    return -1;
+  }
+}
+
 void gs_gpu_launch(int64_t kernel, int64_t blocks, int64_t threads,
                    int64_t order, int64_t *words, int64_t count) {
   Call &call = *current;

@@ -56,6 +56,7 @@ Opened open() {
       !get("cuModuleUnload", d.moduleUnload) ||
       !get("cuModuleGetFunction", d.moduleGetFunction) ||
       !get("cuFuncSetAttribute", d.funcSetAttribute) ||
+      !get("cuStreamQuery", d.streamQuery) ||
       !get("cuLaunchKernel", d.launchKernel))
     return opened;
   std::string unused;

@@ -25,7 +25,7 @@ using Stream = void *;
 using LinkState = void *;
 
 // CUresult
-constexpr Result success = 0, unsupportedPtxVersion = 222;
+constexpr Result success = 0, unsupportedPtxVersion = 222, notReady = 600;
 // CUdevice_attribute
 constexpr int multiprocessorCount = 16, capabilityMajor = 75,
               capabilityMinor = 76;
@@ -80,6 +80,7 @@ struct Driver {
   Result (*moduleUnload)(Module);
   Result (*moduleGetFunction)(Function *, Module, const char *);
   Result (*funcSetAttribute)(Function, int, int);
+  Result (*streamQuery)(Stream);
   /// Null in drivers older than CUDA 12.
   Result (*tensorMapEncodeTiled)(void *, int, unsigned, void *,
                                  const uint64_t *, const uint64_t *,

@@ -5,6 +5,7 @@
 #include "mlir/IR/TypeUtilities.h"
 #include "passes/Passes.h"
 #include "passes/SharedPattern.h"
+#include "passes/Storage.h"
 
 namespace gossamer {
 #define GEN_PASS_DEF_CHOOSEFORMATS
@@ -296,25 +297,6 @@ LogicalResult FormatChooser::visit(ContractOp op) {
       return failure();
   }
   return success();
-}
-
-/// Whether the entries of a row along `dim` lie together: dense levels, one
-/// that is compressed, and in blocks what is dense.
-bool storesRows(SparseTensorType type, unsigned dim) {
-  unsigned lvl = 0;
-  auto isAlong = [&] {
-    return type.isIdentity()
-               ? lvl == dim
-               : type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
-  };
-  while (lvl < type.getLvlRank() && type.isDenseLvl(lvl) && !isAlong())
-    ++lvl;
-  if (lvl == type.getLvlRank() || !type.isCompressedLvl(lvl) || !isAlong())
-    return false;
-  while (++lvl < type.getLvlRank())
-    if (!type.isDenseLvl(lvl))
-      return false;
-  return true;
 }
 
 void FormatChooser::visit(SoftmaxOp op) {

@@ -15,6 +15,21 @@ using namespace gossamer;
 
 namespace {
 
+/// Numbers of 64 bits lie where all of one can be moved at once; MLIR's own
+/// data layout says half of that of integers, and they would be moved by
+/// halves.
+void alignWords(LLVM::LLVMFuncOp kernel) {
+  constexpr uint64_t bytes = 8;
+  kernel.walk([&](Operation *op) {
+    if (auto load = dyn_cast<LLVM::LoadOp>(op);
+        load && load.getType().isInteger(64))
+      load.setAlignment(bytes);
+    if (auto store = dyn_cast<LLVM::StoreOp>(op);
+        store && store.getValue().getType().isInteger(64))
+      store.setAlignment(bytes);
+  });
+}
+
 struct FinishKernels : gossamer::impl::FinishKernelsBase<FinishKernels> {
   void runOnOperation() override {
     OpBuilder b(&getContext());
@@ -37,6 +52,7 @@ struct FinishKernels : gossamer::impl::FinishKernelsBase<FinishKernels> {
             !function.removeArgAttr(n, followsAttrName))
           function.setArgAttr(n, LLVM::LLVMDialect::getNoAliasAttrName(),
                               b.getUnitAttr());
+      alignWords(function);
     });
     for (auto function : getOperation().getOps<LLVM::LLVMFuncOp>())
       if (!function.isExternal() && function.getName() != "gs_entry")

@@ -219,27 +219,13 @@ void SddmmOnGpu::run(unsigned loop) {
   replaceWithValues(builder, op, op.getPattern(), out);
 }
 
-/// Rows of a tensor along one dimension: dense levels, a compressed one of that
-/// dimension, and in blocks what is constant.
+/// The rows of a tensor along a dimension for which `storesRows` holds.
 class Rows {
 public:
   Rows(OpBuilder &b, Location loc, const Storage &storage, unsigned dim)
       : loc(loc), storage(storage), numLeading(storage.numLeadingDense()) {
-    const auto &type = storage.type;
-    unsigned rank = type.getLvlRank();
-    if (numLeading == 0 || numLeading == rank ||
-        !type.isCompressedLvl(numLeading) || !storage.isAlong(numLeading, dim))
-      return;
-    for (unsigned lvl = 0; lvl < numLeading; ++lvl)
-      if (storage.isAlong(lvl, dim))
-        return;
-    for (unsigned lvl = numLeading + 1; lvl < rank; ++lvl) {
-      if (!type.isDenseLvl(lvl) || !getConstantIntValue(storage.lvlSize(lvl)))
-        return;
-      inner.push_back({*getConstantIntValue(storage.lvlSize(lvl)),
-                       storage.isAlong(lvl, dim)});
-    }
-    fits = true;
+    for (unsigned lvl = numLeading + 1; lvl < storage.type.getLvlRank(); ++lvl)
+      inner.push_back({storage.lvlSize(lvl), storage.isAlong(lvl, dim)});
   }
 
   /// Visits rows in parallel, with how many entries each has, and a function
@@ -250,13 +236,18 @@ public:
     SmallVector<Value> upper;
     for (unsigned lvl = 0; lvl < numLeading; ++lvl)
       upper.push_back(storage.lvlSize(lvl));
-    int64_t along = 1;
+    Value along = indexConstant(b, loc, 1);
     for (auto [size, isAlong] : inner) {
       if (isAlong)
-        along *= size;
+        along = mulIndex(b, loc, along, size);
       else
-        upper.push_back(indexConstant(b, loc, size));
+        upper.push_back(size);
     }
+    // One row is a warp's; of a loop that visibly runs once, nothing would be
+    // left.
+    if (upper.empty())
+      upper.push_back(arith::MinSIOp::create(b, loc, storage.lvlSize(0),
+                                             indexConstant(b, loc, 1)));
     auto loop = scf::ParallelOp::create(
         b, loc, SmallVector<Value>(upper.size(), indexConstant(b, loc, 0)),
         upper, SmallVector<Value>(upper.size(), indexConstant(b, loc, 1)));
@@ -268,21 +259,20 @@ public:
           in, loc, mulIndex(in, loc, parent, storage.lvlSize(lvl)), vars[lvl]);
     auto [first, last] = storage.segment(in, numLeading, parent);
     Value lower = first;
-    Value count = mulIndex(in, loc, arith::SubIOp::create(in, loc, last, first),
-                           indexConstant(in, loc, along));
+    Value count =
+        mulIndex(in, loc, arith::SubIOp::create(in, loc, last, first), along);
     body(in, count, [&](OpBuilder &at, Value number) -> Value {
       Value position = number, within;
-      if (along > 1) {
-        Value by = indexConstant(at, loc, along);
-        within = arith::RemUIOp::create(at, loc, number, by);
-        position = arith::DivUIOp::create(at, loc, number, by);
+      if (!isConstantIntValue(along, 1)) {
+        within = arith::RemUIOp::create(at, loc, number, along);
+        position = arith::DivUIOp::create(at, loc, number, along);
       }
       position = addIndex(at, loc, lower, position);
       // Of the block's own dimensions, the last varies fastest.
       SmallVector<Value> places(inner.size());
       unsigned other = upper.size();
       for (unsigned n = inner.size(); n-- > 0;) {
-        Value size = indexConstant(at, loc, inner[n].first);
+        Value size = inner[n].first;
         if (!inner[n].second) {
           places[n] = vars[--other];
           continue;
@@ -291,22 +281,18 @@ public:
         within = arith::DivUIOp::create(at, loc, within, size);
       }
       for (auto [entry, place] : llvm::zip(inner, places))
-        position = addIndex(
-            at, loc,
-            mulIndex(at, loc, position, indexConstant(at, loc, entry.first)),
-            place);
+        position =
+            addIndex(at, loc, mulIndex(at, loc, position, entry.first), place);
       return position;
     });
   }
-
-  bool fits = false;
 
 private:
   Location loc;
   const Storage &storage;
   unsigned numLeading;
   /// Size, and whether it is of the rows' dimension.
-  SmallVector<std::pair<int64_t, bool>> inner;
+  SmallVector<std::pair<Value, bool>> inner;
 };
 
 } // namespace
@@ -325,9 +311,9 @@ bool gossamer::lowerSoftmaxOnGpu(SoftmaxOp op) {
   Storage storage(builder, loc, op.getSource());
   Storage index =
       op.getIndex() ? Storage(builder, loc, op.getIndex()) : storage;
-  Rows rows(builder, loc, index, op.getDimension());
-  if (!rows.fits)
+  if (!storesRows(index.type, op.getDimension()))
     return false;
+  Rows rows(builder, loc, index, op.getDimension());
   Type element = getElementTypeOrSelf(op.getSource());
   auto type = cast<FloatType>(sumTypeOf(element));
   auto constant = [&](OpBuilder &b, double value) -> Value {

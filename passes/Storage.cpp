@@ -149,10 +149,22 @@ Value Storage::coordinate(OpBuilder &builder, unsigned lvl,
   return loadIndex(builder, loc, coordinateArrays[lvl], position);
 }
 
-bool Storage::isAlong(unsigned lvl, unsigned dim) const {
+bool gossamer::isAlong(SparseTensorType type, unsigned lvl, unsigned dim) {
   if (type.isIdentity())
     return lvl == dim;
   return type.getDimToLvl().getResult(lvl).isFunctionOfDim(dim);
+}
+
+bool gossamer::storesRows(SparseTensorType type, unsigned dim) {
+  unsigned lvl = 0, rank = type.getLvlRank();
+  while (lvl < rank && type.isDenseLvl(lvl) && !isAlong(type, lvl, dim))
+    ++lvl;
+  if (lvl == rank || !type.isCompressedLvl(lvl) || !isAlong(type, lvl, dim))
+    return false;
+  while (++lvl < rank)
+    if (!type.isDenseLvl(lvl))
+      return false;
+  return true;
 }
 
 unsigned Storage::numLeadingDense() const {

@@ -16,6 +16,15 @@
 
 namespace gossamer {
 
+/// Whether the coordinate of a level depends on that of a dimension.
+bool isAlong(mlir::sparse_tensor::SparseTensorType type, unsigned lvl,
+             unsigned dim);
+
+/// Whether the entries of a row along a dimension lie together: dense levels of
+/// others, one of that dimension which is compressed, and in blocks what is
+/// dense. A tensor of one dimension is one row.
+bool storesRows(mlir::sparse_tensor::SparseTensorType type, unsigned dim);
+
 /// The arrays of a sparse tensor, as memrefs, and its sizes.
 class Storage {
 public:
@@ -47,8 +56,9 @@ public:
   /// Dimension coordinates of level coordinates.
   llvm::SmallVector<mlir::Value> toDims(mlir::OpBuilder &builder,
                                         mlir::ValueRange lvlCoords) const;
-  /// Whether the coordinate of a level depends on that of a dimension.
-  bool isAlong(unsigned lvl, unsigned dim) const;
+  bool isAlong(unsigned lvl, unsigned dim) const {
+    return gossamer::isAlong(type, lvl, dim);
+  }
   /// Number of leading dense levels: a box whose points have disjoint entries.
   unsigned numLeadingDense() const;
 

@@ -74,6 +74,7 @@ TILE_SHAPED_SYNTAX(ColumnsType)
 TILE_SHAPED_SYNTAX(FragmentType)
 TILE_SHAPED_SYNTAX(PendingType)
 TILE_SHAPED_SYNTAX(OperandType)
+TILE_SHAPED_SYNTAX(BitsType)
 #undef TILE_SHAPED_SYNTAX
 
 Type SharedType::parse(AsmParser &parser) {

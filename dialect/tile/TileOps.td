@@ -164,6 +164,25 @@ def Tile_LoadRowsOp : Tile_Op<"load_rows"> {
   let hasVerifier = 1;
 }
 
+def Tile_LoadBitsOp : Tile_Op<"load_bits"> {
+  let summary = "bits of a fragment's elements from global memory";
+  let description = [{
+    Columns are in as many groups side by side as there are numbers in brackets:
+    where in `memory` the group's bits begin, row by row, those of a row in the
+    low bits of its words of 32, a whole number of words. Nothing is read for a
+    group whose number is below 0: -1 - n sets the bits of its first n columns.
+
+    Example: `%b = tile.load_bits %memory[%left, %right] : memref<?xi32> ->
+    !tile.bits<64x128xi1>`
+  }];
+  let arguments = (ins MemRefRankOf<[I32], [1]>:$memory, Variadic<I32>:$groups);
+  let results = (outs Tile_Bits:$result);
+  let assemblyFormat = [{
+    $memory `[` $groups `]` attr-dict `:` type($memory) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def Tile_StoreRowsOp : Tile_Op<"store_rows"> {
   let summary = "the numbers of rows to global memory";
   let description = [{
@@ -416,10 +435,11 @@ def Tile_SplatOp : Tile_Op<"splat", [Pure]> {
 def Tile_ElementwiseOp : Tile_Op<"elementwise", [Pure, SingleBlock]> {
   let summary = "a function of each element";
   let description = [{
-    Operands are fragments of the result's shape, or rows or columns, whose number
-    stands for the whole row or column. The region has an argument for each, and then the element's row
-    and column in the fragment (`i32`); it holds operations of `arith` and `math`
-    on numbers, and may use numbers from outside.
+    Operands are fragments of the result's shape, bits of that shape (`i1` each), or
+    rows or columns, whose number stands for the whole row or column. The region has
+    an argument for each, and then the element's row and column in the fragment
+    (`i32`); it holds operations of `arith` and `math` on numbers, and may use numbers
+    from outside.
 
     The result has rows only if all operands have; it is partial if one is.
 
@@ -434,7 +454,8 @@ def Tile_ElementwiseOp : Tile_Op<"elementwise", [Pure, SingleBlock]> {
     ```
   }];
   let arguments = (ins Variadic<AnyTypeOf<[Tile_Fragment, Tile_Rows,
-                                           Tile_Columns]>>:$inputs);
+                                           Tile_Columns,
+                                           Tile_Bits]>>:$inputs);
   let results = (outs AnyTypeOf<[Tile_Fragment, Tile_Rows]>:$result);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
@@ -590,17 +611,20 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
     * `listed`: whether there is a list; else every key is allowed, or with
       `causal` those that are not behind the query (as many queries as keys), and
       with `window` of these as many of the last as the call says;
-    * `tail`: the number of keys is no multiple of `block_k`.
+    * `partial`: the list has blocks that are allowed in part, with their bits;
+    * `tail`: the number of keys is no multiple of `block_k`; with `partial` the
+      program looks for itself.
 
     Example: `tile.attention @main element(bf16) head(128) blocks(128, 64) listed`
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$listed,
-                       UnitAttr:$causal, UnitAttr:$window, UnitAttr:$tail);
+                       UnitAttr:$partial, UnitAttr:$causal, UnitAttr:$window,
+                       UnitAttr:$tail);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`listed` $listed^)?
-    (`causal` $causal^)? (`window` $window^)? (`tail` $tail^)? attr-dict
+    (`partial` $partial^)? (`causal` $causal^)? (`window` $window^)? (`tail` $tail^)? attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -140,6 +140,13 @@ def Tile_Columns : Tile_ShapedType<"Columns", "columns"> {
   }];
 }
 
+def Tile_Bits : Tile_ShapedType<"Bits", "bits"> {
+  let summary = "a bit for each element of a fragment, in registers";
+  let description = [{
+    Example: `!tile.bits<64x128xi1>`
+  }];
+}
+
 def Tile_Producer : I32EnumAttrCase<"Producer", 0, "producer">;
 def Tile_Consumer : I32EnumAttrCase<"Consumer", 1, "consumer">;
 def Tile_RoleKind : I32EnumAttr<"RoleKind", "what warpgroups do",

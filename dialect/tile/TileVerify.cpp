@@ -65,8 +65,8 @@ LogicalResult RingType::verify(EmitError emitError, ArrayRef<int64_t> shape,
 
 LogicalResult QueueType::verify(EmitError emitError, ArrayRef<int64_t> shape,
                                 Type element) {
-  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[1] > 4)
-    return emitError() << "has slots x numbers, 1 to 4 of these";
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[1] > 8)
+    return emitError() << "has slots x numbers, 1 to 8 of these";
   if (!element.isInteger(32))
     return emitError() << "holds i32, not " << element;
   return success();
@@ -108,6 +108,17 @@ LogicalResult OperandType::verify(EmitError emitError, ArrayRef<int64_t> shape,
     return emitError() << "holds bf16 or f16, not " << element;
   return verifyFragment(emitError, shape,
                         Float32Type::get(element.getContext()));
+}
+
+LogicalResult BitsType::verify(EmitError emitError, ArrayRef<int64_t> shape,
+                               Type element) {
+  if (shape.size() != 2 || shape[0] != 64)
+    return emitError() << "has 64 rows";
+  if (!element.isInteger(1))
+    return emitError() << "holds i1, not " << element;
+  if (shape[1] % 32 || shape[1] < 32 || shape[1] > 256)
+    return emitError() << "has 32, 64, ... or 256 columns, not " << shape[1];
+  return success();
 }
 
 LogicalResult RowsType::verify(EmitError emitError, ArrayRef<int64_t> shape,
@@ -238,6 +249,16 @@ LogicalResult LoadNumbersOp::verify() {
   return roleOf(*this, RoleKind::Producer);
 }
 
+LogicalResult LoadBitsOp::verify() {
+  int64_t groups = getGroups().size();
+  int64_t columns = getResult().getType().getColumns();
+  if (groups == 0 || columns % groups ||
+      !llvm::is_contained({16, 32, 64, 128}, columns / groups))
+    return emitOpError("reads groups of 16, 32, 64 or 128 columns, not ")
+           << columns << " columns in " << groups << " groups";
+  return success();
+}
+
 LogicalResult StoreRowsOp::verify() {
   if (getValue().getType().getPartial())
     return emitOpError("stores whole rows; these are partial");
@@ -329,7 +350,10 @@ LogicalResult ElementwiseOp::verify() {
     } else if (auto columns = dyn_cast<ColumnsType>(type)) {
       if (!fragment || columns.getColumns() != fragment.getColumns())
         return emitOpError("spreads ") << type << " over " << result;
-    } else if (type != result)
+    } else if (auto bits = dyn_cast<BitsType>(type);
+               bits && fragment && bits.getShape() == fragment.getShape())
+      continue;
+    else if (type != result)
       return emitOpError("makes ") << result << " of " << type;
   }
   if (!fragment && cast<RowsType>(result).getPartial() != partial)
@@ -344,12 +368,17 @@ LogicalResult ElementwiseOp::verify() {
     return emitOpError("has ")
            << block.getNumArguments() << " arguments, not one for each of "
            << numInputs << " operands, a row and a column";
-  for (auto [n, argument] : llvm::enumerate(block.getArguments()))
-    if (n < numInputs ? !argument.getType().isF32()
-                      : !argument.getType().isInteger(32))
+  for (auto [n, argument] : llvm::enumerate(block.getArguments())) {
+    bool isBit = n < numInputs && isa<BitsType>(getInputs()[n].getType());
+    unsigned width = isBit ? 1 : 32;
+    if (n < numInputs && !isBit ? !argument.getType().isF32()
+                                : !argument.getType().isInteger(width))
       return emitOpError("argument ")
              << n << " is " << argument.getType() << ", not "
-             << (n < numInputs ? "f32" : "i32");
+             << (isBit           ? "i1"
+                 : n < numInputs ? "f32"
+                                 : "i32");
+  }
   if (!isa<YieldOp>(block.back()))
     return emitOpError("ends in a tile.yield");
   for (Operation &op : block.without_terminator())
@@ -437,6 +466,16 @@ LogicalResult AttentionOp::verify() {
     return emitOpError("is causal without a list, in square blocks");
   if (getWindow() && !getCausal())
     return emitOpError("has a window only if it is causal");
+  if (getPartial() && !getListed())
+    return emitOpError("has blocks that are allowed in part only with a list");
+  if (getPartial() && getTail())
+    return emitOpError("knows the end of its keys by itself where blocks are "
+                       "allowed in part");
+  // The producer gathers eight blocks from two lists: with the registers that
+  // consumers of wide heads leave it would spill.
+  if (getPartial() && getBlockQ() / getBlockK() == 8 && getHead() > 64)
+    return emitOpError("has heads of 64 columns if blocks of 128 x 16 are "
+                       "allowed in part");
   return success();
 }
 

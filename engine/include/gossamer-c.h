@@ -106,6 +106,13 @@ GS_API int64_t gs_cuda_run(void *module, gs_entry entry, int64_t *packed,
                            void *stream, void *workspace, int64_t capacity,
                            char **error);
 
+/* Waits until a kernel on `stream` has written a number that is not negative
+   to `word`, in memory of the host that the device can write to, and returns
+   it: kernels behind that one may still be running. Or -1: *error says what
+   went wrong on the stream. */
+GS_API int64_t gs_cuda_wait(void *module, void *stream, const int64_t *word,
+                            char **error);
+
 /* What compiled entries call: a launch of blocks x threads with `count` words
    as arguments, and the address of a workspace. With `order` 1, the kernel says
    itself when the next one may begin; with 2, it may begin as soon as one

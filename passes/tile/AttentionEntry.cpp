@@ -8,6 +8,8 @@
 //   strides of batch, head and row, in elements, of: q k v out
 //   list: rows a batch, rows a head, entries a row
 //   keys of a window; bits of the scale (f32)
+//   blocks that are allowed in part: addresses of count, index, bits of an
+//   entry, bits; entries a row
 //
 //===----------------------------------------------------------------------===//
 
@@ -60,6 +62,9 @@ public:
       arguments[at] = narrow(next());
     arguments[Scale] =
         arith::BitcastOp::create(b, loc, b.getF32Type(), narrow(next()));
+    for (unsigned at : {PartialCount, PartialIndex, PartialBits, Bits})
+      arguments[at] = next(pointer);
+    arguments[PartialLength] = narrow(next());
 
     auto name = FlatSymbolRefAttr::get(program.getSymNameAttr());
     Value resident = ResidentOp::create(b, loc, b.getI64Type(), name);

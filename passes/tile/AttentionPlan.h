@@ -20,11 +20,14 @@ struct AttentionPlan {
   int64_t gathered; // blocks of a step
   int64_t consumers, keyStages, valueStages;
   int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
-  bool listed, causal, window, tail;
+  bool listed, partial, causal, window, tail;
 
   /// Whether the first step of a tile has keys that take no part. It has the
   /// highest keys of a list, and the blocks that do not make a whole step.
-  bool masksFirst() const { return causal || tail || gathered > 1; }
+  bool masksFirst() const { return causal || tail || partial || gathered > 1; }
+
+  /// Words of a row of the bits of a block.
+  int64_t blockWords() const { return llvm::divideCeil(block, 32); }
 };
 
 /// The arguments of the program, in order.
@@ -49,6 +52,11 @@ enum AttentionArgument : unsigned {
   ListLength,
   WindowLength,
   Scale,
+  PartialCount,
+  PartialIndex,
+  PartialBits,
+  Bits,
+  PartialLength,
   NumAttentionArguments
 };
 

@@ -17,8 +17,8 @@ AttentionPlan::AttentionPlan(AttentionOp op)
     : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
       keys(op.getBlockQ()), block(op.getBlockK()),
       gathered(op.getBlockQ() / op.getBlockK()), consumers(queries / 64),
-      listed(op.getListed()), causal(op.getCausal()), window(op.getWindow()),
-      tail(op.getTail()) {
+      listed(op.getListed()), partial(op.getPartial()), causal(op.getCausal()),
+      window(op.getWindow()), tail(op.getTail()) {
   // One warpgroup has so few keys at a time that a second thread block is
   // needed to fill a multiprocessor.
   bool small = consumers == 1;
@@ -27,7 +27,7 @@ AttentionPlan::AttentionPlan(AttentionOp op)
   valueStages = 2;
   // A producer that gathers many small blocks keeps more rows at hand;
   // consumers with narrow heads can spare the registers.
-  bool spare = gathered > 2 || head == 64;
+  bool spare = gathered > (partial ? 1 : 2) || head == 64;
   producerRegisters = spare ? 56 : 40;
   consumerRegisters = (small ? 216 : 232) - (spare ? (small ? 16 : 8) : 0);
 }

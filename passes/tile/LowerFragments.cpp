@@ -198,6 +198,10 @@ LogicalResult ProgramLowering::lowerElementwise(ElementwiseOp op) {
         set(argument, {pair[n % 2]});
         continue;
       }
+      if (isa<BitsType>(operand.getType())) {
+        set(argument, {bitOf(operand, n)});
+        continue;
+      }
       bool perRow = isa<RowsType>(operand.getType());
       set(argument, {all(operand)[perRow ? row : n]});
     }

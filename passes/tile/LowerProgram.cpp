@@ -48,6 +48,9 @@ SmallVector<Type> ProgramLowering::typesOf(Type type) {
       .Case([&](RowsType) { return Types(2, b.getF32Type()); })
       .Case<SharedType, ColumnsType>(
           [&](auto) { return Types{b.getI32Type()}; })
+      .Case([&](BitsType bits) {
+        return Types(bits.getColumns() / 16, b.getI32Type());
+      })
       .Default([&](Type other) { return Types{other}; });
 }
 
@@ -78,7 +81,7 @@ void ProgramLowering::placeMemory() {
     Place &to = places[alloc.getResult()];
     if (auto queue = dyn_cast<QueueType>(alloc.getType())) {
       to.stages = queue.getShape().front();
-      to.stageBytes = 16;
+      to.stageBytes = llvm::alignTo(4 * queue.getShape().back(), 16);
       to.data = place(to.stages * to.stageBytes, 16);
     } else if (auto series = dyn_cast<SeriesType>(alloc.getType())) {
       to.stages = series.getShape().front();
@@ -262,6 +265,7 @@ LogicalResult ProgramLowering::lower(Operation *op) {
       .Case([&](LoadOperandOp o) { return lowerLoadOperand(o), done(o); })
       .Case([&](StoreOp o) { return lowerStore(o), done(o); })
       .Case([&](StoreRowsOp o) { return lowerStoreRows(o), done(o); })
+      .Case([&](LoadBitsOp o) { return lowerLoadBits(o), done(o); })
       .Case([&](scf::ForOp o) { return lowerFor(o); })
       .Case([&](scf::WhileOp o) { return lowerWhile(o); })
       .Case([&](scf::IfOp o) { return lowerIf(o); })

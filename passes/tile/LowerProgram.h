@@ -83,6 +83,15 @@ private:
   void
   overRows(mlir::Value memory, mlir::Value base, mlir::Value limit,
            llvm::function_ref<void(int64_t, mlir::Value, mlir::Value)> body);
+
+  // LowerBits.cpp
+  void lowerLoadBits(LoadBitsOp op);
+  mlir::Value bitsWithout(mlir::Value number, int64_t word);
+  Registers loadBitsOfRow(mlir::Value memory, mlir::Value number,
+                          mlir::Value row, mlir::ValueRange without);
+  /// The bit of a fragment's register.
+  mlir::Value bitOf(mlir::Value bits, int64_t element);
+
   mlir::Value descriptor(mlir::Value address, int64_t leading);
   /// Addresses of what this lane gives to, or gets from, groups of four 8x8
   /// matrices: 16 rows of this warp and 16 columns each.

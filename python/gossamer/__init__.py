@@ -1,8 +1,10 @@
 """Gossamer: a sparse compiler for PyTorch on MLIR."""
 
+from gossamer import patterns
 from gossamer.annotation import annotate
 from gossamer.attention import attention
-from gossamer.blocks import BlockList, from_block_mask
+from gossamer.block_sources import from_block_mask
+from gossamer.blocks import BlockList
 from gossamer.errors import (
     AnnotationError,
     CacheWarning,
@@ -53,6 +55,7 @@ __all__ = [
     "from_scipy",
     "from_torch",
     "magnitude",
+    "patterns",
     "sparse_jit",
     "sparsify",
 ]

@@ -8,18 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
+from gossamer.block_sources import band
 from gossamer.blocks import BlockList
-from gossamer.errors import FormatError, TensorError, UnsupportedError
+from gossamer.errors import TensorError, UnsupportedError
 from gossamer.jit import sparse_jit
+from gossamer.patterns.base import PositionPattern
+from gossamer.patterns.masks import listed
 from gossamer.runtime import tiles
 from gossamer.runtime.tile_autograd import differentiable, why_no_gradient
 from gossamer.tensor import SparseTensor
 
-Mask = SparseTensor | BlockList | None
+Mask = PositionPattern | SparseTensor | BlockList | Tensor | None
+# How many keys a query sees at most, or how many before and behind its own; below 0: all.
+Window = int | tuple[int, int] | None
 _KEPT = 4096
 _calls: dict[Any, Any] = {}
-_BLOCKS = {(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 16)}
+# For each dense mask what is derived of it, and of which version.
+_dense: WeakIdKeyDictionary = WeakIdKeyDictionary()
+# A window of so few keys costs less in small blocks.
+_NARROW = 512
 
 
 def attention(
@@ -30,23 +39,27 @@ def attention(
     *,
     scale: float | None = None,
     causal: bool = False,
-    window: int | None = None,
+    window: Window = None,
     return_lse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T) v over the keys that the mask allows.
 
-    On a Hopper GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 128 and masks of
-    whole blocks; everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where there is no
-    mask. `gs.explain(gs.attention, q, k, v, mask)` says which, and why.
+    On a Hopper GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 128 and any mask;
+    everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where the mask is dense or there is
+    none. `gs.explain(gs.attention, q, k, v, mask)` says which, and why. A mask is cut into blocks when it is first
+    used, and nothing is compiled for it.
 
     Args:
         q: [batch, heads, queries, columns], of any strides.
         k, v: [batch, kv heads, keys, columns]; heads are a multiple of kv heads, of which each serves as many in a row.
-        mask: Which keys a query sees: a `BlockList`, or a bool `SparseTensor` such as `gs.sparsify(allowed,
-            gs.BSR(128))`, [queries, keys] up to [batch, heads, queries, keys]; None: all.
+        mask: Which keys a query sees: a pattern of `gs.patterns`, a `BlockList`, a bool `SparseTensor` of any format,
+            or a bool tensor, [queries, keys] up to [batch, heads, queries, keys]; None: all.
         scale: Of the scores; None: 1 / sqrt(columns).
-        causal: Whether a query sees the keys up to its own only; not together with a mask.
-        window: With `causal`: how many keys a query sees at most, its own and those before it; None: all of these.
+        causal: Whether query i sees the keys up to key i only; not together with a mask. As in PyTorch's
+            `scaled_dot_product_attention` both count from the first, whatever the lengths.
+        window: (left, right): query i sees the keys from i - left to i + right, all on a side where that is below 0;
+            with `causal` none behind key i. A number, with `causal`: how many keys a query sees at most, its own and
+            those before it. None: all. Not together with a mask.
         return_lse: Whether to return the log-sum-exp of each query's scores, too.
 
     Returns:
@@ -57,6 +70,7 @@ def attention(
         TensorError: Shapes, dtypes or devices that do not go together.
         UnsupportedError: `return_lse` where there is no tile program for these arguments; the text says why.
     """
+    mask = listed(mask, q, k)
     key, kept = None, _calls
     if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
         key, kept = _key(q, k, v, mask, scale, causal, window)
@@ -71,11 +85,16 @@ def attention(
         out, lse = differentiable(kind, q, k, v, blocks, scale, window or 0)
         return (out, lse) if return_lse else out
     if kind is not None:
-        out, lse = tiles.run(kind, q, k, v, blocks, scale, window or 0)
+        limit = 0
+        if kind.window:
+            left, _ = _sides(causal, window)
+            assert left is not None
+            limit = left + 1
+        out, lse = tiles.run(kind, q, k, v, blocks, scale, limit)
         if key is not None and tiles.can_move(q, k, v):
             if len(kept) > _KEPT:
                 kept.clear()
-            kept[key] = tiles.prepare(kind, q, k, v, blocks, scale, window or 0)
+            kept[key] = tiles.prepare(kind, q, k, v, blocks, scale, limit)
         return (out, lse) if return_lse else out
     if return_lse:
         raise UnsupportedError(f"return_lse needs the tile program of attention, and {reason}")
@@ -83,7 +102,7 @@ def attention(
 
 
 def _key(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: int | None
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
 ) -> tuple[Any, dict[Any, Any]]:
     """What a prepared call depends on, and where it is kept: with the mask, so that it does not outlive it."""
     options: tuple[Any, ...] = (scale, causal, window, "call")
@@ -93,9 +112,21 @@ def _key(
     elif isinstance(mask, SparseTensor):
         kept = mask.pattern._derived
         options = (*options, mask.values.data_ptr(), mask.values._version)
+    elif isinstance(mask, Tensor):
+        kept = _derived_of(mask)
     elif mask is not None:
         return None, {}
     return tuple((t.shape, t.stride(), t.dtype, t.device) for t in (q, k, v)) + options, kept
+
+
+def _derived_of(mask: Tensor) -> dict[Any, Any]:
+    """What is kept of a dense mask until it changes."""
+    if mask.is_inference():  # which does not say that it changes
+        return {}
+    kept = _dense.get(mask)
+    if kept is None or kept[0] != mask._version:
+        kept = _dense[mask] = (mask._version, {})
+    return kept[1]
 
 
 def _is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
@@ -111,7 +142,7 @@ def _wants_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: int | None) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: Window) -> None:
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if not isinstance(tensor, Tensor) or tensor.dim() != 4:
             given = f"of shape {list(tensor.shape)}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
@@ -124,16 +155,20 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: in
         raise TensorError(f"{q.shape[1]} heads of q are no multiple of {k.shape[1]} heads of k and v")
     if causal and mask is not None:
         raise TensorError("attention is causal or has a mask: a mask that is causal says so itself")
-    if causal and q.shape[2] != k.shape[2]:
-        raise TensorError(f"causal attention has as many queries as keys, not {q.shape[2]} and {k.shape[2]}")
-    if window is not None and not (causal and window > 0):
-        raise TensorError(f"a window is of causal attention and has at least one key; it is {window}, causal {causal}")
+    _check_window(causal, window)
     if mask is None:
         return
-    if not isinstance(mask, (BlockList, SparseTensor)):
+    if window is not None:
+        raise TensorError("attention has a window or a mask: a mask that is a window says so itself")
+    if not isinstance(mask, (BlockList, SparseTensor, Tensor)):
         raise TensorError(
-            f"the mask of attention is a BlockList or a bool SparseTensor (gs.sparsify(allowed, gs.BSR(128))), not a "
+            f"the mask of attention is a pattern, a BlockList, a bool SparseTensor or a bool tensor, not a "
             f"{type(mask).__name__}"
+        )
+    if not isinstance(mask, BlockList) and (mask.dtype != torch.bool or not 2 <= mask.dim() <= 4):
+        raise TensorError(
+            f"a mask is bool, [queries, keys] up to [batch, heads, queries, keys], not {mask.dtype} of shape "
+            f"{list(mask.shape)}"
         )
     if mask.device != q.device:
         raise TensorError(f"q is on {q.device}, the mask on {mask.device}")
@@ -146,8 +181,27 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: in
             raise TensorError(f"a mask with leading dimensions {lead} for batch and heads {tuple(q.shape[:2])}")
 
 
+def _check_window(causal: bool, window: Window) -> None:
+    if window is None:
+        return
+    if isinstance(window, int):
+        if not (causal and window > 0):
+            raise TensorError(
+                f"a window of a number of keys is of causal attention and has at least one key; it is {window}, causal "
+                f"{causal}. (left, right) is a window on both sides"
+            )
+    elif not (isinstance(window, tuple) and len(window) == 2 and all(isinstance(side, int) for side in window)):
+        raise TensorError(f"a window is a number of keys or (left, right), not {window!r}")
+
+
+def _sides(causal: bool, window: Window) -> tuple[int | None, int | None]:
+    """How many keys before and behind its own a query sees; None: all."""
+    left, right = (window - 1, -1) if isinstance(window, int) else (-1, -1) if window is None else window
+    return None if left < 0 else left, 0 if causal else None if right < 0 else right
+
+
 def _plan(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: int | None
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel and its list; or why there is none."""
     if q.device.type != "cuda":
@@ -163,18 +217,20 @@ def _plan(
 
 
 def attention_road(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: int | None
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that a call of `attention` runs, or why it runs none."""
+    mask = listed(mask, q, k)
     _check(q, k, v, mask, causal, window)
     kind, _, reason = _plan(q, k, v, mask, _scale_of(q, scale), causal, window)
     return kind, reason
 
 
 def attention_kind(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: int | None
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
+    mask = listed(mask, q, k)
     _check(q, k, v, mask, causal, window)
     kind, _, reason = kind_of(q, k, mask, _scale_of(q, scale), causal, window)
     return kind, reason
@@ -187,7 +243,7 @@ def _scale_of(q: Tensor, scale: float | None) -> float:
 
 
 def kind_of(
-    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: int | None = None
+    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: Window = None
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel for these arguments on a Hopper GPU, and the block list; or why there is none."""
     if q.dtype not in tiles.DTYPES:
@@ -199,20 +255,41 @@ def kind_of(
         return None, None, f"its scale is above 0, not {scale}"
     if q.shape[0] * q.shape[1] * max(q.shape[2], 1) >= 1 << 31 or k.shape[2] >= 1 << 30:
         return None, None, "it counts in 32 bits"
-    blocks = mask
-    if isinstance(mask, SparseTensor):
-        try:
-            blocks = BlockList.of(mask)
-        except (TensorError, FormatError) as error:
-            return None, None, f"of the mask: {error}"
-    assert blocks is None or isinstance(blocks, BlockList)
-    block = (128, 128) if blocks is None else blocks.block
-    if block not in _BLOCKS:
-        return None, None, f"it has no tiles for blocks of {block[0]} x {block[1]}"
-    tail = not causal and k.shape[2] % block[1] != 0
+    blocks, causal, limited = _blocks_of(q, k, mask, causal, window)
     head = 64 if columns <= 64 else 128
-    kind = tiles.Kind(q.dtype, head, block, blocks is not None, causal, window is not None, tail)
-    return kind, blocks, ""
+    if blocks is not None:
+        blocks = blocks.tiled(wide=head > 64)
+    block = (128, 128) if blocks is None else blocks.block
+    partial = blocks is not None and blocks.has_partial
+    tail = not causal and not partial and k.shape[2] % block[1] != 0
+    return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial), blocks, ""
+
+
+def _blocks_of(q: Tensor, k: Tensor, mask: Mask, causal: bool, window: Window) -> tuple[BlockList | None, bool, bool]:
+    """The list of a mask, if it needs one; and else whether it is causal and has a window, which needs none."""
+    if isinstance(mask, SparseTensor):
+        return BlockList.of(mask), False, False
+    if isinstance(mask, Tensor):
+        kept = _derived_of(mask)
+        if "block list" not in kept:
+            kept["block list"] = BlockList.of(mask)
+        return kept["block list"], False, False
+    if mask is not None:
+        assert isinstance(mask, BlockList)
+        return mask, False, False
+    left, right = _sides(causal, window)
+    queries, keys = q.shape[2], k.shape[2]
+    if left is not None and left >= queries - 1:
+        left = None
+    if right is not None and right >= keys - 1:
+        right = None
+    if left is None and right is None:
+        return None, False, False
+    if right == 0 and queries == keys:
+        return None, True, left is not None
+    is_narrow = left is not None and right is not None and left + right < _NARROW
+    block = (64, 64) if is_narrow else (128, 128)
+    return band(queries, keys, left, right, block, q.device), False, False
 
 
 @sparse_jit
@@ -221,16 +298,20 @@ def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Any, scale: float) -> Tensor:
     return torch.softmax(torch.where(mask, scores, -math.inf), -1) @ v
 
 
-def _otherwise(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: int | None) -> Tensor:
-    if window is not None:
-        allowed = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril().triu(1 - window)
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=allowed, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
+def _otherwise(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window) -> Tensor:
+    allowed, grouped = mask if isinstance(mask, Tensor) else None, q.shape[1] != k.shape[1]
+    left, right = _sides(causal, window)
+    if window is not None and (left, right) != (None, None):
+        allowed = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
+        allowed = allowed if left is None else allowed.triu(-left)
+        allowed = allowed if right is None else allowed.tril(right)
+    if allowed is not None:
+        # What its back ends give a query that sees nothing differs, and so do their gradients.
+        sees = allowed.any(-1, keepdim=True)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed | ~sees, scale=scale, enable_gqa=grouped)
+        return out.where(sees, 0)
     if mask is None:
-        return F.scaled_dot_product_attention(
-            q, k, v, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped)
     k, v = _repeated(k, q.shape[1]), _repeated(v, q.shape[1])
     return _masked(q, k, v, mask.to_mask() if isinstance(mask, BlockList) else mask, scale)
 

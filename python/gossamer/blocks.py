@@ -1,4 +1,4 @@
-"""Block lists: which blocks of keys each block of queries may see, as count and index arrays."""
+"""Block lists: which blocks of keys each block of queries may see, as count and index arrays, and which in part."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gossamer.errors import FormatError, TensorError, UnsupportedError
-from gossamer.formats import BSR, Level
-from gossamer.pattern import Pattern
+from gossamer.block_checks import check_entries, check_shapes
+from gossamer.errors import TensorError
 from gossamer.tensor import SparseTensor
 
 # Keys and values of the heads whose tiles run side by side stay well within an H200's 50 MB of cache.
@@ -17,9 +16,11 @@ _CACHE_BYTES = 16 << 20
 
 
 class BlockList:
-    """An attention mask of whole blocks: for each block of queries the blocks of keys that it may see.
+    """An attention mask of blocks: for each block of queries the blocks of keys that it may see, or see in part.
 
-    The layout of flex_attention's `BlockMask`, FA4, cuDNN and FlashInfer; the arrays are kept as they are.
+    The layout of flex_attention's `BlockMask`, FA4, cuDNN and FlashInfer; the arrays are kept as they are. Blocks that
+    are allowed in part have a list of their own, of the same layout, and each entry of it a bitmap. Entries may share
+    a bitmap.
 
     Args:
         count: int32 [B or 1, H or 1, MB]: how many blocks of keys block m of the queries sees; MB is the number of
@@ -27,10 +28,17 @@ class BlockList:
         index: int32 [B or 1, H or 1, MB, max]: which; ascending in the first `count` places, the rest is not read.
         block: Rows and columns of a block: (queries, keys), or one number for both.
         shape: Numbers of queries and keys.
+        partial_count: int32, as `count`: how many blocks of keys it sees in part; none of them is in `index`, too.
+        partial_index: int32 [B or 1, H or 1, MB, max]: which, as `index`; its length is its own.
+        partial_bits: int32, as `partial_index`: which of the bitmaps each of them has.
+        bits: int32 [bitmaps, rows of a block, ceil(columns of a block / 32)]: bit j % 32 (the lowest is 0) of word
+            j // 32 of row i says whether query i of the block sees key j. Of a block that ends behind the last key
+            the bits there are 0.
         check: Whether to check the arrays, which waits for the device once.
 
     Raises:
-        TensorError: Other dtypes, shapes or devices, or an index that is out of range, repeated or not ascending.
+        TensorError: Other dtypes, shapes or devices, an index that is out of range, repeated or not ascending, or some
+            of the arrays of partial blocks without the others.
     """
 
     def __init__(
@@ -40,56 +48,36 @@ class BlockList:
         block: int | tuple[int, int],
         shape: tuple[int, int],
         *,
+        partial_count: Tensor | None = None,
+        partial_index: Tensor | None = None,
+        partial_bits: Tensor | None = None,
+        bits: Tensor | None = None,
         check: bool = True,
     ):
         self.block = (block, block) if isinstance(block, int) else (block[0], block[1])
         self.shape = (shape[0], shape[1])
         self.count, self.index = count, index
+        self.partial_count, self.partial_index, self.partial_bits = partial_count, partial_index, partial_bits
+        self.bits = bits
         self._derived: dict[Any, Any] = {}
-        self._check_shapes()
-        if index.shape[-1] == 0:  # so that there is something to point to
-            self.index = index.new_zeros(*index.shape[:-1], 1)
-        self.count, self.index = self.count.contiguous(), self.index.contiguous()
+        check_shapes(self)
+        # Without an entry there would be nothing to point to.
+        self.count, self.index = self.count.contiguous(), _not_empty(self.index)
+        if self.partial_count is not None:
+            self.partial_count, self.partial_index = self.partial_count.contiguous(), _not_empty(self.partial_index)
+            self.partial_bits, self.bits = _not_empty(self.partial_bits), _aligned(self.bits)
         if check:
-            self._check_entries()
+            check_entries(self)
 
-    def _check_shapes(self) -> None:
-        count, index = self.count, self.index
-        if count.dtype != torch.int32 or index.dtype != torch.int32:
-            raise TensorError(f"count and index of a block list are int32, not {count.dtype} and {index.dtype}")
-        if count.dim() != 3 or index.dim() != 4 or count.shape != index.shape[:3]:
-            raise TensorError(
-                f"a block list has count [B, H, MB] and index [B, H, MB, max], not {list(count.shape)} and "
-                f"{list(index.shape)}"
-            )
-        if count.device != index.device:
-            raise TensorError(f"count is on {count.device}, index on {index.device}")
-        blocks = -(-self.shape[0] // self.block[0])
-        if count.shape[2] != blocks:
-            raise TensorError(
-                f"{self.shape[0]} queries in blocks of {self.block[0]} are {blocks} blocks, and count has "
-                f"{count.shape[2]}"
-            )
+    @property
+    def has_partial(self) -> bool:
+        """Whether there may be blocks that are allowed in part: whether the list has the arrays for them."""
+        return self.partial_count is not None
 
-    def _check_entries(self) -> None:
-        width, columns = self.index.shape[-1], -(-self.shape[1] // self.block[1])
-        place = torch.arange(width, device=self.index.device)
-        used = place < self.count[..., None]
-        wrong = ((self.index < 0) | (self.index >= columns)) & used
-        falls = (self.index[..., 1:] <= self.index[..., :-1]) & used[..., 1:]
-        counts = (self.count < 0) | (self.count > width)
-        bad_count, bad_index, bad_order = torch.stack([counts.any(), wrong.any(), falls.any()]).tolist()
-        if bad_count:
-            raise TensorError(f"a count of a block list is below 0 or above {width}, the length of its lists")
-        if bad_index:
-            at = wrong.nonzero()[0].tolist()
-            raise TensorError(
-                f"index{at} of a block list is {self.index[tuple(at)].item()}; there are {columns} blocks of keys"
-            )
-        if bad_order:
-            at = falls.nonzero()[0].tolist()
-            at[-1] += 1
-            raise TensorError(f"index{at} of a block list is repeated or not ascending")
+    @property
+    def partial_length(self) -> int:
+        """How many partial blocks a block of queries has room for."""
+        return 0 if self.partial_index is None else self.partial_index.shape[-1]
 
     @classmethod
     def from_dense(cls, allowed: Tensor, block: int | tuple[int, int], shape: tuple[int, int]) -> BlockList:
@@ -113,39 +101,26 @@ class BlockList:
         return cls(count, index, (rows, columns), shape, check=False)
 
     @classmethod
-    def of(cls, mask: SparseTensor) -> BlockList:
-        """The list of a bool mask stored as `gs.BSR(b)`, [..., queries, keys]; its blocks must be allowed as a whole.
+    def of(cls, mask: SparseTensor | Tensor, block: int | tuple[int, int] | None = None) -> BlockList:
+        """The list of a bool mask [..., queries, keys] of up to two leading dimensions, sparse in any format or dense.
+
+        Made on the mask's device, and kept with a sparse mask's pattern.
+
+        Args:
+            mask: What is True is allowed.
+            block: Rows and columns of a block; None: those of a mask that is stored as `gs.BSR(b)`, and for any other
+                of the blocks that tensor cores have tiles for the ones that come out cheapest.
 
         Raises:
-            TensorError: It is no bool, or something within a stored block is False.
-            FormatError: It is not stored by rows of blocks.
+            TensorError: It is no bool, of another rank, or on the meta device.
         """
-        pattern = mask.pattern
-        key = "block list", mask.values.data_ptr(), mask.values._version
-        return pattern.derived(key, lambda: cls._of(mask))
+        from gossamer.block_sources import list_of
 
-    @classmethod
-    def _of(cls, mask: SparseTensor) -> BlockList:
-        block = _block_of(mask)
-        if mask.dtype != torch.bool or not 2 <= mask.dim() <= 4:
-            raise TensorError(f"a mask is bool, [queries, keys] up to [B, H, queries, keys], not {mask.dtype}")
-        pattern = mask.pattern
-        level = next(n for n, lvl in enumerate(pattern.format.levels) if lvl.kind == "compressed")
-        positions, coordinates = pattern.positions(level), pattern.coordinates(level)
-        assert positions is not None
-        assert coordinates is not None
-        rows = mask.shape[-2] // block[0]
-        lead = (1,) * (4 - mask.dim()) + tuple(mask.shape[:-2])
-        count = positions.diff().reshape(*lead, rows).to(torch.int32)
-        width, whole = torch.stack([count.max() if count.numel() else count.sum(), mask.values.all()]).tolist()
-        if not whole:
-            raise TensorError("something within a stored block is False; a block list has whole blocks")
-        place = torch.arange(max(width, 1), device=count.device)
-        begin = positions[:-1].reshape(*lead, rows, 1)
-        at = (begin + place).clamp(max=max(coordinates.numel() - 1, 0))
-        source = coordinates if coordinates.numel() else coordinates.new_zeros(1)
-        index = source[at.reshape(-1)].reshape(at.shape).to(torch.int32)
-        return cls(count, index, block, (mask.shape[-2], mask.shape[-1]), check=False)
+        block = (block, block) if isinstance(block, int) else block
+        if isinstance(mask, Tensor):
+            return list_of(mask, block)
+        key = "block list", block, mask.values.data_ptr(), mask.values._version
+        return mask.pattern.derived(key, lambda: list_of(mask, block))
 
     @property
     def device(self) -> torch.device:
@@ -153,28 +128,26 @@ class BlockList:
         return self.count.device
 
     def to_mask(self) -> SparseTensor:
-        """The mask as a bool SparseTensor stored as `gs.BSR`.
+        """The mask as a bool SparseTensor: stored as `gs.BSR`, or as `gs.CSR` where blocks do not divide the shape."""
+        from gossamer.block_sources import mask_of
 
-        Raises:
-            FormatError: Blocks do not divide the shape.
+        return mask_of(self)
+
+    def tiled(self, wide: bool = False) -> BlockList:
+        """The same mask in blocks that tensor cores have tiles for: itself, or a list made on the device and kept.
+
+        Args:
+            wide: Whether heads have more than 64 columns.
         """
-        lead, width = tuple(self.count.shape[:2]), self.index.shape[-1]
-        while lead and lead[0] == 1:
-            lead = lead[1:]
-        used = torch.arange(width, device=self.device) < self.count[..., None]
-        positions = torch.zeros(self.count.numel() + 1, dtype=torch.int32, device=self.device)
-        positions[1:] = self.count.reshape(-1).cumsum(0)
-        coordinates = self.index[used]
-        shape = (*lead, *self.shape)
-        format = BSR(self.block)
-        at = next(n for n, level in enumerate(format.levels) if level.kind == "compressed")
-        arrays: list[Tensor | None] = [None] * len(format.levels)
-        arrays[at] = positions
-        crd: list[Tensor | None] = [None] * len(format.levels)
-        crd[at] = coordinates
-        pattern = Pattern(format, shape, arrays, crd, check=False)
-        values = torch.ones(pattern.values_shape, dtype=torch.bool, device=self.device)
-        return SparseTensor(pattern, values, fill=False)
+        from gossamer.reblock import tiled
+
+        key = "tiled", wide
+        made = self._derived.get(key)
+        if made is None:
+            made = tiled(self, wide)
+            if made is not self:
+                self._derived[key] = made
+        return made
 
     def transposed(self) -> BlockList:
         """Of each block of keys the blocks of queries that see it, made once, without waiting for the device."""
@@ -202,7 +175,8 @@ class BlockList:
         key = "order", batch, heads, shared, group
         if key not in self._derived:
             rows = self.count.shape[2]
-            count = self.count.expand(batch, shared or heads, rows)
+            count = self.count if self.partial_count is None else self.count + self.partial_count
+            count = count.expand(batch, shared or heads, rows)
             self._derived[key] = _longest_first(count.reshape(batch * heads, -1, rows).sum(1), group)
         return self._derived[key]
 
@@ -217,35 +191,13 @@ def _longest_first(count: Tensor, group: int) -> Tensor:
     return order.reshape(-1)[: count.numel()].to(torch.int32)
 
 
-def from_block_mask(mask: Any) -> BlockList:
-    """The list of flex_attention's `BlockMask`, whose arrays are kept as they are.
-
-    Blocks in which only some entries are allowed cannot be taken: what is allowed there is known to a function alone.
-
-    Raises:
-        UnsupportedError: There are such blocks.
-        TensorError: As a `BlockList` raises.
-    """
-    from torch.nn.attention.flex_attention import noop_mask
-
-    block, shape = tuple(mask.BLOCK_SIZE), tuple(mask.seq_lengths)
-    if mask.mask_mod is noop_mask:
-        return BlockList(mask.kv_num_blocks, mask.kv_indices, block, shape)
-    partial = int(mask.kv_num_blocks.sum())
-    if partial or mask.full_kv_num_blocks is None:
-        raise UnsupportedError(
-            f"{partial} blocks of {block[0]} x {block[1]} of this BlockMask are allowed in part, by a function; a "
-            "block list has whole blocks"
-        )
-    return BlockList(mask.full_kv_num_blocks, mask.full_kv_indices, block, shape)
+def _not_empty(index: Tensor | None) -> Tensor:
+    assert index is not None
+    return index.contiguous() if index.shape[-1] else index.new_zeros(*index.shape[:-1], 1)
 
 
-def _block_of(mask: SparseTensor) -> tuple[int, int]:
-    """The block of a mask stored by rows of blocks."""
-    levels: list[Level] = [level for level in mask.pattern.format.levels if level.kind != "batch"]
-    levels = levels[mask.dim() - 2 :]
-    if len(levels) == 4 and [level.kind for level in levels] == ["dense", "compressed", "dense", "dense"]:
-        block = levels[2].expr.block, levels[3].expr.block
-        if mask.pattern.format == BSR(block).for_rank(mask.dim()):
-            return block
-    raise FormatError(f"a block list is made of a mask stored as gs.BSR(b), not as {mask.format}")
+def _aligned(bits: Tensor | None) -> Tensor:
+    """As kernels load four words at once."""
+    assert bits is not None
+    bits = bits.contiguous() if bits.shape[0] else bits.new_zeros(1, *bits.shape[1:])
+    return bits if bits.data_ptr() % 16 == 0 else bits.clone()

@@ -8,8 +8,8 @@ from torch import Tensor
 from gossamer.build import build
 from gossamer.conversion.cuda import exchange as cuda
 from gossamer.conversion.cuda.kernel import in_transform
-from gossamer.conversion.orders import shared_suffix
-from gossamer.conversion.patterns import converted, index_dtype_of
+from gossamer.conversion.orders import is_plain, shared_suffix
+from gossamer.conversion.patterns import converted, index_dtype_of, plan_of
 from gossamer.coordinates import children, dims_of_levels, levels_of_dims, node_index, ravel, unravel, used_nodes
 from gossamer.errors import TensorError
 from gossamer.formats import Format
@@ -25,7 +25,24 @@ def convert(pattern: Pattern, format: Format) -> Converted:
     if pattern.device.type == "cuda" and in_transform():
         by_kernels = None
     made = by_kernels(pattern, format) if by_kernels else None
-    return made or convert_by_sorting(pattern, format)
+    if made is None:
+        pattern.derived(("sorted", format), lambda: _why_sorted(pattern, format))
+        made = convert_by_sorting(pattern, format)
+    return made
+
+
+def _why_sorted(pattern: Pattern, format: Format) -> str:
+    if pattern.device.type not in ("cpu", "cuda"):
+        return f"there are no kernels for a device of type {pattern.device.type}"
+    if pattern.device.type == "cuda" and in_transform():
+        return "in a function of torch.func new tensors are no memory"
+    if not is_plain(pattern.format):
+        return "the pattern may have entries twice, or out of order"
+    if not pattern.storage_size:
+        return "nothing is stored"
+    if plan_of(pattern.kernel_format, format.without_batch()) is None:
+        return "there are no kernels for these formats"
+    return "the space of its nodes is too large beside what is stored"
 
 
 def convert_by_sorting(pattern: Pattern, format: Format) -> Converted:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.sparse import SparseSemiStructuredTensor
 from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_map, tree_unflatten
 
+from gossamer.conversion.kept import why_not_stored
 from gossamer.entry import MISS, Entry, make_entry, shared_patterns
 from gossamer.errors import AnnotationError, TensorError, TraceError, UnsupportedError
 from gossamer.execute import Warnings
@@ -192,7 +193,10 @@ class Engine:
         if call is not None:
             origin = f"from {before.format}" if isinstance(before, SparseTensor) else "from a dense tensor"
             elapsed = (time.perf_counter() - start) * 1e3
-            call.conversions.append(Conversion(name, f"{origin} to {fitted}", elapsed))
+            is_sparse = isinstance(before, SparseTensor)
+            why = before.pattern.why_sorted(fitted) if is_sparse else why_not_stored(before, fitted)
+            by = f", by PyTorch operations ({why})" if why else ""
+            call.conversions.append(Conversion(name, f"{origin} to {fitted}{by}", elapsed))
         return value
 
     def _unhashable(self, values: Sequence[Any]) -> TraceError:

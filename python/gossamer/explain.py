@@ -226,8 +226,9 @@ def _region(kernel: RegionKernel) -> RegionReport:
     for compiled in kernel.compiled.values():
         for entry in compiled.signature.report:
             road.append(f"{entry.op}: {entry.road} road{f' ({entry.why})' if entry.why else ''}")
-        for number, old, new in compiled.costs.conversions:
-            road.append(f"{region.inputs[number].name}: {old} is stored as {new} for the kernel, once a pattern")
+        for number, old, new, why in compiled.costs.conversions:
+            by = f", by PyTorch operations: {why}" if why else ""
+            road.append(f"{region.inputs[number].name}: {old} is stored as {new} for the kernel, once a pattern{by}")
     return _report(kernel, inputs, road, ", ".join(dict.fromkeys(kernel.origins)) or "not needed yet")
 
 

@@ -383,7 +383,11 @@ def block_size(block: int | Sequence[int], who: str) -> tuple[int, int]:
 
 def _blocked(who: str, block: int | Sequence[int], order: tuple[int, int], kinds: tuple[str, str]) -> Format:
     """Two outer levels over blocks, in the order given, then the rows and the columns of the block."""
-    size = block_size(block, who)
+    return _of_blocks(block_size(block, who), order, kinds)
+
+
+@lru_cache(maxsize=4096)
+def _of_blocks(size: tuple[int, int], order: tuple[int, int], kinds: tuple[str, str]) -> Format:
     # MLIR simplifies `d floordiv 1` to `d` and then finds no `mod`: a dimension in blocks of one is not split.
     outer = [
         Level(kind, Expr(d, "floordiv", size[d]) if size[d] > 1 else Expr(d))

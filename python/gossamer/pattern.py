@@ -253,6 +253,10 @@ class Pattern:
             return self, None, 1
         return self.derived(("converted runs", fitted), lambda: convert(self, fitted))
 
+    def why_sorted(self, format: Format) -> str | None:
+        """Returns why operations of torch have converted this to a format; None if kernels have, or nothing yet."""
+        return self._derived.get(("sorted", format.for_rank(len(self.shape))))
+
     def to(self, device: torch.device | str | int) -> "Pattern":
         """Returns the pattern on a device (itself, if it is there); the copy is kept while this pattern lives."""
         if device == self.device:

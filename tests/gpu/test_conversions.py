@@ -120,6 +120,62 @@ def test_pruning_waits_for_nothing():
                 torch.cuda.set_sync_debug_mode("default")
 
 
+def test_room_for_what_the_last_one_stored():
+    # As many, a few more, many more, many less, none: whatever room there was before.
+    for format in (CSR, CSC, COO, BSR(8), BSR((2, 4))):
+        for density in (0.2, 0.2, 0.205, 0.9, 0.9, 0.01, 0.01, 0, 0, 1):
+            dense = dense_of((64, 256), 1) * (torch.rand(64, 256) < density)
+            if format.block:
+                dense = dense * (torch.rand(8, 32) < density).repeat_interleave(8, 0).repeat_interleave(8, 1)
+            mine = check(dense.cuda(), format)
+            assert mine.values.untyped_storage().nbytes() <= 8 / 7 * mine.values.nbytes + 4096
+
+
+def test_many_pieces():
+    for shape in ((70001, 3), (4096, 4099), (3, 1_000_003), (1 << 20, 7)):
+        dense = torch.randn(shape, device="cuda") * (torch.rand(shape, device="cuda") < 0.1)
+        for _ in range(2):
+            mine = sparsify(dense, CSR)
+            mine.validate()
+            assert torch.equal(mine.to_dense(), dense)
+
+
+def test_on_several_streams():
+    dense = [dense_of((512, 512), density).cuda() for density in (0.1, 0.5, 0.1, 0.11)]
+    streams = [torch.cuda.Stream() for _ in dense]
+    torch.cuda.synchronize()
+    for _ in range(3):
+        made = []
+        for stream, one in zip(streams, dense, strict=True):
+            with torch.cuda.stream(stream):
+                made.append(sparsify(one, CSR))
+        torch.cuda.synchronize()
+        assert all(torch.equal(mine.to_dense(), one) for mine, one in zip(made, dense, strict=True))
+
+
+def test_waiting_is_said():
+    dense = dense_of((64, 256), 0.2).cuda()
+    for format in (CSR, BSR(8)):
+        sparsify(dense, format)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            with pytest.raises(gs.CudaError, match="a conversion waits for the GPU"):
+                sparsify(dense, format)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        check(dense, format)
+
+
+def test_what_waits_cannot_be_captured():
+    dense = dense_of((64, 256), 0.2).cuda()
+    sparsify(dense, CSR)
+    graph = torch.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError), torch.cuda.graph(graph):  # torch's own end of the capture fails, too
+        sparsify(dense, CSR)
+    torch.cuda.synchronize()
+    check(dense, CSR)
+
+
 def test_groups():
     dense = sparsify(torch.randn(64, 128).bfloat16(), NM(2, 4), gs.magnitude(0.5)).to_dense()
     dense.view(-1)[::3] = 0

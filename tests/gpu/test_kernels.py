@@ -1,5 +1,7 @@
 """Compiled kernels on a GPU against PyTorch on dense tensors."""
 
+import warnings
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -239,6 +241,62 @@ def test_graph_capture_and_streams() -> None:
     close(shares, torch.softmax(scores.to_dense(), -1).nan_to_num(0), torch.float32)
 
 
+@pytest.mark.parametrize("shape", ["skewed", "long", "one"])
+@torch.no_grad()
+def test_graph_capture_with_rows_in_pieces(shape) -> None:
+    """A kernel that may begin before the one ahead of it is done is captured as such."""
+    dense = SHAPES[shape]()
+    stored, f = gs.sparsify(dense, gs.CSR), gs.sparse_jit(lambda w, y: torch.relu(w @ y))
+    for columns in (1, 64, 100, 512):
+        y = random(dense.shape[1], columns)
+        f(stored, y)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(3):
+                got = f(stored, y)
+        for _ in range(3):
+            y.copy_(random(dense.shape[1], columns))
+            graph.replay()
+            close(got, torch.relu(dense.double() @ y.double()), torch.float32)
+
+
+@torch.no_grad()
+def test_kernels_that_overlap() -> None:
+    """Nothing is read before it is there, nor overwritten before it was read: many calls in a row, with the memory of
+    temporaries full of what others left in it, give the same bits as one alone.
+    """
+    f = gs.sparse_jit(lambda w, y: w @ y)
+    cases = []
+    for shape in ("skewed", "long", "one", "few"):
+        for dtype in (torch.float32, torch.float16):
+            dense = SHAPES[shape]().to(dtype)
+            stored = gs.sparsify(dense, gs.CSR)
+            for columns in (64, 100, 256):
+                y = random(dense.shape[1], columns, dtype=dtype)
+                torch.cuda.synchronize()
+                alone = f(stored, y)
+                torch.cuda.synchronize()
+                close(alone, dense.double() @ y.double(), dtype)
+                cases.append((stored, y, alone))
+    for _ in range(20):
+        found = []
+        for stored, y, _ in cases:
+            torch.full((1 << 18,), torch.nan, device="cuda")  # and what was there is given back
+            found.append(f(stored, y))
+        assert all(torch.equal(got, alone) for got, (_, _, alone) in zip(found, cases, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@torch.no_grad()
+def test_softmax_of_a_vector(dtype) -> None:
+    line = gs.Format("(i) -> (i : compressed)")
+    for length, density in ((1, 1), (7, 0.5), (65, 0.5), (10007, 0.3), (100, 0)):
+        scores = random(length, dtype=dtype).masked_fill(torch.rand(length, device="cuda") >= density, -torch.inf)
+        stored = gs.sparsify(scores, line, fill=-torch.inf)
+        expected = torch.softmax(scores.double(), -1).nan_to_num(0)
+        close(gs.sparse_jit(lambda s: torch.softmax(s, -1))(stored), expected, dtype)
+
+
 @torch.no_grad()
 def test_operands_that_do_not_lie_well() -> None:
     w = matrix(24, 32)
@@ -275,3 +333,23 @@ def test_long_rows_are_cut_into_pieces(dtype) -> None:
     expected = dense.double() @ b[:, 0].double()
     got = gs.sparse_jit(lambda w, v: w @ v)(stored, b[:, 0].contiguous())
     close(got.double() / expected.abs().max(), expected / expected.abs().max(), torch.float16)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["acos", "asin", "atan", "cos", "exp2", "expm1", "log10", "log1p", "log2", "sin", "tan", "tanh"],
+)
+def test_elementary_functions_of_doubles(name):
+    """As PyTorch's on the CPU, but for the last bits; of large numbers, too, and of what has no value."""
+    function = getattr(torch, name)
+    special = torch.tensor([0.0, -0.0, 1, -1, torch.inf, -torch.inf, torch.nan, 1e-310, 2.0**31, 1e22, 1.7e308, 0.5])
+    numbers = [special.double(), torch.linspace(-1, 1, 1001), torch.linspace(-30, 700, 4001), 10 * torch.randn(4000)]
+    if name in ("sin", "cos", "tan"):
+        numbers.append(torch.rand(4000, dtype=torch.float64) * 10 ** torch.linspace(0, 300, 4000, dtype=torch.float64))
+    x = torch.cat([one.double() for one in numbers])
+    ones = gs.sparsify(torch.ones(x.numel(), 1, dtype=torch.float64), gs.CSR)
+    f = gs.sparse_jit(lambda w, x: w * function(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", gs.FallbackWarning)
+        found = f(ones.to("cuda"), x[:, None].cuda()).to_dense().cpu()[:, 0]
+    torch.testing.assert_close(found, function(x), rtol=2e-15, atol=0, equal_nan=True)

@@ -23,6 +23,7 @@ _FACTORIES = {
     torch.tril_indices, torch.zeros,
 }  # fmt: skip
 
+_PATTERNS = "finds its blocks on the CPU; tests/gpu/test_patterns.py has those of a GPU"
 # Why a file is not run with tensors on a GPU.
 ABOUT_THE_CPU = {
     "test_cache.py": "is about files and processes",
@@ -39,7 +40,14 @@ ABOUT_THE_CPU = {
     "test_gpu_conversion_code.py": "runs the GPU's kernels on the CPU",
     "test_kernel_call.py": "is about how the CPU's kernels are called",
     "test_lean_trace.py": "is about processes",
+    "test_pattern_blocks.py": _PATTERNS,
+    "test_pattern_deepspeed.py": _PATTERNS,
+    "test_pattern_functions.py": _PATTERNS,
+    "test_pattern_masks.py": _PATTERNS,
+    "test_pattern_random.py": _PATTERNS,
+    "test_patterns.py": _PATTERNS,
     "test_short_calls.py": "is about how the CPU's kernels are called",
+    "test_static_pattern.py": "runs an example, which has a --device of its own",
     "test_support.py": "makes no tensors",
     "test_tile_host.py": "is about the CPU's code; tests/gpu/test_tile_attention.py has a GPU's",
     "test_tile_host_backward.py": "is about the CPU's code; tests/gpu/test_tile_gradients.py has a GPU's",
@@ -61,9 +69,6 @@ _OF_THE_CPU = {
     "test_what_a_tensor_says_of_itself": "has the text of one on the CPU",
     "test_what_cannot_be_traced_names_the_line": "would name the line that puts tensors on a GPU",
 }
-
-# What kernels for GPUs cannot compute yet (docs/gpu.md).
-_NOT_YET = re.compile(r"math\.(sin|cos|tanh) of '(vector<\d+x)?f64' has no code for a GPU yet")
 
 # What torch says of an operation that it has on the CPU alone.
 _LACKS = re.compile(
@@ -115,12 +120,10 @@ def move_constants(module: Any, device: torch.device, patch: pytest.MonkeyPatch)
 
 
 def skip_what_torch_lacks() -> Iterator[None]:
-    """Around a test: what torch itself cannot do on the device is no failure; what kernels cannot yet is expected."""
+    """Around a test: what torch itself cannot do on the device is no failure."""
     try:
         return (yield)
     except (RuntimeError, NotImplementedError, TypeError, gs.GossamerError, gs.FallbackWarning) as error:
-        if found := _NOT_YET.search(str(error)):
-            pytest.xfail(found.group())
         said = str(error).splitlines()[0]
         if _LACKS.search(said):
             pytest.skip(f"torch: {said[:160]}")

@@ -92,6 +92,7 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
 int cuFuncSetAttribute(void *function, int attribute, int value) {
   return result("cuFuncSetAttribute");
 }
+int cuStreamQuery(void *stream) { return result("cuStreamQuery"); }
 #ifndef BEFORE_12
 int cuTensorMapEncodeTiled(void *map, int type, unsigned rank, void *address,
                            const unsigned long *sizes,

@@ -36,6 +36,13 @@ def run(size, workspace=1 << 20):
     gpus.unload(module)
     return gpus.taken(error) if needed < 0 else needed
 
+def wait(number):
+    module = gpus.load(b"code", 0, 0)
+    error, word = ctypes.c_void_p(), ctypes.c_int64(number)
+    found = gpus.wait(module, None, ctypes.addressof(word), ctypes.byref(error))
+    gpus.unload(module)
+    return gpus.taken(error) if found < 0 else found
+
 def attend(tiles, batch=2):
     text = "tile.attention @attention element(f16) head(64) blocks(128, 128)\\n"
     artifact = library().compile(text, chip="sm_90a")
@@ -117,6 +124,9 @@ PROGRAMS = {
     "run": ("run(100)", ""),
     "nothing to run": ("run(0)", ""),
     "no memory": ("run(100, 0)", ""),
+    "written": ("wait(1 << 40)", ""),
+    "not written": ("wait(-1)", ""),
+    "captured": ("wait(-1)", "cuStreamQuery=900"),
 }
 
 
@@ -136,6 +146,9 @@ def ran(tmp_path_factory) -> dict[str, Outcome]:
         "(CUDA_ERROR_UNSUPPORTED_PTX_VERSION): a newer one is needed",
         "bad code": "CudaError: the driver's assembler: ERROR_218: what it means\nptxas: line 7: a bad instruction",
         "not loaded": "CudaError: cuModuleLoadData: ERROR_209: what it means",
+        "written": 1 << 40,
+        "not written": "all kernels are done, and none has said how much there is",
+        "captured": "cuStreamQuery: ERROR_900: what it means",
         "no function": "CudaError: cuModuleGetFunction(kernel_0): ERROR_500: what it means",
     }.items(),
 )

@@ -11,6 +11,7 @@ import torch
 
 import gossamer as gs
 from frontend_cases import additive, allowed, masked_softmax, qkv, real, weight
+from gossamer.conversion.kept import why_not_stored
 
 
 def test_explain_tells_regions_inputs_and_costs():
@@ -38,6 +39,33 @@ def test_explain_says_which_format_was_converted():
     f = gs.sparse_jit(lambda w, x: w @ x, w=gs.CSR, backend="reference")
     report = gs.explain(f, gs.sparsify(weight(4, 3), gs.CSC), real(3, 2))
     assert "j : dense, i : compressed) to (i, j) -> (i : dense" in str(report)
+
+
+def test_explain_says_which_conversions_are_operations_of_torch():
+    f = gs.sparse_jit(lambda w, x: w @ x, w=gs.CSR, backend="reference")
+    twice = gs.Format("(i, j) -> (i : compressed(nonunique), j : singleton(nonunique))")
+    one = torch.tensor([0, 1], dtype=torch.int32)
+    ends = torch.tensor([0, 2], dtype=torch.int32)
+    t = gs.SparseTensor(gs.Pattern(twice, (4, 3), [ends, None], [one, one]), torch.randn(2))
+    text = str(gs.explain(f, t, torch.randn(3, 2)))
+    assert ", by PyTorch operations (the pattern may have entries twice, or out of order)" in text
+    text = str(gs.explain(f, torch.zeros(0, 3), torch.randn(3, 2)))
+    assert ("by PyTorch operations (it is empty)" in text) == torch.empty(0).is_cuda
+    why = why_not_stored(torch.eye(4, 3, dtype=torch.complex128), gs.CSR)
+    assert why == "a Tensor of torch.complex128 is no memory that kernels can move"
+    assert "PyTorch operations" not in str(gs.explain(f, gs.sparsify(weight(4, 3), gs.CSC), real(3, 2)))
+    assert "PyTorch operations" not in str(gs.explain(f, weight(4, 3), real(3, 2)))
+
+
+def test_a_region_says_which_conversions_are_operations_of_torch():
+    f = gs.sparse_jit(lambda w, x: w @ x)
+    unordered = gs.Format("(i, j) -> (j : dense, i : compressed(nonordered))")
+    positions, rows = torch.tensor([0, 2, 3], dtype=torch.int32), torch.tensor([2, 0, 1], dtype=torch.int32)
+    t = gs.SparseTensor(gs.Pattern(unordered, (3, 2), [None, positions], [None, rows]), torch.randn(3))
+    text = str(gs.explain(f, t, torch.randn(2, 4)))
+    assert "once a pattern, by PyTorch operations: the pattern may have entries twice, or out of order" in text
+    (region,) = gs.explain(f, gs.sparsify(t.to_dense(), gs.CSC), torch.randn(2, 4)).regions
+    assert not any("PyTorch operations" in line for line in region.road)
 
 
 def test_explain_tells_fallbacks():

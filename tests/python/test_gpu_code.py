@@ -23,9 +23,12 @@ def cases(dtype: torch.dtype) -> dict[str, tuple]:
     x, v = torch.randn(16, 16).to(dtype), torch.randn(16).to(dtype)
     mask = gs.sparsify(w != 0, gs.BSR(4))
     scores = gs.sparsify(w.masked_fill(w == 0, -torch.inf), gs.CSR, fill=-torch.inf)
+    line = gs.Format("(i) -> (i : compressed)")
+    vector = gs.sparsify(v.masked_fill(v < 0, -torch.inf), line, fill=-torch.inf)
     found = {
         "attention": (lambda mask, q, k, v: attention(q, k, v, mask), mask, x, x, x),
         "softmax": (lambda s: torch.softmax(s, -1), scores),
+        "softmax of a vector": (lambda s: torch.softmax(s, -1), vector),
     }
     for name, format in {"csr": gs.CSR, "bsr": gs.BSR(4), "coo": gs.COO}.items():
         stored = gs.sparsify(w, format)
@@ -59,3 +62,19 @@ def test_the_text_is_the_same_for_every_size() -> None:
         for n in (4, 8)
     }
     assert len(texts) == 1
+
+
+ELEMENTARY = ["acos", "asin", "atan", "cos", "erf", "exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "rsqrt",
+              "sigmoid", "sin", "sinh", "cosh", "sqrt", "tan", "tanh"]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("chip", CHIPS)
+def test_elementary_functions_are_assembled(chip, dtype, tmp_path) -> None:
+    w = gs.sparsify(torch.eye(16, dtype=dtype) / 2, gs.CSR)
+    for name in ELEMENTARY:
+        function = getattr(torch, name)
+        f = gs.sparse_jit(lambda w, x, function=function: w * function(x))
+        ptx = gs.dump(f, w, torch.rand(16, 16, dtype=dtype), stage="ptx", target=chip)
+        assert "call" not in re.sub(r"//.*", "", ptx), name
+        assemble(ptx, chip, tmp_path, name)

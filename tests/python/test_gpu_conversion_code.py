@@ -1,7 +1,7 @@
-"""Conversion kernels for GPUs, without one: run on the CPU, as far as they need no lanes, and given to an assembler."""
+"""Conversion kernels for GPUs, without one: run on the CPU, and given to an assembler."""
 
+import ctypes
 from array import array
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ import torch
 import gossamer as gs
 from assembling import assemble
 from gossamer.compiler.compile import compile_region, emit
-from gossamer.conversion.cuda import compress, exchange
+from gossamer.conversion.cuda import compress, exchange, room, scan, scanned, whole_blocks
 from gossamer.conversion.cuda import values as moved
 from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.conversion.cuda.places import node_places
@@ -19,6 +19,7 @@ from gossamer.convert import convert_by_sorting
 from gossamer.coordinates import node_index
 from gossamer.sparsify import sparsify_by_index
 from gossamer.tensor import gather_runs, level_view
+from lanes_on_cpu import without_prefixes
 from strategies import NAMED
 from test_gpu_code import CHIPS
 
@@ -26,22 +27,32 @@ WITHOUT = {"dense", "dense, by columns", "dense blocks", "loose rows"}
 FORMATS = {name: fmt for name, fmt in NAMED.items() if has_kernels(fmt)}
 
 
+class NotPinned(room.Words):
+    """Words that no GPU writes to."""
+
+    def _add(self):
+        self._block = (ctypes.c_int64 * 64)()
+        self._free += [ctypes.c_int64.from_buffer(self._block, 8 * n) for n in range(64)]
+
+
+def fresh(monkeypatch, launch):
+    """Conversions of tensors on the CPU, whose kernels are launched by a function."""
+    monkeypatch.setattr(GpuKernel, "launch", launch)
+    monkeypatch.setattr(GpuKernel, "wait", lambda self, device, word: ctypes.c_int64.from_address(word).value)
+    for module in (scanned, whole_blocks):
+        monkeypatch.setattr(module, "words", NotPinned())
+    _plans.clear()
+
+
 @pytest.fixture
 def on_the_cpu(monkeypatch):
-    """Kernels run on the CPU; rows are read by threads, since lanes put numbers together as only a GPU can."""
+    """Kernels run on the CPU."""
 
-    def call(self, numbers, *tensors):
-        words = array("q", numbers)
-        for tensor in tensors:
-            words.extend((tensor.data_ptr(), tensor.numel()))
-        compile_region(self.text, lambda: self.text).run_words(words)
+    def launch(self, device, words):
+        text = without_prefixes(self.text)
+        compile_region(text, lambda: text).run_words(array("q", words))
 
-    def cut(kept, sizes, cut=compress._cut):
-        return cut(replace(kept, strides=(*kept.strides[:-1], 0)), sizes)
-
-    monkeypatch.setattr(GpuKernel, "__call__", call)
-    monkeypatch.setattr(compress, "_cut", cut)
-    _plans.clear()
+    fresh(monkeypatch, launch)
     yield
     _plans.clear()
 
@@ -51,13 +62,17 @@ def texts(monkeypatch):
     """What would be compiled."""
     found: set[str] = set()
 
+    def launch(self, device, words):
+        found.add(self.text)
+
     def call(self, numbers, *tensors):
         found.add(self.text)
         for tensor in tensors:
             tensor.zero_()  # nothing is counted
 
+    fresh(monkeypatch, launch)
     monkeypatch.setattr(GpuKernel, "__call__", call)
-    _plans.clear()
+    monkeypatch.setattr(GpuKernel, "wait", lambda self, device, word: 5)
     yield found
     _plans.clear()
 
@@ -93,6 +108,59 @@ def test_kernels_on_the_cpu(name, on_the_cpu):
                     assert torch.equal(moved.put(values, pattern, fill), right.to_dense())
                     if mask is None:
                         assert torch.equal(moved.take(given, pattern, fill), values)
+
+
+def same(dense, format, index_dtype=None):
+    pattern, values = store(dense, format, 0.0, None, None, None, index_dtype)
+    right = sparsify_by_index(dense, format, None, 0.0, index_dtype)
+    assert pattern == right.pattern
+    assert torch.equal(values, right.values)
+    return values
+
+
+def test_sums_over_many_chunks(on_the_cpu, monkeypatch):
+    # More than one chunk, more of them than the last warp takes at once, and one place more or less.
+    for places in (511, 512, 513, 70001):
+        same(dense_of((places, 1), 0.5), gs.CSR)
+        same(dense_of((1, 4 * places), 0.5).mT.contiguous().mT, gs.CSC)
+        same(dense_of((places, 2), 0.3), gs.BSR((1, 2)))
+    monkeypatch.setattr(compress, "_INT32_MAX", 1)  # as if there could be more than 32 bits can count
+    _plans.clear()
+    same(dense_of((70001, 1), 0.5), gs.CSR)
+    assert scan.Scan(1, wide=True).width == "i64"
+
+
+def test_room_for_what_the_last_one_stored(on_the_cpu, monkeypatch):
+    filled = []
+    fill = room.Room.fill
+
+    def counted(self, known, make, launch, most):
+        return fill(self, known, make, lambda *a: (filled.append(a[0]), launch(*a)), most)
+
+    monkeypatch.setattr(room.Room, "fill", counted)
+    for format in (gs.CSR, gs.BSR(2)):
+        nodes = torch.zeros(16, 32)
+
+        def stored(count, nodes=nodes, format=format):
+            filled.clear()
+            order = torch.randperm(nodes.numel())
+            marks = nodes.clone().view(-1).index_fill_(0, order[:count], 1).view(nodes.shape)
+            block = format.block or (1, 1)
+            dense = torch.kron(marks, torch.ones(block)) * torch.randn(16 * block[0], 32 * block[1])
+            values = same(dense, format)
+            assert values.untyped_storage().nbytes() <= values.nbytes * 8 / 7 + 32 * values.itemsize
+            return list(filled)
+
+        assert stored(320) == [320]  # nothing is known before
+        assert stored(320) == [330]
+        assert stored(330) == [330]  # one in 32 more is room enough
+        assert stored(500) == [340, 500]
+        assert stored(500) == [500]  # forgotten
+        assert stored(512) == [512]  # not more than there are
+        assert stored(100) == [512, 100]  # not much more than there is
+        assert stored(0) == [0]
+        assert stored(0) == [0]
+        assert stored(7) == [0, 7]
 
 
 def test_groups_on_the_cpu(on_the_cpu):

@@ -113,7 +113,7 @@ def test_another_format_is_converted_once():
     for _ in range(2):
         [values] = kernel([t], [expected.values.shape])
         assert torch.equal(values, expected.values)
-    assert kernel.costs.conversions == [(0, t.format, gs.CSR)]
+    assert kernel.costs.conversions == [(0, t.format, gs.CSR, None)]
     assert kernel.costs.gathers == 2
 
 

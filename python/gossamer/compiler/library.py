@@ -150,6 +150,7 @@ class Gpus:
     def __init__(self, c: ctypes.CDLL):
         self._c = c
         self.run = c.gs_cuda_run
+        self.wait = c.gs_cuda_wait
 
     def describe(self, device: int) -> tuple[int, int]:
         """The compute capability (90 for 9.0), and the driver's CUDA version (13000 for 13.0).
@@ -278,6 +279,7 @@ def _declare(c: ctypes.CDLL) -> ctypes.CDLL:
         ("gs_cuda_load", ctypes.c_int, [text, ctypes.c_int, ctypes.c_int, out, out]),
         ("gs_cuda_unload", None, [pointer]),
         ("gs_cuda_run", ctypes.c_int64, [pointer, pointer, pointer, pointer, pointer, ctypes.c_int64, out]),
+        ("gs_cuda_wait", ctypes.c_int64, [pointer, pointer, pointer, out]),
         ("gs_tile_run", ctypes.c_int, [pointer, pointer, out]),
         ("gs_load", ctypes.c_int, [text, size, text, out, out, out]),
         ("gs_unload", None, [pointer]),

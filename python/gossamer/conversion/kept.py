@@ -23,6 +23,17 @@ def can_store(dense: Tensor, format: Format) -> bool:
     return is_plain_tensor(dense) and has_mover(format) and has_kernels(format)
 
 
+def why_not_stored(dense: Tensor, format: Format) -> str | None:
+    """Returns why a tensor is stored by operations of torch; None if it `can_store` it."""
+    if can_store(dense, format):
+        return None
+    if not dense.numel():
+        return "it is empty"
+    if not is_plain_memory(dense):
+        return f"a {type(dense).__name__} of {dense.dtype} is no memory that kernels can move"
+    return "there are no kernels for this format"
+
+
 def can_choose(dense: Tensor, format: Format) -> bool:
     """Whether a kernel finds the largest of every group of a tensor that it `can_store`."""
     return dense.is_cuda and cuda.can_choose(format, dense.dtype)

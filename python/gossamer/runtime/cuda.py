@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import threading
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -66,17 +67,17 @@ class CudaKernel:
         host: Takes packed words and launches.
         ptx: Of the kernels.
         count: How many they are.
-        operations: What they compute, for errors.
+        operations: What they compute, for errors; nothing for a conversion.
     """
 
     def __init__(self, library: Library, host: Kernel, ptx: str, count: int, operations: str):
         self._library = library
         self._host = host
-        self._operations = operations
+        self._what = f"a region ({operations})" if operations else "a conversion"
         self.ptx = ptx
         self._count = count
         self._calls: dict[int, Callable[[Any], None]] = {}
-        self._modules: list[_Module] = []
+        self._modules: dict[int, _Module] = {}
         self._lock = threading.Lock()
 
     def on(self, device: torch.device) -> Callable[[Any], None]:
@@ -94,12 +95,36 @@ class CudaKernel:
                 self._calls[index] = call
         return call
 
+    def waiting_on(self, device: torch.device) -> Callable[[int], int]:
+        """A function of the address of a word in pinned memory, which waits until a kernel on the device's current
+        stream has written a number there, and returns that.
+
+        Raises:
+            CudaError: The driver does not take the kernels.
+        """
+        self.on(device)
+        index = number_of(device)
+        gpus, module, what = self._library.gpus, self._modules[index], self._what
+        wait, handle, stream_of = gpus.wait, module.handle, torch._C._cuda_getCurrentRawStream
+        debug_mode = torch.cuda.get_sync_debug_mode
+
+        def call(word: int) -> int:
+            if debug_mode():
+                _say_that_it_waits(what)
+            error = ctypes.c_void_p()
+            number = wait(handle, stream_of(index), word, ctypes.byref(error))
+            if number < 0:
+                raise CudaError(f"{what} failed on cuda:{index}: {gpus.taken(error)}")
+            return number
+
+        return call
+
     def _load(self, index: int) -> Callable[[Any], None]:
         torch.empty(0, device=f"cuda:{index}")  # torch's context exists from here on
         gpus = self._library.gpus
         module = _Module(gpus, gpus.load(_image(self._library, self.ptx, index), self._count, index))
-        self._modules.append(module)
-        run, handle, entry, operations = gpus.run, module.handle, self._host.address, self._operations
+        self._modules[index] = module
+        run, handle, entry, what = gpus.run, module.handle, self._host.address, self._what
         stream_of, empty, uint8 = torch._C._cuda_getCurrentRawStream, torch.empty, torch.uint8
         device, byref, pointer = torch.device("cuda", index), ctypes.byref, ctypes.c_void_p
         guess = 0  # what the last call needed for its temporaries, if that is little: asking takes as long as launching
@@ -117,9 +142,17 @@ class CudaKernel:
                 memory = empty(needed, dtype=uint8, device=device)
                 needed = run(handle, entry, words, stream, memory.data_ptr(), needed, byref(error))
             if needed < 0:
-                raise CudaError(f"a region ({operations}) failed on cuda:{index}: {gpus.taken(error)}")
+                raise CudaError(f"{what} failed on cuda:{index}: {gpus.taken(error)}")
 
         return call
+
+
+def _say_that_it_waits(what: str) -> None:
+    """Does what `torch.cuda.set_sync_debug_mode` asks for, as torch's own operations do."""
+    text = f"{what} waits for the GPU, to know how much it stores"
+    if torch.cuda.get_sync_debug_mode() == 2:
+        raise CudaError(f"{text} (torch.cuda.set_sync_debug_mode is 'error')")
+    warnings.warn(text, stacklevel=2)
 
 
 class _Module:

@@ -40,17 +40,19 @@ class Costs:
     Attributes:
         copies: Dense inputs that were not contiguous.
         gathers: Times that values were reordered for another format (the pattern itself is converted once).
-        conversions: (input, from, to) of every pattern that was stored anew.
+        conversions: (input, from, to, why by operations of torch and not by kernels: None if by these) of every
+            pattern that was stored anew.
     """
 
     copies: int = 0
     gathers: int = 0
-    conversions: list[tuple[int, Format, Format]] = field(default_factory=list)
+    conversions: list[tuple[int, Format, Format, str | None]] = field(default_factory=list)
 
-    def note_conversion(self, number: int, old: Format, new: Format) -> None:
-        """Notes that the pattern of an input is wanted in another format."""
-        if (number, old, new) not in self.conversions:
-            self.conversions.append((number, old, new))
+    def note_conversion(self, number: int, old: Pattern, new: Format) -> None:
+        """Notes that the pattern of an input was stored in another format."""
+        noted = number, old.format, new, old.why_sorted(new)
+        if noted not in self.conversions:
+            self.conversions.append(noted)
 
 
 class CompiledRegion:
@@ -126,6 +128,11 @@ class CompiledRegion:
     def on(self, device: torch.device) -> Callable[[Any], None]:
         """Returns the kernel as a function of the address of packed words, or of their bytes."""
         return self._kernel.on(device) if isinstance(self._kernel, CudaKernel) else self._kernel.call
+
+    def waiting_on(self, device: torch.device) -> Callable[[int], int]:
+        """Returns a function of the address of a pinned word, which waits until a kernel of it has written there."""
+        assert isinstance(self._kernel, CudaKernel)
+        return self._kernel.waiting_on(device)
 
     def _device(self, inputs: Sequence[Value]) -> torch.device:
         """Where the results will be."""
@@ -210,8 +217,8 @@ def _places_packer(region: CompiledRegion, spec: SparseSpec) -> "_Pack":
     def pack(value: Value, packed: list[int], device: torch.device) -> Pattern:
         if not isinstance(value, SparseTensor) or value.device != device:
             raise _refusal(spec, value, device)
-        region.costs.note_conversion(spec.input, value.format, spec.format)
         words, _ = value.pattern.derived(spec.words, lambda: _pack_places(value.pattern, spec))
+        region.costs.note_conversion(spec.input, value.pattern, spec.format)
         packed.extend(words)
         return value.pattern
 
@@ -292,7 +299,7 @@ def _pack_pattern(pattern: Pattern, spec: SparseSpec) -> tuple[tuple[int, ...], 
 def _convert(region: CompiledRegion, spec: SparseSpec, value: SparseTensor) -> tuple[Pattern, Tensor]:
     """The input in the format that the kernel reads; the pattern keeps its part of the work."""
     pattern, gather, size = value.pattern.converted_runs(spec.format)
-    region.costs.note_conversion(spec.input, value.format, spec.format)
+    region.costs.note_conversion(spec.input, value.pattern, spec.format)
     values = value.values.detach().reshape(-1)
     if gather is None:
         return pattern, values.contiguous()

@@ -18,8 +18,9 @@ from gossamer.runtime.kernel import CompiledRegion
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
 CHIP = "sm_90a"
-# Words of a kernel's entry (passes/tile/AttentionEntry.cpp): addresses; sizes, strides, list, window, scale.
-_ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q")
+# Words of a kernel's entry (passes/tile/AttentionEntry.cpp): addresses; sizes, strides, list, window, scale, partial
+# blocks.
+_ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q5q")
 Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 # By device and stream: kernels of a stream run one after another, and leave their counter at 0.
@@ -38,6 +39,7 @@ class Kind:
         causal: Whether a query sees the keys up to its own, without a list.
         window: Whether it sees only the last of these.
         tail: Whether the number of keys is no multiple of the block's.
+        partial: Whether the list has blocks that are allowed in part; such a kernel finds out about the tail itself.
     """
 
     dtype: torch.dtype
@@ -47,10 +49,11 @@ class Kind:
     causal: bool
     window: bool
     tail: bool
+    partial: bool = False
 
     def text(self) -> str:
         """What the compiler makes the kernel of."""
-        flags = [name for name in ("listed", "causal", "window", "tail") if getattr(self, name)]
+        flags = [name for name in ("listed", "partial", "causal", "window", "tail") if getattr(self, name)]
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})", *flags]
         return f"tile.attention @attention {' '.join(parts)}\n"
@@ -58,6 +61,7 @@ class Kind:
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
         what = "a block list" if self.listed else "a window" if self.window else "causal" if self.causal else "all keys"
+        what += ", with bitmaps" if self.partial else ""
         return f"tensor cores: {name}, heads of {self.head}, tiles of {self.block[0]} x {self.block[1]}, {what}"
 
 
@@ -108,11 +112,17 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         order = blocks.order(batch, heads, 2 * k.shape[2] * columns * k.element_size())
         lists = blocks.count.data_ptr(), blocks.index.data_ptr(), order.data_ptr()
         list_sizes = list_words(blocks)
+    partial: tuple[int, ...] = (0, 0, 0, 0, 0)
+    if kind.partial:
+        assert blocks is not None
+        arrays = blocks.partial_count, blocks.partial_index, blocks.partial_bits, blocks.bits
+        partial = (*(array.data_ptr() for array in arrays if array is not None), blocks.partial_length)
     rest = _REST.pack(
         *(batch, heads, k.shape[1], queries, k.shape[2], columns),
         *(stride for tensor in (q, k, v, out) for stride in tensor.stride()[:3]),
         *(*list_sizes, min(window, k.shape[2])),
         struct.unpack("I", struct.pack("f", scale))[0],
+        *partial,
     )
     kernel = kernel_of(kind, target_of(device)).on(device)
     pack, float32 = _ADDRESSES.pack, torch.float32

@@ -5,6 +5,7 @@
 #CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed), posWidth = 32, crdWidth = 32 }>
 #CSC = #sparse_tensor.encoding<{ map = (d0, d1) -> (d1 : dense, d0 : compressed), posWidth = 32, crdWidth = 32 }>
 #COO = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : compressed(nonunique), d1 : singleton(soa)), posWidth = 32, crdWidth = 32 }>
+#Vec = #sparse_tensor.encoding<{ map = (d0) -> (d0 : compressed), posWidth = 32, crdWidth = 32 }>
 #NM = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 floordiv 4 : dense, d1 mod 4 : structured[2, 4]), crdWidth = 32 }>
 
 // CHECK-DAG: #[[CSR:.*]] = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed), posWidth = 32, crdWidth = 32 }>
@@ -42,6 +43,14 @@ func.func @entries(%s: tensor<?x?xf32, #COO>) -> tensor<?x?xf32, #COO> {
 func.func @groups(%s: tensor<?x?xf32, #NM>) -> tensor<?x?xf32, #NM> {
   %0 = gossamer.softmax %s dim 1 : tensor<?x?xf32, #NM>
   return %0 : tensor<?x?xf32, #NM>
+}
+
+// CHECK-LABEL: func @vector
+// CHECK-NOT: by
+// CHECK: return
+func.func @vector(%s: tensor<?xf32, #Vec>) -> tensor<?xf32, #Vec> {
+  %0 = gossamer.softmax %s dim 0 : tensor<?xf32, #Vec>
+  return %0 : tensor<?xf32, #Vec>
 }
 
 // Where rows lie together there is no need; nor for columns of columns.

@@ -62,6 +62,35 @@ func.func @softmax(%s: tensor<?x?xf32, #BSR>) -> tensor<?x?xf32, #BSR> {
 
 // -----
 
+// A tensor of one dimension is one row.
+#Vec = #sparse_tensor.encoding<{ map = (i) -> (i : compressed) }>
+// CHECK-LABEL: func @softmax_vector
+// CHECK: %[[ONCE:.*]] = arith.minsi
+// CHECK: scf.parallel {{.*}} to (%[[ONCE]])
+// CHECK: arith.maximumf
+// CHECK: } {gossamer.lanes = 32 : i64}
+// CHECK: arith.divf
+// CHECK: } {gossamer.lanes = 32 : i64}
+func.func @softmax_vector(%s: tensor<?xf32, #Vec>) -> tensor<?xf32, #Vec> {
+  %0 = gossamer.softmax %s dim 0 : tensor<?xf32, #Vec>
+  return %0 : tensor<?xf32, #Vec>
+}
+
+// -----
+
+// Compressed rows have as many columns of their own as they are wide.
+#Rows = #sparse_tensor.encoding<{ map = (i, j) -> (i : compressed, j : dense) }>
+// CHECK-LABEL: func @softmax_columns
+// CHECK: scf.parallel (%{{.*}}) = (%c0) to (%{{.*}})
+// CHECK: arith.maximumf
+// CHECK: } {gossamer.lanes = 32 : i64}
+func.func @softmax_columns(%s: tensor<?x?xf32, #Rows>) -> tensor<?x?xf32, #Rows> {
+  %0 = gossamer.softmax %s dim 0 : tensor<?x?xf32, #Rows>
+  return %0 : tensor<?x?xf32, #Rows>
+}
+
+// -----
+
 // A softmax by an index: the places of a row's entries are read.
 #CSR = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed) }>
 #CSC = #sparse_tensor.encoding<{ map = (d0, d1) -> (d1 : dense, d0 : compressed) }>

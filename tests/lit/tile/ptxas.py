@@ -20,6 +20,10 @@ def kinds():
             yield f"tile.attention @attention {blocks} listed{tail}"
             if min(rows, columns) >= 64:
                 yield f"tile.attention_backward @attention {blocks}{tail}"
+        for rows, columns in BLOCKS:
+            if (rows, columns, head) != (128, 16, 128):  # refused
+                blocks = f"element({element}) head({head}) blocks({rows}, {columns})"
+                yield f"tile.attention @attention {blocks} listed partial"
 
 
 def main(ptxas: str, folder: str) -> None:
@@ -37,7 +41,8 @@ def main(ptxas: str, folder: str) -> None:
         if done.returncode or re.search(r"C75\d\d|[1-9]\d* bytes spill", log):
             failures.append(f"{kind}: {log}")
         products = re.findall(r"wgmma\.commit_group", ptx)
-        if len(products) < 6:  # the first scores, the loop's two, the next tile's two, the last output
+        # The first scores, two of each loop, the next tile's two, the last output.
+        if len(products) < (8 if "partial" in kind or "window" in kind else 6):
             failures.append(f"{kind}: {len(products)} products")
     if failures:
         sys.exit("\n".join(failures))

@@ -8,6 +8,7 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from gossamer.conversion.cuda import scan
 from gossamer.conversion.cuda.compress import ALIGNMENT, Memory
 from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.conversion.cuda.writer import WARP, GpuWriter
@@ -138,7 +139,7 @@ class Marker:
         self.sizes = tuple(sizes[: format.outer])
         self.numbers = [*units.numbers, *words, units.outer]
         self._marker = partial(marker, units.block, lanes, together)
-        self.kernel = self._marker("i8")
+        self.kernel = self._marker(None)
 
     def __call__(self, kept: Tensor) -> Tensor:
         """Returns bool of the sizes of the outer levels."""
@@ -146,9 +147,9 @@ class Marker:
         self.kernel(self.numbers, kept, mask)
         return mask
 
-    def count(self, kept: Tensor, counts: Tensor) -> None:
-        """Writes 1 or 0 (i32) for every place instead."""
-        self._marker("i32")(self.numbers, kept, counts)
+    def scanner(self, width: str) -> GpuKernel:
+        """Returns the kernel that writes 1 or 0 (i32) for every place instead, and those that sum them (`scan`)."""
+        return self._marker(width)
 
 
 def _repeated(number: int, width: int, word: int) -> int:
@@ -159,15 +160,17 @@ def _repeated(number: int, width: int, word: int) -> int:
 
 
 @cache
-def marker(block: Block, lanes: int, together: int, marks: str) -> GpuKernel:
+def marker(block: Block, lanes: int, together: int, scanned: str | None) -> GpuKernel:
     """The kernel that says of every place of the outer levels whether its block has something that is kept.
 
-    A warp, or less of one where blocks are small, has a block; a lane reads so many units `together`. `marks` is the
-    width of an answer.
+    A warp, or less of one where blocks are small, has a block; a lane reads so many units `together`. Answers are i8 in
+    `marks`; if they are to be `scanned`, they are `counts`, and the width of `begins` is given.
     """
     wide = block.element == "i128"
     element = "i64" if wide else block.element
-    w = GpuWriter([*block.numbers, "mask", "unkept", "nodes"], [Array("keep", element), Array("marks", marks)])
+    answers = scan.arrays(scanned) if scanned else [Array("marks", "i8")]
+    numbers = [*block.numbers, "mask", "unkept", "nodes", *(scan.NUMBERS if scanned else ())]
+    w = GpuWriter(numbers, [Array("keep", element), *answers])
     with w.parallel(w.number("nodes")) as (node,):
         base = block.base(w, node)
         mask, unkept = (w.bits_of_word(w.number(name), element) for name in ("mask", "unkept"))
@@ -183,7 +186,12 @@ def marker(block: Block, lanes: int, together: int, marks: str) -> GpuKernel:
             return w.counted(w.compare("ne", found, w.constant(0, element), element))
 
         found = w.reduce_lanes(lanes, each, "ori", "i32", differs)
-        w.store_bits("marks", node, found if marks == "i32" else w.value(f"arith.trunci {found} : i32 to i8"))
+        if scanned:
+            w.store_bits("counts", node, found)
+        else:
+            w.store_bits("marks", node, w.value(f"arith.trunci {found} : i32 to i8"))
+    if scanned:
+        scan.write_scan(w)
     return GpuKernel(w.module())
 
 

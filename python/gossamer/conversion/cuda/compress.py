@@ -94,10 +94,10 @@ class Compressor:
         self.shape, self.pieces, piece_size = _cut(kept, self.sizes)
         self.shape = replace(self.shape, zero=test[1] == 0)
         self.numbers = [self.rows, self.pieces, piece_size, *test, *self.sizes, *kept.strides]
-        self.counter = counter(self.shape)
+        self.counter = counter(self.shape, None)
         self.wide = torch.int64 if self.rows * self.sizes[-1] > _INT32_MAX else torch.int32
         self.least_index = index_dtype_for(max(1, *self.sizes), index_dtype)
-        self._fillers: dict[tuple[torch.dtype, torch.dtype], GpuKernel] = {}
+        self._fillers: dict[tuple[str, torch.dtype], GpuKernel] = {}
         self.above: Compressor | None = None
         if len(outline.segments) > 1:
             upper = Outline(outline.segments[:-1])
@@ -106,12 +106,12 @@ class Compressor:
             self.above = Compressor(nodes, MASK, upper, sizes, places=True, index_dtype=index_dtype)
 
     def __call__(self, kept: Tensor, source: Tensor | None, known: int | None = None) -> Stored:
-        """Stores what is kept. Waits for the GPU once, to know how much that is, unless `known` says it.
+        """Stores what is kept. Waits for the GPU once, to know how much that is.
 
         Args:
             kept: What decides.
             source: Where values come from, if it is another tensor.
-            known: How many are kept, if that is known.
+            known: How many are kept, if that is known; of no use where there are several numbers to know.
 
         Returns:
             The levels; the values; the place of each node, int64 (of a slot that is not used: -1).
@@ -119,11 +119,7 @@ class Compressor:
         counted = self.count(kept)
         if self.loose:
             return self._fill_loose(kept, source, counted.ends)
-        if self.above is None:
-            totals = [int(counted.ends[-1]) if known is None else known]
-        else:
-            totals = torch.stack(counted.totals()).tolist()
-        return self.fill(kept, source, counted, totals)
+        return self.fill(kept, source, counted, torch.stack(counted.totals()).tolist())
 
     def count(self, kept: Tensor) -> Counted:
         """Counts what is kept in every piece, and which nodes of segments above have any below."""
@@ -195,9 +191,7 @@ class Compressor:
         found = [make(index, 0) for _ in range(leaf.chain, leaf.end)]
         values = make(source.dtype if source is not None else kept.dtype, self.unused) if self.source else None
         places = make(torch.int64, -1) if self.places else None
-        key = begins.dtype, index
-        if key not in self._fillers:
-            self._fillers[key] = self._filler(*key, exclusive, stores)
+        filler = self.filler(width_of(begins.dtype), "piece" if exclusive else "end", index, stores)
         numbers = self.numbers
         arrays = [kept, begins]
         if stores:
@@ -210,23 +204,27 @@ class Compressor:
             arrays.append(source)
         arrays += [a for a in (values, places) if a is not None]
         if count or stores:
-            self._fillers[key](numbers, *arrays)
+            filler(numbers, *arrays)
         rest: list[Tensor | None] = [None] * (len(found) - 1)
         levels = [*above_positions, positions, *rest], [*above_coordinates, *found], count
         return levels, values, places
 
-    def _filler(self, begins: torch.dtype, index: torch.dtype, exclusive: bool, stores: bool) -> GpuKernel:
-        fill = Fill(
-            begins=width_of(begins),
-            exclusive=exclusive,
-            index=width_of(index),
-            positions=stores,
-            chain=tuple(range(self.leaf.chain, self.leaf.end - 1)),
-            values=None if self.source is None else self.source.element,
-            source=self.has_own_source,
-            places=self.places,
-        )
-        return filler(self.shape, fill)
+    def filler(self, begins: str, what: str, index: torch.dtype, stores: bool = True) -> GpuKernel:
+        """Returns the kernel that stores nodes; the arguments are those of `Fill`."""
+        key = begins, index
+        if key not in self._fillers:
+            fill = Fill(
+                begins=begins,
+                what=what,
+                index=width_of(index),
+                positions=stores,
+                chain=tuple(range(self.leaf.chain, self.leaf.end - 1)),
+                values=None if self.source is None else self.source.element,
+                source=self.has_own_source,
+                places=self.places,
+            )
+            self._fillers[key] = filler(self.shape, fill)
+        return self._fillers[key]
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ Where elements of a row are neighbours in memory, a warp, or a part of one, has 
 otherwise a thread has one, and its neighbours have the same piece of other rows.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
+from gossamer.conversion.cuda import scan
 from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.conversion.cuda.writer import GpuWriter
 from gossamer.conversion.writer import Array, Value
@@ -129,9 +131,13 @@ class Piece:
 
 
 @cache
-def counter(shape: Shape) -> GpuKernel:
-    """The kernel that counts what is kept of every piece: arrays `keep` and `counts`, [rows, pieces] (i32)."""
-    w = GpuWriter(shape.numbers, [Array("keep", shape.element), Array("counts", "i32")])
+def counter(shape: Shape, scanned: str | None) -> GpuKernel:
+    """The kernel that counts what is kept of every piece: arrays `keep` and `counts`, [rows, pieces] (i32).
+
+    If these are to be `scanned`, it is followed by those that sum them; the width of `begins` is given.
+    """
+    own = scan.arrays(scanned) if scanned else [Array("counts", "i32")]
+    w = GpuWriter([*shape.numbers, *(scan.NUMBERS if scanned else ())], [Array("keep", shape.element), *own])
     with w.parallel(*Piece.sizes(w, shape)) as places:
         piece = Piece(w, shape, places)
 
@@ -153,6 +159,8 @@ def counter(shape: Shape) -> GpuKernel:
         else:
             upper = piece.end
             w.store("counts", piece.number, w.fold(piece.first, upper, STEP, w.constant(0), count_step))
+    if scanned:
+        scan.write_scan(w)
     return GpuKernel(w.module())
 
 
@@ -162,7 +170,7 @@ class Fill:
 
     Attributes:
         begins: The width of `begins`: "i32" or "i64".
-        exclusive: Whether `begins` says where each piece begins; otherwise where it ends.
+        what: Of what `begins` says where it begins, "chunk" (`scan`) or "piece"; or where it ends, "end" of a piece.
         index: The width of positions and coordinates.
         positions: Whether positions are written: one for every `inner` rows, a number of the host.
         chain: The levels before the last one whose coordinates are stored.
@@ -172,7 +180,7 @@ class Fill:
     """
 
     begins: str
-    exclusive: bool
+    what: str
     index: str
     positions: bool
     chain: tuple[int, ...]
@@ -183,6 +191,7 @@ class Fill:
     def arrays(self, shape: Shape) -> list[Array]:
         """The arrays of the kernel, in order."""
         arrays = [Array("keep", shape.element), Array("begins", self.begins)]
+        arrays += [Array("within", "i32")] if self.what == "chunk" else []
         arrays += [Array("pos", self.index)] if self.positions else []
         arrays += [Array(f"crd{l}", self.index) for l in (*self.chain, shape.rank)]
         arrays += [Array("source", self.values or "")] if self.source else []
@@ -192,7 +201,8 @@ class Fill:
     def numbers(self, shape: Shape) -> list[str]:
         """What the host tells the kernel."""
         strides = [f"source_stride{l}" for l in range(shape.rank + 1)] if self.source else []
-        return [*shape.numbers, *(["inner"] if self.positions else []), *strides]
+        scanned = ["chunks", "capacity"] if self.what == "chunk" else []
+        return [*shape.numbers, *scanned, *(["inner"] if self.positions else []), *strides]
 
 
 @cache
@@ -205,11 +215,12 @@ def filler(shape: Shape, fill: Fill) -> GpuKernel:
         piece = Piece(w, shape, [w.sub(end, place) for end, place in zip(last, places, strict=True)])
         begin = _begin(w, fill, piece.number)
         if fill.positions:
-            _write_positions(w, piece, w.as_index(begin, fill.begins))
+            _write_positions(w, piece, fill, w.as_index(begin, fill.begins))
         writer = _EntryWriter(w, piece, fill)
+        room = w.when(scan.fits(w)) if fill.what == "chunk" else nullcontext()
         if shape.lanes > 1:
             with w.lanes(shape.lanes) as lane:
-                _fill_lane(w, piece, lane, begin, writer, shape, fill.begins)
+                _fill_lane(w, piece, lane, begin, writer, room)
         else:
             upper = piece.end
 
@@ -220,27 +231,34 @@ def filler(shape: Shape, fill: Fill) -> GpuKernel:
                     node = w.add(node, w.counted(kept, "index"))
                 return node
 
-            w.fold(piece.first, upper, STEP, w.as_index(begin, fill.begins), step)
+            with room:
+                w.fold(piece.first, upper, STEP, w.as_index(begin, fill.begins), step)
     return GpuKernel(w.module())
 
 
 def _fill_lane(
-    w: GpuWriter, piece: Piece, lane: Value, begin: Value, writer: "_EntryWriter", shape: Shape, width: str
+    w: GpuWriter,
+    piece: Piece,
+    lane: Value,
+    begin: Value,
+    writer: "_EntryWriter",
+    room: AbstractContextManager[None],
 ) -> None:
+    shape, width = piece.shape, writer.fill.begins
     vectors = piece.read(lane)
     elements = [piece.elements(vector) for _, vector, _ in vectors]
     kept = [
         [piece.kept(element, inside) for element in those]
         for those, (_, _, inside) in zip(elements, vectors, strict=True)
     ]
-    for (at, _, _), those, conditions, (before, total) in zip(
-        vectors, elements, kept, _prefixes(w, kept, shape), strict=True
-    ):
-        node = w.binary("addi", begin, w.widened(before, width), width)
-        for n, (condition, element) in enumerate(zip(conditions, those, strict=True)):
-            writer.write(condition, w.as_index(node, width), w.add(at, w.constant(n)), element)
-            node = w.binary("addi", node, w.counted(condition, width), width)
-        begin = w.binary("addi", begin, w.widened(total, width), width)
+    prefixes = _prefixes(w, kept, shape)
+    with room:
+        for (at, _, _), those, conditions, (before, total) in zip(vectors, elements, kept, prefixes, strict=True):
+            node = w.binary("addi", begin, w.widened(before, width), width)
+            for n, (condition, element) in enumerate(zip(conditions, those, strict=True)):
+                writer.write(condition, w.as_index(node, width), w.add(at, w.constant(n)), element)
+                node = w.binary("addi", node, w.counted(condition, width), width)
+            begin = w.binary("addi", begin, w.widened(total, width), width)
 
 
 def _prefixes(w: GpuWriter, kept: list[list[Value]], shape: Shape) -> list[tuple[Value, Value]]:
@@ -270,7 +288,9 @@ def _prefixes(w: GpuWriter, kept: list[list[Value]], shape: Shape) -> list[tuple
 
 def _begin(w: GpuWriter, fill: Fill, number: Value) -> Value:
     """Where a piece begins, of the width of `begins`."""
-    if fill.exclusive:
+    if fill.what == "chunk":
+        return scan.begin_of(w, number, fill.begins)
+    if fill.what == "piece":
         return w.load_bits("begins", number)
     zero = w.constant(0)
     before = w.value(f"arith.maxsi {w.sub(number, w.constant(1))}, {zero} : index")
@@ -278,7 +298,7 @@ def _begin(w: GpuWriter, fill: Fill, number: Value) -> Value:
     return w.select(is_first, nothing, w.load_bits("begins", before), fill.begins)
 
 
-def _write_positions(w: GpuWriter, piece: Piece, begin: Value) -> None:
+def _write_positions(w: GpuWriter, piece: Piece, fill: Fill, begin: Value) -> None:
     inner, zero, one = w.number("inner"), w.constant(0), w.constant(1)
     is_first = w.both(
         w.compare("eq", piece.piece, zero),
@@ -289,7 +309,7 @@ def _write_positions(w: GpuWriter, piece: Piece, begin: Value) -> None:
     rows = w.number("rows")
     last = w.sub(w.mul(rows, w.number("pieces")), one)
     with w.when(w.compare("eq", piece.number, last)):
-        w.store("pos", w.div(rows, inner), w.load("begins", last))
+        w.store("pos", w.div(rows, inner), w.load("begins", w.number("chunks") if fill.what == "chunk" else last))
 
 
 class _EntryWriter:

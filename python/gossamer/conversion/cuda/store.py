@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer.conversion.cuda.blocks import BlockMover, Marker
 from gossamer.conversion.cuda.compress import ALIGNMENT, MASK, Compressor, Memory
 from gossamer.conversion.cuda.groups import Structurer
+from gossamer.conversion.cuda.scanned import ScanCompressor
 from gossamer.conversion.cuda.whole_blocks import BlockStorer
 from gossamer.conversion.flat import fill_bits, kept_bits
 from gossamer.conversion.nodes import Outline
@@ -132,7 +133,9 @@ class _Plan:
         if not is_entrywise:
             self.mover = BlockMover(source, target, sizes, bits)
         self.has_own_source = is_entrywise and (mask is not None or nodes is not None)
-        self.compressor = Compressor(
+        is_loose = loose_level(target) is not None
+        make = Compressor if is_loose or len(outline.segments) > 1 else ScanCompressor
+        self.compressor = make(
             kept,
             test,
             outline,
@@ -140,7 +143,7 @@ class _Plan:
             source=source if is_entrywise else None,
             has_own_source=self.has_own_source,
             fill=fill,
-            loose=loose_level(target) is not None,
+            loose=is_loose,
             places=not is_entrywise,
             index_dtype=index_dtype,
         )

@@ -10,6 +10,8 @@ from torch import Tensor
 from gossamer.conversion.cuda.blocks import Block, Marker, Units
 from gossamer.conversion.cuda.compress import Memory
 from gossamer.conversion.cuda.kernel import GpuKernel
+from gossamer.conversion.cuda.room import Room, words
+from gossamer.conversion.cuda.scan import Scan, begin_of, fits
 from gossamer.conversion.cuda.writer import WARP, GpuWriter
 from gossamer.conversion.flat import Levels, index_dtype_for, width_of
 from gossamer.conversion.nodes import Outline
@@ -55,46 +57,60 @@ class BlockStorer:
         while lanes > 1 and lanes > units.count:
             lanes //= 2
         self.numbers = [*units.numbers, self.count, self.inner, slices]
+        self.scan, self.room = Scan(self.count, wide=False), Room()
+        self.scanner = self.marker.scanner(self.scan.width)
         chain = tuple(range(segment.chain, segment.end))
         self.kernel = _storer(units.block, chain, width_of(self.index), lanes)
 
     def __call__(self, kept: Tensor, dense: Tensor) -> tuple[Levels, Tensor]:
         """Returns the levels and the values of `dense`, flat; waits for the GPU once."""
-        counts = torch.empty(self.count, dtype=torch.int32, device=dense.device)
-        self.marker.count(kept, counts)
-        sums = counts.cumsum(0, dtype=torch.int32)
-        positions = torch.empty(self.parents + 1, dtype=self.index, device=dense.device)
-        nodes = int(sums[-1])
-        found = [torch.empty(nodes, dtype=self.index, device=dense.device) for _ in range(self.chain, self.outer)]
-        values = torch.empty(nodes * self.each, dtype=dense.dtype, device=dense.device)
-        self.kernel(self.numbers, dense, sums, positions, *found, values)
+        device, number, scan = dense.device, dense.get_device(), self.scan
+        memory = scan.memory(device)
+        positions = torch.empty(self.parents + 1, dtype=self.index, device=device)
+        fixed = dense.data_ptr(), dense.numel(), *scan.words(memory, "counts", "within", "begins")
+
+        def make(count: int) -> list[Tensor]:
+            found = [torch.empty(count, dtype=self.index, device=device) for _ in range(self.chain, self.outer)]
+            return [*found, torch.empty(count * self.each, dtype=dense.dtype, device=device)]
+
+        def store(capacity: int, tensors: Sequence[Tensor]) -> None:
+            stored = [*self.numbers, scan.chunks, capacity, *fixed]
+            for tensor in (positions, *tensors):
+                stored += (tensor.data_ptr(), tensor.numel())
+            self.kernel.launch(number, stored)
+
+        with words.one() as word:
+            marked = [*self.marker.numbers, *scan.numbers, kept.data_ptr(), kept.numel()]
+            marked += (*scan.words(memory, "counts", "within", "totals", "begins"), word, 1)
+            self.scanner.launch(number, marked)
+            count, tensors = self.room.fill(lambda: self.scanner.wait(number, word), make, store, self.count)
+        *found, values = tensors
         above: list[Tensor | None] = [None] * self.chain
         rest: list[Tensor | None] = [None] * (len(found) - 1)
-        return ([*above, positions, *rest], [*above, *found], nodes), values
+        return ([*above, positions, *rest], [*above, *found], count), values
 
 
 @cache
 def _storer(block: Block, chain: tuple[int, ...], index: str, lanes: int) -> GpuKernel:
     """The kernel: a warp has a place of a block, or a slice of it, and copies it if it is marked."""
     element = block.moved
-    arrays = [Array("dense", element), Array("sums", "i32"), Array("pos", index)]
-    arrays += [*(Array(f"crd{l}", index) for l in chain), Array("values", element)]
-    w = GpuWriter([*block.numbers, "nodes", "inner", "slices"], arrays)
+    arrays = [Array("dense", element), *(Array(name, "i32") for name in ("counts", "within", "begins"))]
+    arrays += [Array("pos", index), *(Array(f"crd{l}", index) for l in chain), Array("values", element)]
+    w = GpuWriter([*block.numbers, "nodes", "inner", "slices", "chunks", "capacity"], arrays)
     slices, zero, one = w.number("slices"), w.constant(0), w.constant(1)
     with w.parallel(w.mul(w.number("nodes"), slices)) as (number,):
         place, slice = w.split(number, [one, slices], block.narrow)
         coordinates = w.split(place, [w.number(f"size{l}") for l in range(block.outer)], block.narrow)
-        end = w.load("sums", place)
-        before = w.load("sums", w.value(f"arith.maxsi {w.sub(place, one)}, {zero} : index"))
-        begin = w.select(w.compare("eq", place, zero), zero, before)
+        begin = w.as_index(begin_of(w, place, "i32"), "i32")
+        is_marked = w.both(w.compare("ne", w.load("counts", place), zero), fits(w))
         with w.when(w.compare("eq", slice, zero)):
             # A parent begins where all of its levels below are 0.
             parent, within = w.split(place, [one, w.mul(w.number("inner"), w.number(f"size{chain[-1]}"))], block.narrow)
             with w.when(w.compare("eq", within, zero)):
                 w.store("pos", parent, begin)
             with w.when(w.compare("eq", w.add(place, one), w.number("nodes"))):
-                w.store("pos", w.add(parent, one), end)
-        with w.when(w.compare("sgt", end, begin)):
+                w.store("pos", w.add(parent, one), w.load("begins", w.number("chunks")))
+        with w.when(is_marked):
             with w.when(w.compare("eq", slice, zero)):
                 for l in chain:
                     w.store(f"crd{l}", begin, coordinates[l])

@@ -30,8 +30,23 @@ func.func private @f() -> !tile.rows<32xf32>
 
 // -----
 
-// expected-error@+1 {{has slots x numbers, 1 to 4 of these}}
-func.func private @f() -> !tile.queue<2x5xi32>
+// expected-error@+1 {{has slots x numbers, 1 to 8 of these}}
+func.func private @f() -> !tile.queue<2x9xi32>
+
+// -----
+
+// expected-error@+1 {{holds i1, not 'f32'}}
+func.func private @f() -> !tile.bits<64x128xf32>
+
+// -----
+
+// expected-error@+1 {{has 64 rows}}
+func.func private @f() -> !tile.bits<128x128xi1>
+
+// -----
+
+// expected-error@+1 {{has 32, 64, ... or 256 columns, not 48}}
+func.func private @f() -> !tile.bits<64x48xi1>
 
 // -----
 
@@ -201,6 +216,49 @@ tile.program @arguments(%x: f32) {
 
 // -----
 
+tile.program @groups(%bits: memref<?xi32>) {
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{reads groups of 16, 32, 64 or 128 columns, not 64 columns in 8 groups}}
+    %b = tile.load_bits %bits[%c0, %c0, %c0, %c0, %c0, %c0, %c0, %c0] : memref<?xi32> -> <64x64xi1>
+  }
+}
+
+// -----
+
+tile.program @bit_argument(%x: f32, %bits: memref<?xi32>) {
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %s = tile.splat %x : !tile.fragment<64x64xf32>
+    %b = tile.load_bits %bits[%c0] : memref<?xi32> -> <64x64xi1>
+    // expected-error@+1 {{argument 1 is 'f32', not i1}}
+    %e = tile.elementwise %s, %b : !tile.fragment<64x64xf32>, !tile.bits<64x64xi1> -> !tile.fragment<64x64xf32> {
+    ^bb0(%a: f32, %c: f32, %row: i32, %column: i32):
+      tile.yield %a : f32
+    }
+  }
+}
+
+// -----
+
+tile.program @other_bits(%x: f32, %bits: memref<?xi32>) {
+  %c0 = arith.constant 0 : i32
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %s = tile.splat %x : !tile.fragment<64x64xf32>
+    %b = tile.load_bits %bits[%c0] : memref<?xi32> -> <64x128xi1>
+    // expected-error@+1 {{makes '!tile.fragment<64x64xf32>' of '!tile.bits<64x128xi1>'}}
+    %e = tile.elementwise %s, %b : !tile.fragment<64x64xf32>, !tile.bits<64x128xi1> -> !tile.fragment<64x64xf32> {
+    ^bb0(%a: f32, %c: i1, %row: i32, %column: i32):
+      tile.yield %a : f32
+    }
+  }
+}
+
+// -----
+
 tile.program @whole_sum(%x: f32) {
   tile.role consumer warpgroups(1) registers(128) {
   ^bb0(%w: i32):
@@ -335,3 +393,15 @@ tile.attention_backward @a element(bf16) head(128) blocks(128, 32)
 
 // expected-error@+1 {{has heads of 64 or 128 columns, not 96}}
 tile.attention_backward @a element(bf16) head(96) blocks(128, 128)
+// expected-error@+1 {{has blocks that are allowed in part only with a list}}
+tile.attention @partial element(bf16) head(64) blocks(128, 128) partial
+
+// -----
+
+// expected-error@+1 {{knows the end of its keys by itself where blocks are allowed in part}}
+tile.attention @partial element(bf16) head(64) blocks(128, 128) listed partial tail
+
+// -----
+
+// expected-error@+1 {{has heads of 64 columns if blocks of 128 x 16 are allowed in part}}
+tile.attention @partial element(bf16) head(128) blocks(128, 16) listed partial

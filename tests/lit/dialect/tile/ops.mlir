@@ -63,6 +63,15 @@ tile.program @all(%in: !tile.map<128x128xbf16>, %out: !tile.map<64x128xbf16>,
       // CHECK: tile.yield %{{.*}} : f32
       tile.yield %y : f32
     }
+    // CHECK: %[[BITS:.*]] = tile.load_bits %{{.*}}[%{{.*}}, %{{.*}}] : memref<?xi32> -> <64x128xi1>
+    %bits = tile.load_bits %list[%c0, %c64] : memref<?xi32> -> <64x128xi1>
+    // CHECK: tile.elementwise %[[E]], %[[BITS]] : !tile.fragment<64x128xf32>, !tile.bits<64x128xi1> -> !tile.fragment<64x128xf32> {
+    // CHECK-NEXT: ^bb0(%{{.*}}: f32, %{{.*}}: i1, %{{.*}}: i32, %{{.*}}: i32):
+    %masked = tile.elementwise %e, %bits : !tile.fragment<64x128xf32>, !tile.bits<64x128xi1> -> !tile.fragment<64x128xf32> {
+    ^bb0(%a: f32, %bit: i1, %row: i32, %column: i32):
+      %y = arith.select %bit, %a, %x : f32
+      tile.yield %y : f32
+    }
     // CHECK: %[[ZERO:.*]] = tile.splat %{{.*}} : !tile.fragment<64x128xf32>
     %zero = tile.splat %x : !tile.fragment<64x128xf32>
     // CHECK: %[[A:.*]] = tile.to_operand %[[E]] : <64x128xf32> to <64x128xbf16>
@@ -138,3 +147,5 @@ tile.attention @a element(bf16) head(128) blocks(128, 64) listed tail
 tile.attention @b element(f16) head(64) blocks(128, 128) causal window
 // CHECK: tile.attention_backward @c element(bf16) head(128) blocks(128, 64) tail
 tile.attention_backward @c element(bf16) head(128) blocks(128, 64) tail
+// CHECK: tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
+tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial

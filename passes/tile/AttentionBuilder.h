@@ -1,0 +1,134 @@
+//===- AttentionBuilder.h - builds the program of an attention --*- C++ -*-===//
+
+#ifndef GOSSAMER_PASSES_TILE_ATTENTIONBUILDER_H
+#define GOSSAMER_PASSES_TILE_ATTENTIONBUILDER_H
+
+#include "passes/tile/AttentionPlan.h"
+#include "passes/tile/Numbers.h"
+
+#include <limits>
+
+namespace gossamer::tile {
+
+/// AttentionProgram.cpp says what the program does.
+class AttentionBuilder {
+public:
+  AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
+                   llvm::StringRef name);
+  ProgramOp build();
+
+private:
+  using Values = llvm::SmallVector<mlir::Value>;
+  /// What the producer knows of a tile.
+  struct Item {
+    mlir::Value tile, entries, steps, list;
+    // With partial blocks: the row of the lists, their number; and how many
+    // steps are masked, with how many entries of the list (`splitSteps`).
+    mlir::Value row, partials, masked, whole;
+  };
+  /// What consumers know of it.
+  struct Header {
+    mlir::Value tile, steps, first, allowed;
+    // With partial blocks, where `allowed` entries are in masked steps: these
+    // steps, and how many of the entries are whole blocks.
+    mlir::Value masked, whole;
+  };
+  /// The state of an online softmax: p as left side, maximum, partial sum.
+  struct Softmax {
+    mlir::Value p, maximum, sum;
+  };
+  struct Coordinates {
+    mlir::Value batch, head, block;
+  };
+  /// Blocks of keys before the queries' own: the first, and how many from there
+  /// on have keys that are too far behind.
+  struct Window {
+    mlir::Value first, partial;
+  };
+
+  // AttentionProgram.cpp, for both roles
+  Coordinates coordinatesOf(mlir::Value tile);
+  Window windowOf(mlir::Value queryBlock);
+  mlir::Value listRow(const Coordinates &at);
+
+  // AttentionProducer.cpp
+  void buildProducer();
+  mlir::Value tileOf(mlir::Value number);
+  Item itemOf(mlir::Value number);
+  void splitSteps(Item &item);
+  Values maskedRows(const Item &item, mlir::Value step);
+  Values stateOf(const Item &item);
+  Item itemOf(mlir::ValueRange state);
+  Values firstRows(const Item &item);
+  Values rowsOf(const Item &item, mlir::Value step);
+  mlir::Value blockOf(const Item &item, mlir::Value entry);
+  void sendHeader(mlir::Value number, const Item &item, mlir::Value first,
+                  mlir::Value exists);
+  void loadQueries(const Item &item, mlir::Value number);
+  void load(mlir::Value map, mlir::Value ring, mlir::Value tile,
+            mlir::ValueRange rows, mlir::Value number);
+
+  // AttentionConsumers.cpp
+  void buildConsumers();
+  Header receive(mlir::Value number);
+  mlir::Value takeQueries(mlir::Value number);
+  mlir::Value beginScores(mlir::Value query, mlir::Value number);
+  mlir::Value beginOutput(mlir::Value p, mlir::Value output,
+                          mlir::Value number);
+  void release(mlir::Value ring, mlir::Value number);
+  Softmax firstSoftmax(mlir::Value scores, const Header &header,
+                       mlir::Value bits);
+  mlir::Value masked(mlir::Value scores, const Header &header,
+                     mlir::Value firstKey);
+  mlir::Value masked(mlir::Value scores, mlir::Value bits);
+  mlir::Value firstPartial(mlir::Value tile);
+  Values bitsOf(const Header &header, mlir::Value partialList,
+                mlir::Value step);
+  mlir::Value loadBits(mlir::ValueRange numbers);
+  mlir::scf::ForOp buildSteps(mlir::Value from, mlir::Value to,
+                              mlir::ValueRange inits, mlir::Value query,
+                              mlir::Value before, const Header &header,
+                              bool isMasked, mlir::Value partialList = {});
+  Softmax nextSoftmax(mlir::Value scores, const Softmax &old, bool mayBeEmpty,
+                      mlir::Value &factor);
+  mlir::Value exponentials(mlir::Value scores, mlir::Value shift);
+  mlir::Value shiftOf(mlir::Value maximum, bool mayBeEmpty);
+  void finish(mlir::Value output, const Softmax &state, const Header &header);
+  Softmax softmaxOf(mlir::ValueRange values) {
+    return {values[0], values[1], values[2]};
+  }
+
+  using Body = llvm::function_ref<mlir::Value(mlir::ValueRange)>;
+  mlir::Value elementwise(mlir::ValueRange inputs, mlir::Type type, Body body);
+  mlir::Value rowsWise(mlir::ValueRange inputs, Body body);
+  mlir::Value f32(double value) {
+    return mlir::arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
+  }
+  mlir::Value literal(int64_t value) { return n.literal(value); }
+  mlir::Value lowest() { return f32(-std::numeric_limits<double>::infinity()); }
+  mlir::Value argument(AttentionArgument at) {
+    return program.getBody().getArgument(at);
+  }
+  mlir::scf::ForOp loop(mlir::Value from, mlir::Value to,
+                        mlir::ValueRange inits);
+  /// A loop that runs at least once: `body` gives the condition and what is
+  /// carried.
+  void
+  doWhile(mlir::ValueRange inits,
+          llvm::function_ref<mlir::Value(mlir::ValueRange, Values &)> body);
+
+  const AttentionPlan &plan;
+  mlir::OpBuilder b;
+  mlir::Location loc;
+  Numbers n;
+  ProgramOp program;
+  FragmentType scoresType, outputType;
+  RowsType rows, partialRows;
+  OperandType queryType, probabilityType;
+  mlir::Value scale, queryRing, keyRing, valueRing, headers, scratch;
+  mlir::Value warpgroup;
+};
+
+} // namespace gossamer::tile
+
+#endif // GOSSAMER_PASSES_TILE_ATTENTIONBUILDER_H

@@ -1,0 +1,386 @@
+//===- AttentionConsumers.cpp - scores, softmax, output -------------------===//
+
+#include "passes/tile/AttentionBuilder.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+static constexpr double lnOf2 = 0.6931471805599453;
+
+AttentionBuilder::Header AttentionBuilder::receive(Value number) {
+  auto op = ReceiveOp::create(b, loc, headers, number);
+  Header header{op.getResult(0),
+                op.getResult(1),
+                op.getResult(2),
+                op.getResult(3),
+                {},
+                {}};
+  if (plan.partial) {
+    header.masked = op.getResult(4);
+    header.whole = op.getResult(5);
+  }
+  return header;
+}
+
+/// Kept in registers, so that the next queries may be loaded at once.
+Value AttentionBuilder::takeQueries(Value number) {
+  Value tile = WaitOp::create(b, loc, queryRing, number);
+  Value part = SubtileOp::create(
+      b, loc, SharedType::get({64, plan.head}, plan.element, plan.queries),
+      tile, n.mul(warpgroup, 64));
+  Value query = LoadOperandOp::create(b, loc, queryType, part);
+  release(queryRing, number);
+  return query;
+}
+
+void AttentionBuilder::release(Value ring, Value number) {
+  ReleaseOp::create(b, loc, ring, number);
+}
+
+Value AttentionBuilder::beginScores(Value query, Value number) {
+  Value tile = WaitOp::create(b, loc, keyRing, number);
+  if (plan.consumers == 2)
+    TakeTurnOp::create(b, loc);
+  return MmaOp::create(b, loc,
+                       PendingType::get(scoresType.getShape(), b.getF32Type()),
+                       query, tile, /*accumulator=*/Value(),
+                       /*transposed=*/true);
+}
+
+Value AttentionBuilder::beginOutput(Value p, Value output, Value number) {
+  Value tile = WaitOp::create(b, loc, valueRing, number);
+  return MmaOp::create(b, loc,
+                       PendingType::get(outputType.getShape(), b.getF32Type()),
+                       p, tile, output, /*transposed=*/false);
+}
+
+/// The row's maximum, scaled, as what is added to scaled scores.
+Value AttentionBuilder::shiftOf(Value maximum, bool mayBeEmpty) {
+  return rowsWise(maximum, [&](ValueRange x) -> Value {
+    Value value = x[0];
+    if (mayBeEmpty) { // -inf - -inf is NaN; -inf - 0 gives e^-inf = 0
+      Value none = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ,
+                                         value, lowest());
+      value = arith::SelectOp::create(b, loc, none, f32(0), value);
+    }
+    return arith::NegFOp::create(b, loc,
+                                 arith::MulFOp::create(b, loc, value, scale));
+  });
+}
+
+Value AttentionBuilder::exponentials(Value scores, Value shift) {
+  return elementwise({scores, shift}, scoresType, [&](ValueRange x) -> Value {
+    Value power = math::FmaOp::create(b, loc, x[0], scale, x[1]);
+    return math::Exp2Op::create(b, loc, power);
+  });
+}
+
+/// Scores of a step with -inf where the key takes no part.
+Value AttentionBuilder::masked(Value scores, const Header &header,
+                               Value firstKey) {
+  Coordinates at = coordinatesOf(header.tile);
+  // Bounds that hold for columns of the step.
+  Value toEnd = n.sub(argument(Keys), firstKey);
+  Value firstQuery = n.add(n.mul(at.block, plan.queries), n.mul(warpgroup, 64));
+  Value ahead = n.sub(firstQuery, firstKey);
+  Value oldest;
+  if (plan.window)
+    oldest = n.sub(ahead, argument(WindowLength));
+  return elementwise(scores, scoresType, [&](ValueRange x) -> Value {
+    Value row = x[1], column = x[2], isIn;
+    auto require = [&](Value condition) {
+      isIn = isIn ? arith::AndIOp::create(b, loc, isIn, condition).getResult()
+                  : condition;
+    };
+    if (plan.gathered > 1)
+      require(n.less(column, header.allowed));
+    if (plan.tail) {
+      Value before = n.less(column, toEnd);
+      if (plan.gathered > 1) // the last keys are in the first block
+        before = arith::OrIOp::create(b, loc, before,
+                                      n.less(literal(plan.block - 1), column));
+      require(before);
+    }
+    if (plan.causal)
+      require(n.less(n.add(column, -1), n.add(row, ahead)));
+    if (plan.window)
+      require(n.less(n.add(row, oldest), column));
+    return arith::SelectOp::create(b, loc, isIn, x[0], lowest());
+  });
+}
+
+Value AttentionBuilder::masked(Value scores, Value bits) {
+  return elementwise({scores, bits}, scoresType, [&](ValueRange x) -> Value {
+    return arith::SelectOp::create(b, loc, x[1], x[0], lowest());
+  });
+}
+
+/// The first of a tile's partial blocks in the list of all.
+Value AttentionBuilder::firstPartial(Value tile) {
+  return n.mul(listRow(coordinatesOf(tile)), argument(PartialLength));
+}
+
+/// Where the bits of the blocks of a masked step begin, for this warpgroup.
+/// Read before the step's product begins, which the loads that need it come
+/// behind.
+AttentionBuilder::Values
+AttentionBuilder::bitsOf(const Header &header, Value partialList, Value step) {
+  Value toEnd = n.min(n.sub(argument(Keys), header.first), literal(plan.block));
+  Value firstRow = n.mul(warpgroup, 64 * plan.blockWords());
+  Values result;
+  for (int64_t g = 0; g < plan.gathered; ++g) {
+    Value entry = n.add(n.mul(step, plan.gathered), g);
+    Value number = n.max(n.sub(entry, header.whole), literal(0));
+    number = n.min(number, n.add(argument(PartialLength), -1));
+    Value bits = ReadOp::create(b, loc, b.getI32Type(), argument(PartialBits),
+                                n.add(partialList, number));
+    bits = n.add(n.mul(bits, plan.queries * plan.blockWords()), firstRow);
+    // Of a whole block -1 - columns; the end of the keys is in the first.
+    Value columns = literal(plan.block);
+    if (g == 0)
+      columns = n.select(n.less(entry, literal(1)), toEnd, columns);
+    Value whole = n.sub(literal(-1), columns);
+    bits = n.select(n.less(entry, header.allowed), bits, literal(-1));
+    result.push_back(n.select(n.less(entry, header.whole), whole, bits));
+  }
+  return result;
+}
+
+Value AttentionBuilder::loadBits(ValueRange numbers) {
+  return LoadBitsOp::create(b, loc,
+                            BitsType::get(scoresType.getShape(), b.getI1Type()),
+                            argument(Bits), numbers);
+}
+
+AttentionBuilder::Softmax
+AttentionBuilder::firstSoftmax(Value scores, const Header &header, Value bits) {
+  if (plan.partial)
+    scores = masked(scores, bits);
+  else if (plan.masksFirst())
+    scores = masked(scores, header, header.first);
+  Value part = ReduceOp::create(b, loc, partialRows, Combining::Max, scores,
+                                /*init=*/Value());
+  Value maximum = CombineOp::create(b, loc, rows, Combining::Max, part);
+  Value p = exponentials(scores, shiftOf(maximum, plan.masksFirst()));
+  Value sum = ReduceOp::create(b, loc, partialRows, Combining::Sum, p,
+                               /*init=*/Value());
+  return {ToOperandOp::create(b, loc, probabilityType, p), maximum, sum};
+}
+
+/// Its p is a fragment still: it may become a left side when the product with
+/// the old one has ended. `factor` is what the output so far is to be scaled
+/// by.
+AttentionBuilder::Softmax AttentionBuilder::nextSoftmax(Value scores,
+                                                        const Softmax &old,
+                                                        bool mayBeEmpty,
+                                                        Value &factor) {
+  Value part = ReduceOp::create(b, loc, partialRows, Combining::Max, scores,
+                                old.maximum);
+  Value maximum = CombineOp::create(b, loc, rows, Combining::Max, part);
+  Value shift = shiftOf(maximum, mayBeEmpty);
+  factor = rowsWise({old.maximum, shift}, [&](ValueRange x) -> Value {
+    Value power = math::FmaOp::create(b, loc, x[0], scale, x[1]);
+    return math::Exp2Op::create(b, loc, power);
+  });
+  Value p = exponentials(scores, shift);
+  Value before = rowsWise({old.sum, factor}, [&](ValueRange x) -> Value {
+    return arith::MulFOp::create(b, loc, x[0], x[1]);
+  });
+  Value sum = ReduceOp::create(b, loc, partialRows, Combining::Sum, p, before);
+  return {p, maximum, sum};
+}
+
+/// The output of a tile, divided by the sums, and its log-sum-exp.
+void AttentionBuilder::finish(Value output, const Softmax &state,
+                              const Header &header) {
+  Value sum = CombineOp::create(b, loc, rows, Combining::Sum, state.sum);
+  Value listed = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sgt,
+                                       header.allowed, literal(0));
+  auto isAny = [&](Value x) -> Value {
+    Value some =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, x, f32(0));
+    // A NaN among the scores stays one.
+    Value unordered =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
+    some = arith::OrIOp::create(b, loc, some, unordered);
+    return arith::AndIOp::create(b, loc, some, listed);
+  };
+  Value inverse = rowsWise(sum, [&](ValueRange x) -> Value {
+    Value safe = arith::SelectOp::create(b, loc, isAny(x[0]), x[0], f32(1));
+    return arith::DivFOp::create(b, loc, f32(1), safe,
+                                 arith::FastMathFlags::arcp);
+  });
+  Value lse = rowsWise({sum, state.maximum}, [&](ValueRange x) -> Value {
+    Value some = isAny(x[0]);
+    Value safe = arith::SelectOp::create(b, loc, some, x[0], f32(1));
+    Value log = math::Log2Op::create(b, loc, safe);
+    Value whole = math::FmaOp::create(b, loc, x[1], scale, log);
+    whole = arith::MulFOp::create(b, loc, whole, f32(lnOf2));
+    return arith::SelectOp::create(b, loc, some, whole, lowest());
+  });
+  output =
+      elementwise({output, inverse}, outputType, [&](ValueRange x) -> Value {
+        return arith::MulFOp::create(b, loc, x[0], x[1]);
+      });
+  Coordinates at = coordinatesOf(header.tile);
+  Value part = SubtileOp::create(
+      b, loc, SharedType::get({64, plan.head}, plan.element, plan.queries),
+      scratch, n.mul(warpgroup, 64));
+  Value row = n.add(n.mul(at.block, plan.queries), n.mul(warpgroup, 64));
+  StoreOp::create(b, loc, output, argument(OutMap), at.batch, at.head, row,
+                  literal(0), part);
+  Value head = n.div(header.tile, argument(QueryBlocks));
+  Value base = n.add(n.mul(head, argument(Queries)), row);
+  StoreRowsOp::create(b, loc, lse, argument(LogSumExp), base,
+                      n.sub(argument(Queries), row));
+}
+
+/// All steps but the first: p, maximum, sum and output are carried.
+scf::ForOp AttentionBuilder::buildSteps(Value from, Value to, ValueRange inits,
+                                        Value query, Value before,
+                                        const Header &header, bool isMasked,
+                                        Value partialList) {
+  auto steps = loop(from, to, inits);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(steps.getBody());
+  Value key = n.add(before, steps.getInductionVar());
+  Value valueNumber = n.add(key, -1);
+  ValueRange arguments = steps.getRegionIterArgs();
+  Softmax old = softmaxOf(arguments);
+  Values bits;
+  bool hasBits = plan.partial && isMasked;
+  if (hasBits)
+    bits = bitsOf(header, partialList, steps.getInductionVar());
+  // These scores and the output of the last ones, side by side.
+  Value scores = beginScores(query, key);
+  Value output = beginOutput(old.p, arguments[3], valueNumber);
+  Value allowed;
+  if (hasBits)
+    allowed = loadBits(bits);
+  if (plan.consumers == 2)
+    PassTurnOp::create(b, loc);
+  scores = AwaitOp::create(b, loc, scores);
+  release(keyRing, key);
+  if (hasBits) {
+    scores = masked(scores, allowed);
+  } else if (isMasked) {
+    Window window = windowOf(coordinatesOf(header.tile).block);
+    Value block = n.add(n.add(window.first, steps.getInductionVar()), -1);
+    scores = masked(scores, header, n.mul(block, plan.keys));
+  }
+  Value factor;
+  Softmax next = nextSoftmax(scores, old, /*mayBeEmpty=*/hasBits, factor);
+  output = AwaitOp::create(b, loc, output);
+  release(valueRing, valueNumber);
+  Value p = ToOperandOp::create(b, loc, probabilityType, next.p);
+  output =
+      elementwise({output, factor}, outputType, [&](ValueRange x) -> Value {
+        return arith::MulFOp::create(b, loc, x[0], x[1]);
+      });
+  scf::YieldOp::create(b, loc, ValueRange{p, next.maximum, next.sum, output});
+  return steps;
+}
+
+void AttentionBuilder::buildConsumers() {
+  bool turns = plan.consumers == 2;
+  Value zero = literal(0);
+  auto await = [&](Value pending) -> Value {
+    return AwaitOp::create(b, loc, pending);
+  };
+  auto noOutput = [&]() -> Value {
+    return SplatOp::create(b, loc, outputType, f32(0));
+  };
+
+  // Of step 0; nothing without partial blocks.
+  auto firstBits = [&](const Header &header) -> Values {
+    if (!plan.partial)
+      return {};
+    return bitsOf(header, firstPartial(header.tile), zero);
+  };
+  auto loadFirstBits = [&](ValueRange bits) -> Value {
+    return plan.partial ? loadBits(bits) : Value();
+  };
+
+  Header header = receive(zero);
+  Values bits = firstBits(header);
+  Value query = takeQueries(zero);
+  Value pending = beginScores(query, zero);
+  Value allowed = loadFirstBits(bits);
+  if (turns)
+    PassTurnOp::create(b, loc);
+  Value scores = await(pending);
+  release(keyRing, zero);
+  Softmax first = firstSoftmax(scores, header, allowed);
+
+  Values inits{first.p,      first.maximum, first.sum,      query, header.tile,
+               header.steps, header.first,  header.allowed, zero,  zero};
+  if (plan.partial)
+    inits.append({header.masked, header.whole});
+  doWhile(inits, [&](ValueRange state, Values &carried) {
+    Value query = state[3], before = state[8], count = state[9];
+    Header header{state[4], state[5], state[6], state[7], {}, {}};
+    Value from = literal(1);
+    Values inits{state[0], state[1], state[2], noOutput()};
+    if (plan.window) {
+      Window window = windowOf(coordinatesOf(header.tile).block);
+      Value to = n.add(window.partial, 1);
+      auto partial = buildSteps(from, to, inits, query, before, header,
+                                /*isMasked=*/true);
+      inits.assign(partial.result_begin(), partial.result_end());
+      from = to;
+    }
+    if (plan.partial) {
+      header.masked = state[10];
+      header.whole = state[11];
+      auto partial =
+          buildSteps(from, header.masked, inits, query, before, header,
+                     /*isMasked=*/true, firstPartial(header.tile));
+      inits.assign(partial.result_begin(), partial.result_end());
+      from = header.masked;
+    }
+    auto steps = buildSteps(from, header.steps, inits, query, before, header,
+                            /*isMasked=*/false);
+    Softmax last = softmaxOf(steps.getResults());
+    Value output = steps.getResult(3);
+    Value nextCount = n.add(count, 1), nextBefore = n.add(before, header.steps);
+    Value lastValue = n.add(nextBefore, -1);
+    Header next = receive(nextCount);
+    Value more = n.less(literal(-1), next.tile);
+    auto branch = scf::IfOp::create(
+        b, loc, TypeRange{probabilityType, rows, partialRows, queryType}, more,
+        /*withElseRegion=*/true);
+    {
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPointToStart(branch.thenBlock());
+      // The next tile's first scores beside this one's last product.
+      Values bits = firstBits(next);
+      Value nextQuery = takeQueries(nextCount);
+      Value scores = beginScores(nextQuery, nextBefore);
+      Value product = beginOutput(last.p, output, lastValue);
+      Value allowed = loadFirstBits(bits);
+      if (turns)
+        PassTurnOp::create(b, loc);
+      scores = await(scores);
+      release(keyRing, nextBefore);
+      product = await(product);
+      release(valueRing, lastValue);
+      finish(product, last, header);
+      Softmax first = firstSoftmax(scores, next, allowed);
+      scf::YieldOp::create(
+          b, loc, ValueRange{first.p, first.maximum, first.sum, nextQuery});
+
+      b.setInsertionPointToStart(branch.elseBlock());
+      product = await(beginOutput(last.p, output, lastValue));
+      release(valueRing, lastValue);
+      finish(product, last, header);
+      scf::YieldOp::create(b, loc,
+                           ValueRange{last.p, last.maximum, last.sum, query});
+    }
+    carried.assign(branch.getResults().begin(), branch.getResults().end());
+    carried.append({next.tile, next.steps, next.first, next.allowed, nextBefore,
+                    nextCount});
+    if (plan.partial)
+      carried.append({next.masked, next.whole});
+    return more;
+  });
+}

@@ -1,0 +1,268 @@
+//===- AttentionProducer.cpp - what is loaded for attention, and when -----===//
+
+#include "passes/tile/AttentionBuilder.h"
+
+using namespace mlir;
+using namespace gossamer::tile;
+
+/// The number-th tile to be done: block of queries + blocks x (head + heads x
+/// batch).
+Value AttentionBuilder::tileOf(Value number) {
+  if (plan.listed)
+    return ReadOp::create(b, loc, b.getI32Type(), argument(Order), number);
+  if (!plan.causal)
+    return number;
+  // The longest first, four heads at a time: their keys and values stay in the
+  // cache.
+  Value blocks = argument(QueryBlocks);
+  Value chunk = n.mul(blocks, 4);
+  Value firstHead = n.mul(n.div(number, chunk), 4);
+  Value inChunk = n.rem(number, chunk);
+  Value heads = n.sub(n.div(argument(Tiles), blocks), firstHead);
+  heads = n.min(heads, literal(4));
+  Value block = n.sub(n.add(blocks, -1), n.div(inChunk, heads));
+  Value head = n.add(firstHead, n.rem(inChunk, heads));
+  return n.add(n.mul(head, blocks), block);
+}
+
+AttentionBuilder::Item AttentionBuilder::itemOf(Value number) {
+  Item item;
+  item.tile = tileOf(number);
+  Coordinates at = coordinatesOf(item.tile);
+  if (plan.listed) {
+    Value row = listRow(at);
+    item.entries = ReadOp::create(b, loc, b.getI32Type(), argument(Count), row);
+    if (plan.partial) {
+      item.row = row;
+      item.partials =
+          ReadOp::create(b, loc, b.getI32Type(), argument(PartialCount), row);
+      return item;
+    }
+    item.list = n.mul(row, argument(ListLength));
+  } else {
+    item.entries =
+        plan.causal ? n.add(at.block, 1) : n.ceilDiv(argument(Keys), plan.keys);
+    item.list = literal(0);
+  }
+  item.steps = n.max(n.ceilDiv(item.entries, plan.gathered), literal(1));
+  if (plan.window) {
+    item.list = windowOf(at.block).first;
+    item.steps = n.sub(item.entries, item.list);
+  }
+  return item;
+}
+
+/// Worked out where it is needed, as a producer has few registers.
+void AttentionBuilder::splitSteps(Item &item) {
+  if (!plan.partial)
+    return;
+  // The last entry is masked if it may have the end of the keys, or if nothing
+  // else is: step 0 always is.
+  Value hasEnd = n.less(literal(0), n.rem(argument(Keys), literal(plan.block)));
+  Value isLone = n.less(item.partials, literal(1));
+  Value masksLast = arith::OrIOp::create(b, loc, hasEnd, isLone);
+  Value kept = n.select(masksLast, literal(1), literal(0));
+  Value others = n.div(n.max(n.sub(item.entries, kept), literal(0)),
+                       literal(plan.gathered));
+  item.whole = n.sub(item.entries, n.mul(others, plan.gathered));
+  item.masked = n.ceilDiv(n.add(item.whole, item.partials), plan.gathered);
+  item.masked = n.max(item.masked, literal(1));
+  item.steps = n.add(item.masked, others);
+  item.list = n.mul(item.row, argument(ListLength));
+}
+
+/// First rows of the blocks of a masked step: the last entries of the list,
+/// partial blocks, and the end of the keys for those that do not exist.
+AttentionBuilder::Values AttentionBuilder::maskedRows(const Item &item,
+                                                      Value step) {
+  Value entries = n.add(item.whole, item.partials);
+  auto choose = [&](Value condition, llvm::function_ref<Value()> ifTrue,
+                    llvm::function_ref<Value()> ifFalse) -> Value {
+    auto op = scf::IfOp::create(b, loc, b.getI32Type(), condition,
+                                /*withElseRegion=*/true);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(op.thenBlock());
+    scf::YieldOp::create(b, loc, ifTrue());
+    b.setInsertionPointToStart(op.elseBlock());
+    scf::YieldOp::create(b, loc, ifFalse());
+    return op.getResult(0);
+  };
+  auto read = [&](AttentionArgument list, Value at) -> Value {
+    Value block = ReadOp::create(b, loc, b.getI32Type(), argument(list), at);
+    return n.mul(block, plan.block);
+  };
+  Values result;
+  for (int64_t g = 0; g < plan.gathered; ++g) {
+    Value entry = n.add(n.mul(step, plan.gathered), g);
+    auto fromList = [&] {
+      Value last = n.add(n.add(item.list, item.entries), -1);
+      return read(Index, n.sub(last, entry));
+    };
+    auto fromPartials = [&] {
+      Value first = n.mul(item.row, argument(PartialLength));
+      return read(PartialIndex, n.add(first, n.sub(entry, item.whole)));
+    };
+    result.push_back(choose(n.less(entry, item.whole), fromList, [&] {
+      return choose(n.less(entry, entries), fromPartials,
+                    [&] { return argument(Keys); });
+    }));
+  }
+  return result;
+}
+
+/// What the producer carries of a tile.
+AttentionBuilder::Values AttentionBuilder::stateOf(const Item &item) {
+  if (plan.partial)
+    return {item.tile, item.entries, item.row, item.partials};
+  return {item.tile, item.entries, item.steps, item.list};
+}
+
+AttentionBuilder::Item AttentionBuilder::itemOf(ValueRange state) {
+  Item item;
+  item.tile = state[0];
+  item.entries = state[1];
+  (plan.partial ? item.row : item.steps) = state[2];
+  (plan.partial ? item.partials : item.list) = state[3];
+  splitSteps(item);
+  return item;
+}
+
+Value AttentionBuilder::blockOf(const Item &item, Value entry) {
+  if (!plan.listed)
+    return n.mul(entry, plan.block);
+  Value block = ReadOp::create(b, loc, b.getI32Type(), argument(Index),
+                               n.add(item.list, entry));
+  return n.mul(block, plan.block);
+}
+
+/// First rows of the blocks of step 0: the last entries, and the end of the
+/// keys for those that do not exist.
+AttentionBuilder::Values AttentionBuilder::firstRows(const Item &item) {
+  if (plan.partial)
+    return maskedRows(item, literal(0));
+  // As many entries as are left over by the other steps.
+  Value others = n.mul(n.add(item.steps, -1), plan.gathered);
+  Values result;
+  for (int64_t g = 0; g < plan.gathered; ++g) {
+    Value entry = n.add(item.entries, -1 - g);
+    Value isMissing = n.less(entry, others);
+    Value block = blockOf(item, n.max(entry, literal(0)));
+    result.push_back(n.select(isMissing, argument(Keys), block));
+  }
+  return result;
+}
+
+AttentionBuilder::Values AttentionBuilder::rowsOf(const Item &item,
+                                                  Value step) {
+  if (plan.window) // upwards: the partial ones come first
+    return {n.mul(n.add(n.add(item.list, step), -1), plan.block)};
+  Value behind = n.mul(n.sub(item.steps, step), plan.gathered);
+  Values result;
+  for (int64_t g = 0; g < plan.gathered; ++g)
+    result.push_back(blockOf(item, n.add(behind, -1 - g)));
+  return result;
+}
+
+void AttentionBuilder::sendHeader(Value number, const Item &item, Value first,
+                                  Value exists) {
+  auto tileIfExists = [&]() -> Value {
+    return exists ? n.select(exists, item.tile, literal(-1)) : item.tile;
+  };
+  if (plan.partial) {
+    Value entries = n.add(item.whole, item.partials);
+    SendOp::create(b, loc, headers, number,
+                   ValueRange{tileIfExists(), item.steps, first, entries,
+                              item.masked, item.whole});
+    return;
+  }
+  Value others = n.mul(n.add(item.steps, -1), plan.gathered);
+  Value allowed = n.mul(n.sub(item.entries, others), plan.block);
+  SendOp::create(b, loc, headers, number,
+                 ValueRange{tileIfExists(), item.steps, first, allowed});
+}
+
+void AttentionBuilder::loadQueries(const Item &item, Value number) {
+  Coordinates at = coordinatesOf(item.tile);
+  LoadOp::create(b, loc, argument(QueryMap), at.batch, at.head, literal(0),
+                 ValueRange{n.mul(at.block, plan.queries)}, queryRing, number);
+}
+
+void AttentionBuilder::load(Value map, Value ring, Value tile, ValueRange rows,
+                            Value number) {
+  Coordinates at = coordinatesOf(tile);
+  LoadOp::create(b, loc, map, at.batch, n.div(at.head, argument(Group)),
+                 literal(0), rows, ring, number);
+}
+
+/// In the order in which consumers want things: K0, (K1, V0), ..., and then the
+/// next tile's header, queries and K0 before the last V.
+void AttentionBuilder::buildProducer() {
+  Value blocks = BlocksOp::create(b, loc), tiles = argument(Tiles);
+  // Every block takes a number for each tile that it does, and one that is
+  // none.
+  Value numbers = n.add(tiles, blocks);
+  auto nextNumber = [&] {
+    return n.add(
+        NextOp::create(b, loc, b.getI32Type(), argument(Counter), numbers),
+        blocks);
+  };
+  Value zero = literal(0);
+  Item item = itemOf(BlockOp::create(b, loc));
+  splitSteps(item);
+  Value number = nextNumber();
+  Values firsts = firstRows(item);
+  sendHeader(zero, item, firsts[0], /*exists=*/{});
+  loadQueries(item, zero);
+  load(argument(KeyMap), keyRing, item.tile, firsts, zero);
+
+  // carried: the tile, the number of the next, steps and tiles before it, rows
+  // of step 0
+  Values inits = stateOf(item);
+  inits.append({number, zero, zero});
+  llvm::append_range(inits, firsts);
+  doWhile(inits, [&](ValueRange state, Values &carried) {
+    Item item = itemOf(state);
+    Value number = state[4], before = state[5], count = state[6];
+    Value exists = n.less(number, tiles);
+    Value following = nextNumber();
+    Item next = itemOf(n.min(number, n.add(tiles, -1)));
+    auto loadSteps = [&](Value from, Value to, ValueRange rowsBefore,
+                         bool isMasked) -> ValueRange {
+      auto steps = loop(from, to, rowsBefore);
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPointToStart(steps.getBody());
+      Value step = steps.getInductionVar();
+      Value key = n.add(before, step);
+      Values rows = isMasked ? maskedRows(item, step) : rowsOf(item, step);
+      load(argument(KeyMap), keyRing, item.tile, rows, key);
+      load(argument(ValueMap), valueRing, item.tile, steps.getRegionIterArgs(),
+           n.add(key, -1));
+      scf::YieldOp::create(b, loc, rows);
+      return steps.getResults();
+    };
+    Value from = literal(1);
+    ValueRange lastRows = state.drop_front(7);
+    if (plan.partial) {
+      lastRows = loadSteps(from, item.masked, lastRows, /*isMasked=*/true);
+      from = item.masked;
+    }
+    lastRows = loadSteps(from, item.steps, lastRows, /*isMasked=*/false);
+    splitSteps(next);
+    Values firsts = firstRows(next);
+    Value nextCount = n.add(count, 1), nextBefore = n.add(before, item.steps);
+    sendHeader(nextCount, next, firsts[0], exists);
+    auto more = scf::IfOp::create(b, loc, exists, /*withElseRegion=*/false);
+    {
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPoint(more.thenBlock()->getTerminator());
+      loadQueries(next, nextCount);
+      load(argument(KeyMap), keyRing, next.tile, firsts, nextBefore);
+    }
+    load(argument(ValueMap), valueRing, item.tile, lastRows,
+         n.add(nextBefore, -1));
+    carried = stateOf(next);
+    carried.append({following, nextBefore, nextCount});
+    llvm::append_range(carried, firsts);
+    return exists;
+  });
+}
