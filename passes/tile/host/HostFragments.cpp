@@ -2,6 +2,8 @@
 
 #include "passes/tile/host/HostProgram.h"
 
+#include "llvm/ADT/TypeSwitch.h"
+
 using namespace mlir;
 using namespace gossamer::tile;
 
@@ -24,6 +26,18 @@ void HostProgram::lowerSplat(SplatOp op) {
   });
 }
 
+Value HostProgram::element(Value tile, Value row, Value column, Value index) {
+  return llvm::TypeSwitch<Type, Value>(tile.getType())
+      .Case([&](RowsType) { return code.load(place(tile), f32, row); })
+      .Case([&](ColumnsType) { return code.load(get(tile), f32, column); })
+      .Case([&](BitsType) -> Value {
+        Value bit = code.load(place(tile), b.getI32Type(), index);
+        return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, bit,
+                                     code.i32(0));
+      })
+      .Default([&](Type) { return code.load(place(tile), f32, index); });
+}
+
 void HostProgram::lowerElementwise(ElementwiseOp op) {
   Block &block = op.getBody().front();
   size_t numInputs = op.getInputs().size();
@@ -31,15 +45,8 @@ void HostProgram::lowerElementwise(ElementwiseOp op) {
   forEach(*extentOf(op.getType()), [&](Value row, Value column, Value index) {
     IRMapping mapping;
     for (auto [operand, argument] :
-         llvm::zip(op.getInputs(), block.getArguments())) {
-      if (isa<ColumnsType>(operand.getType())) {
-        mapping.map(argument, code.load(get(operand), f32, column));
-        continue;
-      }
-      bool perRow = isa<RowsType>(operand.getType());
-      mapping.map(argument,
-                  code.load(place(operand), f32, perRow ? row : index));
-    }
+         llvm::zip(op.getInputs(), block.getArguments()))
+      mapping.map(argument, element(operand, row, column, index));
     mapping.map(block.getArgument(numInputs), code.narrow(row));
     mapping.map(block.getArgument(numInputs + 1), code.narrow(column));
     for (Operation &inner : block.without_terminator()) {
@@ -130,4 +137,40 @@ void HostProgram::lowerStoreRows(StoreRowsOp op) {
     code.store(code.load(from, f32, row), get(op.getMemory()),
                code.add(base, row));
   });
+}
+
+void HostProgram::lowerLoadBits(LoadBitsOp op) {
+  Type i32 = b.getI32Type();
+  int64_t columns = op.getResult().getType().getColumns();
+  int64_t groupColumns = columns / static_cast<int64_t>(op.getGroups().size());
+  int64_t words = llvm::divideCeil(groupColumns, 32);
+  Value to = place(op), memory = get(op.getMemory());
+  for (auto [g, group] : llvm::enumerate(op.getGroups())) {
+    // Below 0 it is -1 - n, for n columns that are set, and what is read (of
+    // the first bitmap) does not count.
+    Value number = get(group);
+    Value isStored = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sge,
+                                           number, code.i32(0));
+    Value first = code.widen(
+        arith::SelectOp::create(b, loc, isStored, number, code.i32(0)));
+    Value set = arith::XOrIOp::create(b, loc, number, code.i32(-1));
+    Value begin = code.i64(static_cast<int64_t>(g) * groupColumns);
+    forEach({64, groupColumns}, [&](Value row, Value column, Value) {
+      Value word =
+          code.add(code.add(first, code.mul(row, words)),
+                   arith::ShRUIOp::create(b, loc, column, code.i64(5)));
+      Value place =
+          arith::AndIOp::create(b, loc, code.narrow(column), code.i32(31));
+      Value stored = arith::AndIOp::create(
+          b, loc,
+          arith::ShRUIOp::create(b, loc, code.load(memory, i32, word), place),
+          code.i32(1));
+      Value isBefore = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
+                                             code.narrow(column), set);
+      Value otherwise = arith::ExtUIOp::create(b, loc, i32, isBefore);
+      Value index = code.add(code.mul(row, columns), code.add(begin, column));
+      code.store(arith::SelectOp::create(b, loc, isStored, stored, otherwise),
+                 to, index);
+    });
+  }
 }

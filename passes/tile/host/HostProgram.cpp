@@ -148,6 +148,7 @@ LogicalResult HostProgram::lower(Operation *op) {
       .Case([&](StoreOp o) { return lowerStore(o), done(o); })
       .Case([&](LoadRowsOp o) { return lowerLoadRows(o), done(o); })
       .Case([&](StoreRowsOp o) { return lowerStoreRows(o), done(o); })
+      .Case([&](LoadBitsOp o) { return lowerLoadBits(o), done(o); })
       .Case([&](scf::ForOp o) { return lowerFor(o); })
       .Case([&](scf::WhileOp o) { return lowerWhile(o); })
       .Case([&](scf::IfOp o) { return lowerIf(o); })
@@ -161,9 +162,10 @@ LogicalResult HostProgram::lower(Operation *op) {
 std::optional<HostProgram::Extent> HostProgram::extentOf(Type type) {
   using Result = std::optional<Extent>;
   return llvm::TypeSwitch<Type, Result>(type)
-      .Case<FragmentType, PendingType, OperandType>([](auto tile) -> Result {
-        return Extent{tile.getRows(), tile.getColumns()};
-      })
+      .Case<FragmentType, PendingType, OperandType, BitsType>(
+          [](auto tile) -> Result {
+            return Extent{tile.getRows(), tile.getColumns()};
+          })
       .Case([](RowsType rows) -> Result { return Extent{rows.getRows(), 1}; })
       .Default([](Type) -> Result { return std::nullopt; });
 }

@@ -24,10 +24,11 @@ struct HostInfo {
 /// Emits what one warpgroup does, as one thread (engine/TileBlock.cpp).
 ///
 /// Fragments, operands and rows are arrays of f32 in memory of the warpgroup,
-/// row by row, each value in a place of its own; what a loop or a branch hands
-/// on is copied. An operand's numbers are rounded, and f32 all the same. Tiles
-/// in shared memory are arrays of 16-bit numbers, row by row. A thread has
-/// whole rows, so partial ones are whole.
+/// row by row, each value in a place of its own; bits likewise, as 0 and 1 of
+/// i32. What a loop or a branch hands on is copied. An operand's numbers are
+/// rounded, and f32 all the same. Tiles in shared memory are arrays of 16-bit
+/// numbers, row by row; columns are read where they are in shared memory. A
+/// thread has whole rows, so partial ones are whole.
 class HostProgram : ControlFlow {
 public:
   HostProgram(ProgramOp program, mlir::ModuleOp module, int64_t lanes);
@@ -77,10 +78,14 @@ private:
   void lowerStore(StoreOp op);
   void lowerLoadRows(LoadRowsOp op);
   void lowerStoreRows(StoreRowsOp op);
+  void lowerLoadBits(LoadBitsOp op);
   /// Once for each number of an extent: its row, its column, and its index.
   void
   forEach(Extent extent,
           llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> body);
+  /// What an elementwise operation is given of an operand.
+  mlir::Value element(mlir::Value tile, mlir::Value row, mlir::Value column,
+                      mlir::Value index);
   mlir::Value rounded(mlir::Value x, mlir::Type half);
   /// Once for each row below `limit`.
   void forRows(mlir::Value limit, int64_t rows,
