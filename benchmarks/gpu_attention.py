@@ -1,13 +1,15 @@
 """`python -m benchmarks.gpu_attention`: gs.attention on a Hopper GPU beside flex_attention and cuDNN's SDPA.
 
 All in one process, in an order that changes all the time: the chip is limited by power, and whoever runs first on a
-cold card reads 3-5 % high. Outputs are compared with float32 on a few heads before anything is timed. Effective TFLOP/s
-are 4 x allowed entries x columns x batch x heads over the time.
+cold card reads 3-5 % high. Outputs and gradients are compared with float32 on a few heads before anything is timed.
+Effective TFLOP/s are 4 x allowed entries x columns x batch x heads over the time, 2.5 times that for gradients of q,
+k and v, which are timed without the forward.
 """
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -19,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import gossamer as gs
 from benchmarks.gpu_timing import call_time, gpu_times
 
-Run = Callable[[], Tensor]
+Run = Callable[..., Tensor]  # of q, k and v
 # Of batch, head, query and key, as flex_attention's masks: whether it is allowed.
 Function = Callable[..., Tensor]
 
@@ -54,8 +56,8 @@ class Case:
         """Of the keys of a window."""
         return self.window if 0 < self.window < self.qkv[0].shape[2] else None
 
-    def ours(self) -> Tensor:
-        out = gs.attention(*self.qkv, self.mask, causal=self.causal, window=self.limit)
+    def ours(self, *qkv: Tensor) -> Tensor:
+        out = gs.attention(*qkv, self.mask, causal=self.causal, window=self.limit)
         assert isinstance(out, Tensor)
         return out
 
@@ -64,9 +66,9 @@ class Case:
         if self.mask is not None or self.limit:
             return None
 
-        def run() -> Tensor:
+        def run(*qkv: Tensor) -> Tensor:
             with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-                return F.scaled_dot_product_attention(*self.qkv, is_causal=self.causal)
+                return F.scaled_dot_product_attention(*qkv, is_causal=self.causal)
 
         return run
 
@@ -76,8 +78,7 @@ class Case:
             return None
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-        q, k, v = self.qkv
-        length, block, blocks = q.shape[2], self.block, self.blocks
+        length, block, blocks = self.qkv[0].shape[2], self.block, self.blocks
         if self.function is not None:
             mask = create_block_mask(self.function, None, None, length, length, device="cuda")
         elif blocks is None:
@@ -96,26 +97,47 @@ class Case:
                 BLOCK_SIZE=max(block, 64),
             )
         compiled = torch.compile(flex_attention, dynamic=False)
-        return lambda: compiled(q, k, v, block_mask=mask)
+        return lambda *qkv: compiled(*qkv, block_mask=mask)
 
-    def check(self) -> float:
-        """The relative error of the first and the last head."""
-        out = self.ours()
+    def check(self, with_gradients: bool) -> float:
+        """The relative error of the first and the last head; of gradients the worst of the three."""
+        tensors, out_grad = [tensor.detach().requires_grad_(with_gradients) for tensor in self.qkv], None
+        out = self.ours(*tensors)
+        results = [out]
+        if with_gradients:
+            out_grad = torch.randn_like(out)
+            results = list(torch.autograd.grad(out, tensors, out_grad))
         worst = 0.0
         for b, h in ((0, 0), (-1, -1)):
-            q, k, v = (tensor[b, h].float() for tensor in self.qkv)
-            scores = q @ k.T / math.sqrt(q.shape[1])
-            if self.causal:
-                scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
-                scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril(-self.window), -math.inf)
-            if self.allowed is not None:
-                scores = scores.masked_fill(~self.allowed, -math.inf)
-            if self.blocks is not None:
-                allowed = self.blocks.repeat_interleave(self.block, 0).repeat_interleave(self.block, 1)
-                scores = scores.masked_fill(~allowed, -math.inf)
-            expected = torch.softmax(scores, -1).nan_to_num(0.0) @ v
-            worst = max(worst, ((out[b, h].float() - expected).norm() / expected.norm()).item())
+            q, k, v = (tensor[b, h].detach().float().requires_grad_() for tensor in self.qkv)
+            expected = self.expected(q, k, v)
+            wanted = [expected]
+            if out_grad is not None:
+                wanted = list(torch.autograd.grad(expected, (q, k, v), out_grad[b, h].float()))
+            for got, one in zip(results, wanted, strict=True):
+                worst = max(worst, ((got[b, h].float() - one).norm() / one.norm()).item())
         return worst
+
+    def expected(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The output of one head."""
+        scores = q @ k.T / math.sqrt(q.shape[1])
+        if self.causal:
+            scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
+            scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril(-self.window), -math.inf)
+        if self.allowed is not None:
+            scores = scores.masked_fill(~self.allowed, -math.inf)
+        if self.blocks is not None:
+            allowed = self.blocks.repeat_interleave(self.block, 0).repeat_interleave(self.block, 1)
+            scores = scores.masked_fill(~allowed, -math.inf)
+        return torch.softmax(scores, -1).nan_to_num(0.0) @ v
+
+
+def gradients_of(run: Run, tensors: Sequence[Tensor]) -> Callable[[], object]:
+    """The backward of a function of tensors, again and again."""
+    tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+    out = run(*tensors)
+    out_grad = torch.randn_like(out)
+    return lambda: torch.autograd.grad(out, tensors, out_grad, retain_graph=True)
 
 
 def cases(columns: int, length: int, dtype: torch.dtype) -> Iterator[Case]:
@@ -154,41 +176,50 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=8192)
     parser.add_argument("--seconds", type=float, default=0.2, help="GPU time for each function")
     parser.add_argument("--no-flex", action="store_true", help="without flex_attention, which compiles for seconds")
+    parser.add_argument("--cases", nargs="*", default=[""], help="those whose name has one of these words")
     options = parser.parse_args()
     torch.manual_seed(0)
+    torch._functorch.config.donated_buffer = False  # a backward is run again and again
     # One function for dynamo, whatever the mask: it would stop compiling after eight of them.
     torch._dynamo.config.recompile_limit = 64
-    table = Table("mask", "columns", "error", "ours ms", "TFLOP/s", "cuDNN TFLOP/s", "flex TFLOP/s", "call us")
-    console = Console(width=120)
-    with torch.no_grad():
-        for columns in options.columns:
-            for case in cases(columns, options.length, torch.bfloat16):
-                cells = row(case, options.seconds, flex=not options.no_flex)
+    heads = "mask", "columns", "what", "error", "ours ms", "TFLOP/s", "cuDNN TFLOP/s", "flex TFLOP/s", "call us"
+    table, console = Table(*heads), Console(width=140)
+    for columns in options.columns:
+        for case in cases(columns, options.length, torch.bfloat16):
+            if not any(word in case.name for word in options.cases):
+                continue
+            for with_gradients in (False, True):
+                cells = row(case, options.seconds, not options.no_flex, with_gradients)
                 console.print(", ".join(cells))  # so that a run that is cut off has shown what it had
                 table.add_row(*cells)
     console.print(table)
 
 
-def row(case: Case, seconds: float, flex: bool) -> list[str]:
-    """Times a case with its rivals, and cuDNN's dense attention as a yardstick."""
-    error = case.check()
-    if not error < 1e-2:
+def row(case: Case, seconds: float, flex: bool, with_gradients: bool) -> list[str]:
+    """Times a case, or its gradients, with its rivals."""
+    error = case.check(with_gradients)
+    if not error < 1.5e-2:
         raise SystemExit(f"{case.name}: relative error {error}")
-    runs: dict[str, Run] = {"ours": case.ours}
+    functions: dict[str, Run] = {"ours": case.ours}
     for name, rival in (("cuDNN", case.cudnn()), ("flex", case.flex() if flex else None)):
         if rival is not None:
-            runs[name] = rival
+            functions[name] = rival
+    runs: dict[str, Callable[[], object]] = {}
+    for name, function in functions.items():
+        runs[name] = gradients_of(function, case.qkv) if with_gradients else partial(function, *case.qkv)
     times = gpu_times(runs, seconds, batch=3)
-    rates = {name: f"{case.flops / ms / 1e9:.0f}" for name, ms in times.items()}
+    flops = case.flops * (2.5 if with_gradients else 1)
+    rates = {name: f"{flops / ms / 1e9:.0f}" for name, ms in times.items()}
     return [
         case.name,
         str(case.qkv[0].shape[3]),
+        "bwd" if with_gradients else "fwd",
         f"{error:.1e}",
         f"{times['ours']:.4f}",
         rates["ours"],
         rates.get("cuDNN", "-"),
         rates.get("flex", "-"),
-        f"{call_time(case.ours):.0f}",
+        f"{call_time(runs['ours']):.0f}",
     ]
 
 

@@ -174,12 +174,10 @@ SmallVector<double> alternating(int most, int least) {
   return factors;
 }
 
-/// sin, or cos, which is a quarter ahead: both series of what is left of the
-/// angle, whose first terms left out are below 1e-19, and the one that the
-/// turns ask for.
-Value sineOf(const Doubles &d, Value x, bool isCosine) {
-  Angle angle = reduce(d, d.abs(x));
-  Value turns = angle.turns, r = angle.high, low = angle.low;
+/// The sine and the cosine of what is left of an angle, by their series, whose
+/// first terms left out are below 1e-19.
+std::pair<Value, Value> seriesOf(const Doubles &d, const Angle &angle) {
+  Value r = angle.high, low = angle.low;
   Value one = d.number(1.0), half = d.number(0.5);
   Value square = d.mul(r, r);
   Value cube = d.mul(square, r);
@@ -193,8 +191,36 @@ Value sineOf(const Doubles &d, Value x, bool isCosine) {
   Value off = d.sub(d.sub(one, begin), halved);
   Value lost = d.mul(half, d.fma(r, r, d.neg(square)));
   Value small = d.sub(d.fma(d.neg(r), low, off), lost);
-  Value cosine = d.add(begin, d.fma(d.mul(square, square), even, small));
+  return {sine, d.add(begin, d.fma(d.mul(square, square), even, small))};
+}
 
+/// The same in f32, from what is left of the angle in f64, rounded.
+std::pair<Value, Value> shortSeriesOf(const Doubles &d, const Angle &angle) {
+  Type type = d.b.getF32Type();
+  auto number = [&](double value) -> Value {
+    return arith::ConstantOp::create(d.b, d.loc, d.b.getFloatAttr(type, value));
+  };
+  auto sumOf = [&](Value x, ArrayRef<double> factors) {
+    Value sum = number(factors.front());
+    for (double factor : factors.drop_front())
+      sum = d.fma(sum, x, number(factor));
+    return sum;
+  };
+  Value r = arith::TruncFOp::create(d.b, d.loc, type, angle.high);
+  Value square = d.mul(r, r);
+  Value sine = d.fma(d.mul(square, r), sumOf(square, alternating(9, 3)), r);
+  return {sine, sumOf(square, alternating(10, 0))};
+}
+
+/// sin, or cos, which is a quarter ahead, of f64 or f32: the series that the
+/// turns ask for, and its sign.
+Value sineOf(const Doubles &d, Value x, bool isCosine) {
+  bool isShort = x.getType().isF32();
+  Value wide =
+      isShort ? arith::ExtFOp::create(d.b, d.loc, d.b.getF64Type(), x) : x;
+  Angle angle = reduce(d, d.abs(wide));
+  auto [sine, cosine] = isShort ? shortSeriesOf(d, angle) : seriesOf(d, angle);
+  Value turns = angle.turns;
   if (isCosine)
     turns = d.integer<arith::AddIOp>(turns, 1);
   auto bit = [&](uint64_t which) -> Value {
@@ -203,13 +229,14 @@ Value sineOf(const Doubles &d, Value x, bool isCosine) {
                                  d.word(0));
   };
   Value y = d.select(bit(1), cosine, sine);
-  Value sign = d.integer<arith::ShLIOp>(turns, 62);
-  sign = d.integer<arith::AndIOp>(sign, uint64_t(1) << 63);
-  if (!isCosine)
-    sign = d.integer<arith::XOrIOp>(
-        sign, d.integer<arith::AndIOp>(d.bits(x), uint64_t(1) << 63));
-  y = d.fromBits(d.integer<arith::XOrIOp>(d.bits(y), sign));
-  Value isFinite = d.compare(CmpFPredicate::OLT, d.abs(x), infinity);
+  Value isOther = bit(2);
+  if (!isCosine) {
+    Value isNegative = arith::CmpIOp::create(
+        d.b, d.loc, arith::CmpIPredicate::slt, d.bits(wide), d.word(0));
+    isOther = arith::XOrIOp::create(d.b, d.loc, isOther, isNegative);
+  }
+  y = d.select(isOther, d.neg(y), y);
+  Value isFinite = d.compare(CmpFPredicate::OLT, d.abs(wide), infinity);
   return d.select(isFinite, y, d.sub(x, x)); // NaN
 }
 
@@ -309,12 +336,24 @@ Value expand(const Doubles &d, math::AcosOp op) {
   return angleOf(d, otherSide(d, op.getOperand()), op.getOperand());
 }
 
+/// Of f32, sine and cosine have a short series of their own.
+template <typename Op> struct ExpandSine : OpRewritePattern<Op> {
+  using OpRewritePattern<Op>::OpRewritePattern;
+  LogicalResult matchAndRewrite(Op op, PatternRewriter &b) const override {
+    if (!op.getType().isF32())
+      return b.notifyMatchFailure(op, "not of f32");
+    b.replaceOp(op, expand(Doubles(b, op.getLoc()), op));
+    return success();
+  }
+};
+
 } // namespace
 
 void gossamer::addAnglePatterns(RewritePatternSet &patterns) {
   patterns.add<
       ExpandDouble<math::AcosOp, expand>, ExpandDouble<math::AsinOp, expand>,
       ExpandDouble<math::Atan2Op, expand>, ExpandDouble<math::AtanOp, expand>,
-      ExpandDouble<math::CosOp, expand>, ExpandDouble<math::SinOp, expand>>(
-      patterns.getContext());
+      ExpandDouble<math::CosOp, expand>, ExpandDouble<math::SinOp, expand>,
+      ExpandSine<math::CosOp>, ExpandSine<math::SinOp>>(patterns.getContext(),
+                                                        PatternBenefit(2));
 }

@@ -118,10 +118,11 @@ struct ExpandDouble : mlir::OpRewritePattern<Op> {
 
 // They come before what MLIR knows of any type.
 
-/// sin, cos, atan2, atan, asin, acos.
+/// sin and cos, of f32, too; atan2, atan, asin, acos.
 void addAnglePatterns(mlir::RewritePatternSet &patterns);
 
-/// exp, exp2, expm1, log, log2, log10, log1p, cbrt.
+/// exp, exp2, expm1, log, log2, log10, log1p, powf, cbrt, and hyperbolic
+/// functions.
 void addPowerPatterns(mlir::RewritePatternSet &patterns);
 
 } // namespace gossamer

@@ -159,6 +159,53 @@ Value expand(const Doubles &d, math::Log10Op op) {
   return atEnds(d, x, d.fma(e, d.number(0.3010299956639812), rest));
 }
 
+/// x^y = e^(y log |x|), with what was rounded off of the logarithm and of the
+/// product: still an error in y log |x| is one of the result.
+Value powerOf(const Doubles &d, Value size, Value y) {
+  auto [e, fraction] = reduceLog(d, size);
+  Value sum = d.fma(e, d.number(ln2Rest), fraction);
+  Value log = d.fma(e, d.number(ln2), sum);
+  Value rest = d.add(d.fma(e, d.number(ln2), d.neg(log)), sum);
+  log = atEnds(d, size, log);
+  Value product = d.mul(y, log);
+  Value off = d.add(d.fma(y, log, d.neg(product)), d.mul(y, rest));
+  Value power = math::ExpOp::create(d.b, d.loc, product);
+  Value whole = d.fma(power, off, power);
+  // Where something is infinite, nothing was rounded.
+  Value isFinite = d.compare(CmpFPredicate::OLT, d.abs(whole), infinity);
+  return d.select(isFinite, whole, power);
+}
+
+Value expand(const Doubles &d, math::PowFOp op) {
+  Value x = op.getLhs(), y = op.getRhs(), one = d.number(1.0);
+  auto both = [&](Value a, Value b) { return d.integer<arith::AndIOp>(a, b); };
+  auto no = [&](Value a) {
+    Value isTrue = arith::ConstantOp::create(d.b, d.loc, d.b.getBoolAttr(true));
+    return d.integer<arith::XOrIOp>(a, isTrue);
+  };
+  auto isWhole = [&](Value z) {
+    Value floor = math::FloorOp::create(d.b, d.loc, z);
+    return d.compare(CmpFPredicate::OEQ, floor, z);
+  };
+  Value size = d.abs(x), power = powerOf(d, size, y);
+  Value whole = isWhole(y), even = isWhole(d.mul(d.number(0.5), y));
+  Value isNegative = arith::CmpIOp::create(
+      d.b, d.loc, arith::CmpIPredicate::slt, d.bits(x), d.word(0));
+  // (-1)^y is 1 or -1 for every number, infinite ones, too; 1^y is 1 anyway.
+  Value isUnit = both(d.compare(CmpFPredicate::OEQ, size, 1.0),
+                      d.compare(CmpFPredicate::ORD, y, y));
+  power = d.select(isUnit, one, power);
+  power = d.select(both(isNegative, d.compare(CmpFPredicate::ONE, y, 0.0)),
+                   d.select(both(whole, no(even)), d.neg(power), power), power);
+  Value hasRoot = d.compare(CmpFPredicate::OEQ, size, infinity);
+  Value below = d.compare(CmpFPredicate::OLT, x, 0.0);
+  Value noReal = both(both(below, no(hasRoot)), no(whole));
+  power = d.select(noReal, d.number(std::numeric_limits<double>::quiet_NaN()),
+                   power);
+  power = d.select(d.compare(CmpFPredicate::OEQ, x, 1.0), one, power);
+  return d.select(d.compare(CmpFPredicate::OEQ, y, 0.0), one, power);
+}
+
 /// log(1 + x): of u, the rounded 1 + x, and what was rounded off, over u.
 Value expand(const Doubles &d, math::Log1pOp op) {
   Value x = op.getOperand(), one = d.number(1.0);
@@ -202,13 +249,71 @@ Value expand(const Doubles &d, math::CbrtOp op) {
   return d.select(isZero, x, d.select(isFinite, y, x));
 }
 
+/// (e^x -+ e^-x) / 2; where e^x is infinite, and its half need not be, as a
+/// product of e^(x / 2).
+Value hyperbolic(const Doubles &d, Value size, Value usual) {
+  Value half = d.number(0.5);
+  Value root = math::ExpOp::create(d.b, d.loc, d.mul(half, size));
+  Value large = d.mul(d.mul(half, root), root);
+  return d.select(d.compare(CmpFPredicate::OGT, size, 700.0), large, usual);
+}
+
+Value expand(const Doubles &d, math::SinhOp op) {
+  Value x = op.getOperand(), size = d.abs(x);
+  Value less = math::ExpM1Op::create(d.b, d.loc, size);
+  Value y = d.add(less, d.div(less, d.add(less, d.number(1.0))));
+  return d.withSign(hyperbolic(d, size, d.mul(d.number(0.5), y)), x);
+}
+
+Value expand(const Doubles &d, math::CoshOp op) {
+  Value size = d.abs(op.getOperand()), half = d.number(0.5);
+  Value power = math::ExpOp::create(d.b, d.loc, size);
+  return hyperbolic(d, size, d.fma(half, power, d.div(half, power)));
+}
+
+/// log(x + r), r the root: log(1 + what is more than 1), which keeps what is
+/// small; and of large x log(2 x), since squares would be infinite.
+Value logOfSum(const Doubles &d, Value x, Value more) {
+  Value usual = math::Log1pOp::create(d.b, d.loc, more);
+  Value large =
+      d.add(math::LogOp::create(d.b, d.loc, x).getResult(), d.number(ln2));
+  return d.select(d.compare(CmpFPredicate::OGT, x, 0x1p30), large, usual);
+}
+
+Value expand(const Doubles &d, math::AsinhOp op) {
+  Value x = op.getOperand(), size = d.abs(x), one = d.number(1.0);
+  Value square = d.mul(size, size);
+  Value root = math::SqrtOp::create(d.b, d.loc, d.add(square, one));
+  Value more = d.add(size, d.div(square, d.add(root, one)));
+  return d.withSign(logOfSum(d, size, more), x);
+}
+
+/// Below 1 a root is NaN.
+Value expand(const Doubles &d, math::AcoshOp op) {
+  Value x = op.getOperand(), one = d.number(1.0);
+  Value more = d.sub(x, one);
+  Value roots[] = {math::SqrtOp::create(d.b, d.loc, more),
+                   math::SqrtOp::create(d.b, d.loc, d.add(x, one))};
+  return logOfSum(d, x, d.fma(roots[0], roots[1], more));
+}
+
+Value expand(const Doubles &d, math::AtanhOp op) {
+  Value x = op.getOperand(), size = d.abs(x);
+  Value share = d.div(size, d.sub(d.number(1.0), size));
+  Value log = math::Log1pOp::create(d.b, d.loc, d.mul(d.number(2.0), share));
+  return d.withSign(d.mul(d.number(0.5), log), x);
+}
+
 } // namespace
 
 void gossamer::addPowerPatterns(RewritePatternSet &patterns) {
   patterns.add<
-      ExpandDouble<math::CbrtOp, expand>, ExpandDouble<math::Exp2Op, expand>,
+      ExpandDouble<math::AcoshOp, expand>, ExpandDouble<math::AsinhOp, expand>,
+      ExpandDouble<math::AtanhOp, expand>, ExpandDouble<math::CbrtOp, expand>,
+      ExpandDouble<math::CoshOp, expand>, ExpandDouble<math::Exp2Op, expand>,
       ExpandDouble<math::ExpM1Op, expand>, ExpandDouble<math::ExpOp, expand>,
       ExpandDouble<math::Log10Op, expand>, ExpandDouble<math::Log1pOp, expand>,
-      ExpandDouble<math::Log2Op, expand>, ExpandDouble<math::LogOp, expand>>(
-      patterns.getContext());
+      ExpandDouble<math::Log2Op, expand>, ExpandDouble<math::LogOp, expand>,
+      ExpandDouble<math::PowFOp, expand>, ExpandDouble<math::SinhOp, expand>>(
+      patterns.getContext(), PatternBenefit(2));
 }

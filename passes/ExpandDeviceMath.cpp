@@ -15,8 +15,6 @@
 #include "passes/DeviceMath.h"
 #include "passes/Passes.h"
 
-#include <cmath>
-
 namespace gossamer {
 #define GEN_PASS_DEF_EXPANDDEVICEMATH
 #include "passes/Passes.h.inc"
@@ -71,24 +69,6 @@ Value expand(const Doubles &d, math::TanhOp op) {
   return d.select(d.compare(arith::CmpFPredicate::OLT, size, 0.5), near, far);
 }
 
-/// log10 of what MLIR knows the logarithm of.
-struct ExpandLog10 : OpRewritePattern<math::Log10Op> {
-  using OpRewritePattern::OpRewritePattern;
-  LogicalResult matchAndRewrite(math::Log10Op op,
-                                PatternRewriter &b) const override {
-    Type type = op.getType();
-    if (getElementTypeOrSelf(type).isF64())
-      return b.notifyMatchFailure(op, "of f64, which has code of its own");
-    Value log = math::LogOp::create(b, op.getLoc(), op.getOperand());
-    TypedAttr factor = b.getFloatAttr(getElementTypeOrSelf(type), M_LOG10E);
-    if (auto vector = dyn_cast<VectorType>(type))
-      factor = DenseElementsAttr::get(vector, factor);
-    b.replaceOpWithNewOp<arith::MulFOp>(
-        op, log, arith::ConstantOp::create(b, op.getLoc(), factor));
-    return success();
-  }
-};
-
 bool hasInstruction(Operation *op) {
   return isa<math::AbsFOp, math::AbsIOp, math::CeilOp, math::FloorOp,
              math::TruncOp, math::RoundEvenOp, math::RoundOp, math::CopySignOp,
@@ -97,18 +77,53 @@ bool hasInstruction(Operation *op) {
              math::CountLeadingZerosOp, math::CountTrailingZerosOp>(op);
 }
 
-/// Of a vector of f64, number by number.
-struct ScalarsOfDoubles : RewritePattern {
-  explicit ScalarsOfDoubles(MLIRContext *context)
+/// What is computed in f64 where it is of f32: MLIR's polynomials of these lose
+/// digits, small numbers or large ones, or there are none.
+bool isInDouble(Operation *op) {
+  return isa<math::AcosOp, math::AcoshOp, math::AsinOp, math::AsinhOp,
+             math::Atan2Op, math::AtanOp, math::AtanhOp, math::CbrtOp,
+             math::CoshOp, math::Exp2Op, math::Log10Op, math::PowFOp,
+             math::SinhOp, math::TanOp>(op);
+}
+
+/// Whether the operation has code of ours for a type of element.
+bool isOurs(Operation *op, Type element) {
+  return element.isF64() ||
+         (element.isF32() &&
+          (isInDouble(op) || isa<math::SinOp, math::CosOp>(op)));
+}
+
+struct InDouble : RewritePattern {
+  explicit InDouble(MLIRContext *context)
+      : RewritePattern(MatchAnyOpTypeTag(), /*benefit=*/3, context) {}
+  LogicalResult matchAndRewrite(Operation *op,
+                                PatternRewriter &b) const override {
+    if (!isInDouble(op) || !op->getResult(0).getType().isF32())
+      return b.notifyMatchFailure(op, "is not computed in f64");
+    SmallVector<Value> operands;
+    for (Value operand : op->getOperands())
+      operands.push_back(
+          arith::ExtFOp::create(b, op->getLoc(), b.getF64Type(), operand));
+    OperationState state(op->getLoc(), op->getName(), operands, b.getF64Type(),
+                         op->getAttrs());
+    b.replaceOpWithNewOp<arith::TruncFOp>(op, b.getF32Type(),
+                                          b.create(state)->getResult(0));
+    return success();
+  }
+};
+
+/// Of a vector, what has code of ours is computed number by number.
+struct NumberByNumber : RewritePattern {
+  explicit NumberByNumber(MLIRContext *context)
       : RewritePattern(MatchAnyOpTypeTag(), /*benefit=*/3, context) {}
   LogicalResult matchAndRewrite(Operation *op,
                                 PatternRewriter &b) const override {
     if (!isa<math::MathDialect>(op->getDialect()) || hasInstruction(op))
       return b.notifyMatchFailure(op, "has an instruction");
     auto type = dyn_cast<VectorType>(op->getResult(0).getType());
-    if (!type || !type.getElementType().isF64() || type.getRank() != 1 ||
+    if (!type || !isOurs(op, type.getElementType()) || type.getRank() != 1 ||
         type.isScalable())
-      return b.notifyMatchFailure(op, "not of a vector of f64");
+      return b.notifyMatchFailure(op, "not of a vector that is ours");
     SmallVector<Value> results;
     for (int64_t n = 0; n < type.getNumElements(); ++n) {
       SmallVector<Value> operands;
@@ -135,15 +150,12 @@ struct ExpandDeviceMath
 
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
-    patterns
-        .add<ExpandDouble<math::ErfOp, expand>,
-             ExpandDouble<math::TanhOp, expand>, ExpandLog10, ScalarsOfDoubles>(
-            &getContext());
+    patterns.add<ExpandDouble<math::ErfOp, expand>,
+                 ExpandDouble<math::TanhOp, expand>, InDouble, NumberByNumber>(
+        &getContext());
     addAnglePatterns(patterns);
     addPowerPatterns(patterns);
-    math::populateExpansionPatterns(patterns, {"rsqrt", "powf", "sinh", "cosh",
-                                               "tan", "asinh", "acosh", "atanh",
-                                               "fpowi", "exp2"});
+    math::populateExpansionPatterns(patterns, {"rsqrt", "tan", "fpowi"});
     populateMathPolynomialApproximationPatterns(patterns);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
       return signalPassFailure();

@@ -644,10 +644,12 @@ def Tile_AttentionBackwardOp : Tile_Op<"attention_backward", [Symbol]> {
     Example: `tile.attention_backward @main element(bf16) head(128) blocks(128, 64)`
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
-                       I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$tail);
+                       I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$tail,
+                       UnitAttr:$partial);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
-    `blocks` `(` $block_q `,` $block_k `)` (`tail` $tail^)? attr-dict
+    `blocks` `(` $block_q `,` $block_k `)` (`tail` $tail^)?
+    (`partial` $partial^)? attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -9,8 +9,9 @@
 //   addresses: lse dlse, the shifts and deltas of rows, counter
 //   sizes: batch heads kvHeads queries keys columns, queries with a dlse, rows
 //          with shifts a head; bits of the scale (f32)
-//   lists, of the queries and of the keys: addresses count index order;
-//          rows a batch, rows a head, entries a row
+//   lists, of the queries and of the keys: addresses count index order, and of
+//          partial blocks count index bitmaps bits; rows a batch, rows a head,
+//          entries a row, of partial blocks
 //
 //===----------------------------------------------------------------------===//
 
@@ -34,7 +35,8 @@ private:
     Value address, strides[3];
   };
   struct List {
-    Value count, index, order, rowsOfBatch, rowsOfHead, length;
+    Value count, index, order, partialCount, partialIndex, partialBits, bits;
+    Value rowsOfBatch, rowsOfHead, length, partialLength;
   };
 
   Tensor nextTensor();
@@ -54,9 +56,12 @@ EntryBuilder::Tensor EntryBuilder::nextTensor() {
 
 EntryBuilder::List EntryBuilder::nextList() {
   List list;
-  for (Value *address : {&list.count, &list.index, &list.order})
+  for (Value *address :
+       {&list.count, &list.index, &list.order, &list.partialCount,
+        &list.partialIndex, &list.partialBits, &list.bits})
     *address = next(pointer);
-  for (Value *number : {&list.rowsOfBatch, &list.rowsOfHead, &list.length})
+  for (Value *number :
+       {&list.rowsOfBatch, &list.rowsOfHead, &list.length, &list.partialLength})
     *number = narrow(next());
   return list;
 }
@@ -116,6 +121,11 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   arguments[QueriesRowsOfBatch] = ofQueries.rowsOfBatch;
   arguments[QueriesRowsOfHead] = ofQueries.rowsOfHead;
   arguments[QueriesListLength] = ofQueries.length;
+  arguments[QueriesPartialCount] = ofQueries.partialCount;
+  arguments[QueriesPartialIndex] = ofQueries.partialIndex;
+  arguments[QueriesPartialBits] = ofQueries.partialBits;
+  arguments[QueriesBits] = ofQueries.bits;
+  arguments[QueriesPartialLength] = ofQueries.partialLength;
   arguments[QueriesScale] = scale;
   launch(queriesProgram, tiles, arguments);
 
@@ -143,6 +153,11 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   arguments[KeysRowsOfBatch] = ofKeys.rowsOfBatch;
   arguments[KeysRowsOfHead] = ofKeys.rowsOfHead;
   arguments[KeysListLength] = ofKeys.length;
+  arguments[KeysPartialCount] = ofKeys.partialCount;
+  arguments[KeysPartialIndex] = ofKeys.partialIndex;
+  arguments[KeysPartialBits] = ofKeys.partialBits;
+  arguments[KeysBits] = ofKeys.bits;
+  arguments[KeysPartialLength] = ofKeys.partialLength;
   arguments[KeysScale] = scale;
   launch(keysProgram, tiles, arguments);
   end();

@@ -6,7 +6,8 @@
 // dv = p^T do, dk = scale ds^T q. The shifts and deltas of queries, which the
 // program of the queries left, are numbers of columns here.
 //
-// The queue carries {tile, steps}; a tile below 0 ends the program.
+// The queue carries {tile, steps, how many of them have partial blocks}; these
+// come first, of every head. A tile below 0 ends the program.
 //
 //===----------------------------------------------------------------------===//
 
@@ -36,8 +37,15 @@ private:
   /// and what is carried.
   Values overHeads(const Coordinates &at, Values inits,
                    llvm::function_ref<Values(Value, ValueRange)> body);
-  Value loadSteps(const Coordinates &at, Value head, Value number);
-  Values step(Value key, Value value, ValueRange sums, Value number);
+  Value countSteps(const Coordinates &at, Value counts);
+  Value loadSteps(const Coordinates &at, KeysArgument counts,
+                  KeysArgument index, KeysArgument length, Value number);
+  Values step(Value key, Value value, ValueRange sums, Value number,
+              llvm::function_ref<Value()> takeBits);
+  Values addSteps(Value key, Value value, ValueRange sums, Value from, Value to,
+                  Value before, Value partials);
+  Values addPartialSteps(Value key, Value value, ValueRange sums, Value tile,
+                         Value before);
   void finish(ValueRange sums, Value tile);
 
   Value argument(KeysArgument at) { return program.getBody().getArgument(at); }
@@ -58,7 +66,8 @@ KeysBuilder::KeysBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
        {KeysQueryMap, KeysOutGradMap, KeysKeyGradMap, KeysValueGradMap})
     types[at] = MapType::get({64, plan.head}, element);
   types[KeysNumbers] = MemRefType::get({ShapedType::kDynamic}, f32);
-  for (unsigned at : {KeysCount, KeysIndex, KeysOrder, KeysCounter})
+  for (unsigned at : {KeysCount, KeysIndex, KeysOrder, KeysPartialCount,
+                      KeysPartialIndex, KeysPartialBits, KeysBits, KeysCounter})
     types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
   types[KeysScale] = f32;
   program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor);
@@ -78,7 +87,7 @@ ProgramOp KeysBuilder::build() {
   numbers = alloc(SeriesType::get({stages, 2, 64}, b.getF32Type()));
   scratch =
       alloc(SharedType::get({tiling.rows, plan.head}, element, tiling.rows));
-  headers = alloc(QueueType::get({2, 2}, b.getI32Type()));
+  headers = alloc(QueueType::get({2, 3}, b.getI32Type()));
   prepareScale(argument(KeysScale));
   buildRoles(
       program, [&] { buildProducer(); },
@@ -115,28 +124,39 @@ KeysBuilder::overHeads(const Coordinates &at, Values inits,
   return Values(heads.getResults());
 }
 
-/// Loads what a head's queries give; `number` counts steps.
-Value KeysBuilder::loadSteps(const Coordinates &at, Value head, Value number) {
-  Value row = listOf(at, head);
-  Value entries = read(argument(KeysCount), row);
-  Value list = n.mul(row, argument(KeysListLength));
-  Value steps = stepsOf(entries);
-  Value headOfAll = n.add(n.mul(at.batch, argument(KeysHeads)), head);
-  Value base = n.mul(headOfAll, argument(KeysPaddedLength));
-  auto all = loop(literal(0), steps, {});
-  {
-    OpBuilder::InsertionGuard guard(b);
-    b.setInsertionPoint(all.getBody()->getTerminator());
-    Value step = all.getInductionVar(), query = n.add(number, step);
-    Values rows{firstRowOf(argument(KeysIndex), list, step)};
-    LoadOp::create(b, loc, argument(KeysQueryMap), at.batch, head, literal(0),
-                   rows, queryRing, query);
-    LoadOp::create(b, loc, argument(KeysOutGradMap), at.batch, head, literal(0),
-                   rows, outGradRing, query);
-    LoadNumbersOp::create(b, loc, argument(KeysNumbers),
-                          n.mul(n.add(base, rows[0]), 2), numbers, query);
-  }
-  return n.add(number, steps);
+/// Of all heads.
+Value KeysBuilder::countSteps(const Coordinates &at, Value counts) {
+  return overHeads(at, {literal(0)}, [&](Value head, ValueRange sum) {
+    return Values{n.add(sum[0], stepsOf(read(counts, listOf(at, head))))};
+  })[0];
+}
+
+/// Loads what lists say, of every head, as steps from `number` on; gives the
+/// number of the step behind them.
+Value KeysBuilder::loadSteps(const Coordinates &at, KeysArgument counts,
+                             KeysArgument index, KeysArgument length,
+                             Value number) {
+  return overHeads(at, {number}, [&](Value head, ValueRange carried) {
+    Value number = carried[0], row = listOf(at, head);
+    Value steps = stepsOf(read(argument(counts), row));
+    Value list = n.mul(row, argument(length));
+    Value headOfAll = n.add(n.mul(at.batch, argument(KeysHeads)), head);
+    Value base = n.mul(headOfAll, argument(KeysPaddedLength));
+    auto all = loop(literal(0), steps, {});
+    {
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPoint(all.getBody()->getTerminator());
+      Value step = all.getInductionVar(), query = n.add(number, step);
+      Value first = firstRowOf(argument(index), list, step);
+      LoadOp::create(b, loc, argument(KeysQueryMap), at.batch, head, literal(0),
+                     first, queryRing, query);
+      LoadOp::create(b, loc, argument(KeysOutGradMap), at.batch, head,
+                     literal(0), first, outGradRing, query);
+      LoadNumbersOp::create(b, loc, argument(KeysNumbers),
+                            n.mul(n.add(base, first), 2), numbers, query);
+    }
+    return Values{n.add(number, steps)};
+  })[0];
 }
 
 void KeysBuilder::buildProducer() {
@@ -144,35 +164,38 @@ void KeysBuilder::buildProducer() {
       argument(KeysOrder), argument(KeysCounter), argument(KeysTiles),
       [&](Value tile, Value count, Value before, Value exists) {
         Coordinates at = coordinatesOf(tile);
-        Value steps =
-            overHeads(at, {literal(0)}, [&](Value head, ValueRange sum) {
-              Value entries = read(argument(KeysCount), listOf(at, head));
-              return Values{n.add(sum[0], stepsOf(entries))};
-            })[0];
-        SendOp::create(b, loc, headers, count,
-                       ValueRange{n.select(exists, tile, literal(-1)), steps});
+        Value masked = literal(0);
+        if (plan.partial)
+          masked = countSteps(at, argument(KeysPartialCount));
+        Value steps = n.add(masked, countSteps(at, argument(KeysCount)));
+        SendOp::create(
+            b, loc, headers, count,
+            ValueRange{n.select(exists, tile, literal(-1)), steps, masked});
         return ifSo(exists, before, [&] {
-          Values rows{n.mul(at.block, tiling.rows)};
+          Value row = n.mul(at.block, tiling.rows), number = before;
           LoadOp::create(b, loc, argument(KeysKeyMap), at.batch, at.head,
-                         literal(0), rows, keyRing, count);
+                         literal(0), row, keyRing, count);
           LoadOp::create(b, loc, argument(KeysValueMap), at.batch, at.head,
-                         literal(0), rows, valueRing, count);
-          return overHeads(at, {before}, [&](Value head, ValueRange number) {
-            return Values{loadSteps(at, head, number[0])};
-          })[0];
+                         literal(0), row, valueRing, count);
+          if (plan.partial)
+            number = loadSteps(at, KeysPartialCount, KeysPartialIndex,
+                               KeysPartialLength, number);
+          return loadSteps(at, KeysCount, KeysIndex, KeysListLength, number);
         });
       });
 }
 
 /// Adds what one step gives to the sums of values and keys.
 ProgramParts::Values KeysBuilder::step(Value key, Value value, ValueRange sums,
-                                       Value number) {
+                                       Value number,
+                                       llvm::function_ref<Value()> takeBits) {
   Value query = wait(queryRing, number);
   Value scores = mma(key, query, 64, Value(), /*transposed=*/true);
   Value outGrad = wait(outGradRing, number);
   Value pGrad = mma(value, outGrad, 64, Value(), /*transposed=*/true);
   auto columns = ColumnsOp::create(b, loc, numbers, number);
-  Value p = probabilities(await(scores), columns.getResult(0));
+  Value bits = takeBits();
+  Value p = probabilities(await(scores), columns.getResult(0), bits);
   Value scoreGrad = scoreGradients(p, await(pGrad), columns.getResult(1));
   Value left = ToOperandOp::create(b, loc, stepType, p);
   Value leftOfKeys = ToOperandOp::create(b, loc, stepType, scoreGrad);
@@ -184,6 +207,48 @@ ProgramParts::Values KeysBuilder::step(Value key, Value value, ValueRange sums,
   release(outGradRing, number);
   release(queryRing, number);
   return {values, keys};
+}
+
+/// Adds what steps give; with `partials`, where the list of partial blocks
+/// begins, what of them is allowed.
+ProgramParts::Values KeysBuilder::addSteps(Value key, Value value,
+                                           ValueRange sums, Value from,
+                                           Value to, Value before,
+                                           Value partials) {
+  auto all = loop(from, to, sums);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(all.getBody());
+  Value number = all.getInductionVar();
+  auto takeBits = [&]() -> Value {
+    if (!partials)
+      return {};
+    return bitsOf(argument(KeysBits), argument(KeysPartialBits), partials,
+                  number, warpgroup);
+  };
+  Values next = step(key, value, all.getRegionIterArgs(), n.add(before, number),
+                     takeBits);
+  scf::YieldOp::create(b, loc, next);
+  return Values(all.getResults());
+}
+
+/// The same for the partial blocks of all heads.
+ProgramParts::Values KeysBuilder::addPartialSteps(Value key, Value value,
+                                                  ValueRange sums, Value tile,
+                                                  Value before) {
+  Coordinates at = coordinatesOf(tile);
+  Values inits(sums);
+  inits.push_back(before);
+  Values done = overHeads(at, inits, [&](Value head, ValueRange carried) {
+    Value row = listOf(at, head);
+    Value steps = stepsOf(read(argument(KeysPartialCount), row));
+    Value partials = n.mul(row, argument(KeysPartialLength));
+    Values next = addSteps(key, value, carried.take_front(2), literal(0), steps,
+                           carried[2], partials);
+    next.push_back(n.add(carried[2], steps));
+    return next;
+  });
+  done.pop_back();
+  return done;
 }
 
 void KeysBuilder::finish(ValueRange sums, Value tile) {
@@ -199,28 +264,21 @@ void KeysBuilder::finish(ValueRange sums, Value tile) {
 
 void KeysBuilder::buildConsumers() {
   auto sumType = FragmentType::get({64, plan.head}, b.getF32Type());
-  consumeTiles(
-      [&](Value count) {
-        auto message = ReceiveOp::create(b, loc, headers, count);
-        return std::pair(Value(message.getResult(0)),
-                         Value(message.getResult(1)));
-      },
-      [&](Value tile, Value steps, Value count, Value before) {
-        Value key = rowsOf(wait(keyRing, count), warpgroup);
-        Value value = rowsOf(wait(valueRing, count), warpgroup);
-        auto all = loop(literal(0), steps,
-                        ValueRange{noNumbers(sumType), noNumbers(sumType)});
-        {
-          OpBuilder::InsertionGuard guard(b);
-          b.setInsertionPointToStart(all.getBody());
-          Values sums = step(key, value, all.getRegionIterArgs(),
-                             n.add(before, all.getInductionVar()));
-          scf::YieldOp::create(b, loc, sums);
-        }
-        release(keyRing, count);
-        release(valueRing, count);
-        finish(all.getResults(), tile);
-      });
+  consumeTiles(headers, [&](ValueRange message, Value count, Value before) {
+    Value tile = message[0], steps = message[1], from = literal(0);
+    Value key = rowsOf(wait(keyRing, count), warpgroup);
+    Value value = rowsOf(wait(valueRing, count), warpgroup);
+    Values sums{noNumbers(sumType), noNumbers(sumType)};
+    if (plan.partial) {
+      sums = addPartialSteps(key, value, sums, tile, before);
+      from = message[2];
+    }
+    sums = addSteps(key, value, sums, from, steps, before,
+                    /*partials=*/Value());
+    release(keyRing, count);
+    release(valueRing, count);
+    finish(sums, tile);
+  });
 }
 
 } // namespace

@@ -33,6 +33,8 @@ struct BackwardPlan {
   /// is what they add, but only as long as it is finite: exponents of scores
   /// are kept below 0.
   bool tail;
+  /// Whether there are lists of blocks that are allowed in part, too.
+  bool partial;
 };
 
 /// The arguments of the program of the queries, in order.
@@ -49,6 +51,10 @@ enum QueriesArgument : unsigned {
   QueriesCount,
   QueriesIndex,
   QueriesOrder,
+  QueriesPartialCount,
+  QueriesPartialIndex,
+  QueriesPartialBits,
+  QueriesBits,
   QueriesCounter,
   QueriesHeads,
   QueriesGroup,
@@ -60,6 +66,7 @@ enum QueriesArgument : unsigned {
   QueriesRowsOfBatch,
   QueriesRowsOfHead,
   QueriesListLength,
+  QueriesPartialLength,
   QueriesScale,
   NumQueriesArguments
 };
@@ -76,6 +83,10 @@ enum KeysArgument : unsigned {
   KeysCount,
   KeysIndex,
   KeysOrder,
+  KeysPartialCount,
+  KeysPartialIndex,
+  KeysPartialBits,
+  KeysBits,
   KeysCounter,
   KeysHeads,
   KeysKeyHeads,
@@ -86,6 +97,7 @@ enum KeysArgument : unsigned {
   KeysRowsOfBatch,
   KeysRowsOfHead,
   KeysListLength,
+  KeysPartialLength,
   KeysScale,
   NumKeysArguments
 };

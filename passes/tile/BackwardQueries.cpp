@@ -9,7 +9,8 @@
 // rows first the ones and then the others. Rows of a tile behind the last query
 // have them, too.
 //
-// The queue carries {tile, steps}; a tile below 0 ends the program.
+// The queue carries {tile, steps, how many of them have partial blocks}; these
+// come first. A tile below 0 ends the program.
 //
 //===----------------------------------------------------------------------===//
 
@@ -39,11 +40,17 @@ private:
   void buildProducer();
   void buildConsumers();
   Coordinates coordinatesOf(Value tile);
+  Value listOf(const Coordinates &at);
   void loadRows(QueriesArgument map, Value ring, const Coordinates &at,
                 Value number);
+  void loadSteps(const Coordinates &at, Value index, Value list, Value steps,
+                 Value number);
   Value takeRows(Value number);
   Rows takeTile(Value tile, Value count);
-  Value step(const Rows &rows, Value sum, Value number);
+  Value step(const Rows &rows, Value sum, Value number,
+             llvm::function_ref<Value()> takeBits);
+  Value addSteps(const Rows &rows, Value sum, Value from, Value to,
+                 Value before, Value partials);
   void finish(Value sum, Value tile);
 
   Value argument(QueriesArgument at) {
@@ -67,7 +74,9 @@ QueriesBuilder::QueriesBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
   types[QueriesQueryGradMap] = MapType::get({64, plan.head}, element);
   for (unsigned at : {QueriesLogSumExp, QueriesLogSumExpGrad, QueriesNumbers})
     types[at] = MemRefType::get({ShapedType::kDynamic}, f32);
-  for (unsigned at : {QueriesCount, QueriesIndex, QueriesOrder, QueriesCounter})
+  for (unsigned at :
+       {QueriesCount, QueriesIndex, QueriesOrder, QueriesPartialCount,
+        QueriesPartialIndex, QueriesPartialBits, QueriesBits, QueriesCounter})
     types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
   types[QueriesScale] = f32;
   program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor);
@@ -85,7 +94,7 @@ ProgramOp QueriesBuilder::build() {
   valueRing = alloc(RingType::get({tiling.stages, 64, plan.head}, element));
   scratch =
       alloc(SharedType::get({tiling.rows, plan.head}, element, tiling.rows));
-  headers = alloc(QueueType::get({2, 2}, b.getI32Type()));
+  headers = alloc(QueueType::get({2, 3}, b.getI32Type()));
   prepareScale(argument(QueriesScale));
   buildRoles(
       program, [&] { buildProducer(); },
@@ -102,43 +111,62 @@ QueriesBuilder::Coordinates QueriesBuilder::coordinatesOf(Value tile) {
   return {n.div(head, heads), n.rem(head, heads), n.rem(tile, blocks)};
 }
 
+/// The row of the lists that a tile has.
+Value QueriesBuilder::listOf(const Coordinates &at) {
+  return n.add(n.add(n.mul(at.batch, argument(QueriesRowsOfBatch)),
+                     n.mul(at.head, argument(QueriesRowsOfHead))),
+               at.block);
+}
+
 void QueriesBuilder::loadRows(QueriesArgument map, Value ring,
                               const Coordinates &at, Value number) {
   LoadOp::create(b, loc, argument(map), at.batch, at.head, literal(0),
                  ValueRange{n.mul(at.block, tiling.rows)}, ring, number);
 }
 
+/// Loads what a list says, as steps from `number` on.
+void QueriesBuilder::loadSteps(const Coordinates &at, Value index, Value list,
+                               Value steps, Value number) {
+  Value head = n.div(at.head, argument(QueriesGroup));
+  auto all = loop(literal(0), steps, {});
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPoint(all.getBody()->getTerminator());
+  Value step = all.getInductionVar(), key = n.add(number, step);
+  Value row = firstRowOf(index, list, step);
+  LoadOp::create(b, loc, argument(QueriesKeyMap), at.batch, head, literal(0),
+                 row, keyRing, key);
+  LoadOp::create(b, loc, argument(QueriesValueMap), at.batch, head, literal(0),
+                 row, valueRing, key);
+}
+
 void QueriesBuilder::buildProducer() {
-  produceTiles(
-      argument(QueriesOrder), argument(QueriesCounter), argument(QueriesTiles),
-      [&](Value tile, Value count, Value before, Value exists) {
-        Coordinates at = coordinatesOf(tile);
-        Value row = n.add(n.add(n.mul(at.batch, argument(QueriesRowsOfBatch)),
-                                n.mul(at.head, argument(QueriesRowsOfHead))),
-                          at.block);
-        Value entries = read(argument(QueriesCount), row);
-        Value steps = stepsOf(entries);
-        SendOp::create(b, loc, headers, count,
-                       ValueRange{n.select(exists, tile, literal(-1)), steps});
-        ifSo(exists, [&] {
-          Value number = n.mul(count, 2);
-          loadRows(QueriesOutMap, outRing, at, number);
-          loadRows(QueriesOutGradMap, outRing, at, n.add(number, 1));
-          loadRows(QueriesQueryMap, queryRing, at, count);
-          Value list = n.mul(row, argument(QueriesListLength));
-          Value head = n.div(at.head, argument(QueriesGroup));
-          auto all = loop(literal(0), steps, {});
-          OpBuilder::InsertionGuard guard(b);
-          b.setInsertionPoint(all.getBody()->getTerminator());
-          Value step = all.getInductionVar(), key = n.add(before, step);
-          Values rows{firstRowOf(argument(QueriesIndex), list, step)};
-          LoadOp::create(b, loc, argument(QueriesKeyMap), at.batch, head,
-                         literal(0), rows, keyRing, key);
-          LoadOp::create(b, loc, argument(QueriesValueMap), at.batch, head,
-                         literal(0), rows, valueRing, key);
-        });
-        return n.add(before, steps);
-      });
+  produceTiles(argument(QueriesOrder), argument(QueriesCounter),
+               argument(QueriesTiles),
+               [&](Value tile, Value count, Value before, Value exists) {
+                 Coordinates at = coordinatesOf(tile);
+                 Value row = listOf(at), masked = literal(0);
+                 if (plan.partial)
+                   masked = stepsOf(read(argument(QueriesPartialCount), row));
+                 Value whole = stepsOf(read(argument(QueriesCount), row));
+                 Value steps = n.add(masked, whole);
+                 SendOp::create(b, loc, headers, count,
+                                ValueRange{n.select(exists, tile, literal(-1)),
+                                           steps, masked});
+                 ifSo(exists, [&] {
+                   Value number = n.mul(count, 2);
+                   loadRows(QueriesOutMap, outRing, at, number);
+                   loadRows(QueriesOutGradMap, outRing, at, n.add(number, 1));
+                   loadRows(QueriesQueryMap, queryRing, at, count);
+                   if (plan.partial)
+                     loadSteps(at, argument(QueriesPartialIndex),
+                               n.mul(row, argument(QueriesPartialLength)),
+                               masked, before);
+                   loadSteps(at, argument(QueriesIndex),
+                             n.mul(row, argument(QueriesListLength)), whole,
+                             n.add(before, masked));
+                 });
+                 return n.add(before, steps);
+               });
 }
 
 Value QueriesBuilder::takeRows(Value number) {
@@ -194,12 +222,14 @@ QueriesBuilder::Rows QueriesBuilder::takeTile(Value tile, Value count) {
 }
 
 /// Adds what one step gives.
-Value QueriesBuilder::step(const Rows &rows, Value sum, Value number) {
+Value QueriesBuilder::step(const Rows &rows, Value sum, Value number,
+                           llvm::function_ref<Value()> takeBits) {
   Value key = wait(keyRing, number);
   Value scores = mma(rows.query, key, 64, Value(), /*transposed=*/true);
   Value value = wait(valueRing, number);
   Value pGrad = mma(rows.outGrad, value, 64, Value(), /*transposed=*/true);
-  Value p = probabilities(await(scores), rows.shifts);
+  Value bits = takeBits();
+  Value p = probabilities(await(scores), rows.shifts, bits);
   pGrad = await(pGrad);
   release(valueRing, number);
   Value scoreGrad = scoreGradients(p, pGrad, rows.deltas);
@@ -207,6 +237,26 @@ Value QueriesBuilder::step(const Rows &rows, Value sum, Value number) {
   sum = await(mma(left, key, plan.head, sum, /*transposed=*/false));
   release(keyRing, number);
   return sum;
+}
+
+/// Adds what steps give; with `partials`, where the list of partial blocks
+/// begins, what of them is allowed.
+Value QueriesBuilder::addSteps(const Rows &rows, Value sum, Value from,
+                               Value to, Value before, Value partials) {
+  auto all = loop(from, to, sum);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(all.getBody());
+  Value number = all.getInductionVar();
+  auto takeBits = [&]() -> Value {
+    if (!partials)
+      return {};
+    return bitsOf(argument(QueriesBits), argument(QueriesPartialBits), partials,
+                  number, warpgroup);
+  };
+  sum = step(rows, all.getRegionIterArgs().front(), n.add(before, number),
+             takeBits);
+  scf::YieldOp::create(b, loc, sum);
+  return all.getResult(0);
 }
 
 void QueriesBuilder::finish(Value sum, Value tile) {
@@ -219,25 +269,20 @@ void QueriesBuilder::finish(Value sum, Value tile) {
 
 void QueriesBuilder::buildConsumers() {
   auto sumType = FragmentType::get({64, plan.head}, b.getF32Type());
-  consumeTiles(
-      [&](Value count) {
-        auto message = ReceiveOp::create(b, loc, headers, count);
-        return std::pair(Value(message.getResult(0)),
-                         Value(message.getResult(1)));
-      },
-      [&](Value tile, Value steps, Value count, Value before) {
-        Rows rows = takeTile(tile, count);
-        auto all = loop(literal(0), steps, noNumbers(sumType));
-        {
-          OpBuilder::InsertionGuard guard(b);
-          b.setInsertionPointToStart(all.getBody());
-          Value sum = step(rows, all.getRegionIterArgs().front(),
-                           n.add(before, all.getInductionVar()));
-          scf::YieldOp::create(b, loc, sum);
-        }
-        release(queryRing, count);
-        finish(all.getResult(0), tile);
-      });
+  consumeTiles(headers, [&](ValueRange message, Value count, Value before) {
+    Value tile = message[0], steps = message[1], masked = message[2];
+    Rows rows = takeTile(tile, count);
+    Value sum = noNumbers(sumType), from = literal(0);
+    if (plan.partial) {
+      Value partials =
+          n.mul(listOf(coordinatesOf(tile)), argument(QueriesPartialLength));
+      sum = addSteps(rows, sum, from, masked, before, partials);
+      from = masked;
+    }
+    sum = addSteps(rows, sum, from, steps, before, /*partials=*/Value());
+    release(queryRing, count);
+    finish(sum, tile);
+  });
 }
 
 } // namespace

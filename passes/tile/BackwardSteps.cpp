@@ -19,7 +19,8 @@ BackwardPlan::Tiling::Tiling(int64_t rows, int64_t block)
 BackwardPlan::BackwardPlan(AttentionBackwardOp op)
     : element(op.getElement()), head(op.getHead()),
       queries(op.getBlockQ(), op.getBlockK()),
-      keys(op.getBlockK(), op.getBlockQ()), tail(op.getTail()) {
+      keys(op.getBlockK(), op.getBlockQ()), tail(op.getTail()),
+      partial(op.getPartial()) {
   // As many as shared memory has room for.
   bool wide = head > 64;
   if (wide)
@@ -63,12 +64,27 @@ Value BackwardSteps::firstRowOf(Value index, Value list, Value step) {
   return n.add(n.mul(block, tiling.block), n.mul(part, 64));
 }
 
-Value BackwardSteps::probabilities(Value scores, Value shifts) {
-  return elementwise({scores, shifts}, scoresType, [&](ValueRange x) -> Value {
+Value BackwardSteps::bitsOf(Value bits, Value numbers, Value list, Value step,
+                            Value warpgroup) {
+  Value entry = n.div(step, literal(tiling.parts));
+  Value bitmap = read(numbers, n.add(list, entry));
+  Value part =
+      n.add(n.mul(bitmap, tiling.parts), n.rem(step, literal(tiling.parts)));
+  Value row = n.add(n.mul(part, tiling.rows), n.mul(warpgroup, 64));
+  auto type = BitsType::get({64, 64}, b.getI1Type());
+  return LoadBitsOp::create(b, loc, type, bits, ValueRange{n.mul(row, 2)});
+}
+
+Value BackwardSteps::probabilities(Value scores, Value shifts, Value bits) {
+  Values inputs{scores, shifts};
+  if (bits)
+    inputs.push_back(bits);
+  return elementwise(inputs, scoresType, [&](ValueRange x) -> Value {
     Value power = math::FmaOp::create(b, loc, x[0], scale, x[1]);
     if (plan.tail)
       power = arith::MinNumFOp::create(b, loc, power, f32(0));
-    return math::Exp2Op::create(b, loc, power);
+    Value p = math::Exp2Op::create(b, loc, power);
+    return bits ? n.select(x[2], p, f32(0)) : p;
   });
 }
 

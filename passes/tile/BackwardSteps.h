@@ -25,8 +25,15 @@ protected:
   /// First row of what a step loads: a part of a block of the list.
   mlir::Value firstRowOf(mlir::Value index, mlir::Value list, mlir::Value step);
 
-  /// e^(scale s - lse); `shifts` has a number for each row, or each column.
-  mlir::Value probabilities(mlir::Value scores, mlir::Value shifts);
+  /// Which elements of a step of a list of partial blocks are allowed.
+  /// `numbers` says which bitmap a block has; a bitmap has its parts of 64
+  /// columns one after the other, two words a row.
+  mlir::Value bitsOf(mlir::Value bits, mlir::Value numbers, mlir::Value list,
+                     mlir::Value step, mlir::Value warpgroup);
+  /// e^(scale s - lse), or 0 where a bit is not set; `shifts` has a number for
+  /// each row, or each column, `bits` may be none.
+  mlir::Value probabilities(mlir::Value scores, mlir::Value shifts,
+                            mlir::Value bits);
   /// p (dp - delta)
   mlir::Value scoreGradients(mlir::Value p, mlir::Value pGrad,
                              mlir::Value deltas);

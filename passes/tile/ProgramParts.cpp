@@ -25,7 +25,10 @@ Value ProgramParts::read(Value memory, Value index) {
 
 Value ProgramParts::elementwise(ValueRange inputs, Type type, Body body) {
   auto op = ElementwiseOp::create(b, loc, type, inputs);
-  SmallVector<Type> types(inputs.size(), b.getF32Type());
+  SmallVector<Type> types;
+  for (Type input : inputs.getTypes())
+    types.push_back(isa<BitsType>(input) ? Type(b.getI1Type())
+                                         : b.getF32Type());
   types.append(2, b.getI32Type());
   OpBuilder::InsertionGuard guard(b);
   Block *block = b.createBlock(&op.getBody(), {}, types,
@@ -110,17 +113,14 @@ void ProgramParts::produceTiles(
 }
 
 void ProgramParts::consumeTiles(
-    llvm::function_ref<std::pair<Value, Value>(Value)> receive,
-    llvm::function_ref<void(Value, Value, Value, Value)> compute) {
+    Value headers, llvm::function_ref<void(ValueRange, Value, Value)> compute) {
   Value zero = literal(0);
   doWhile({zero, zero}, [&](ValueRange state, Values &carried) {
     Value before = state[0], count = state[1];
-    auto [tile, steps] = receive(count);
-    Value exists = n.less(literal(-1), tile);
-    ifSo(exists, [&, tile = tile, steps = steps] {
-      compute(tile, steps, count, before);
-    });
-    carried = {n.add(before, steps), n.add(count, 1)};
+    ValueRange message = ReceiveOp::create(b, loc, headers, count).getWords();
+    Value exists = n.less(literal(-1), message[0]);
+    ifSo(exists, [&] { compute(message, count, before); });
+    carried = {n.add(before, message[1]), n.add(count, 1)};
     return exists;
   });
 }

@@ -70,14 +70,14 @@ protected:
       llvm::function_ref<mlir::Value(mlir::Value tile, mlir::Value count,
                                      mlir::Value before, mlir::Value exists)>
           send);
-  /// What consumers do with them. `receive` gives the tile, below 0 for the
-  /// end, and its steps; `compute` has the latter and the steps before it.
-  void consumeTiles(
-      llvm::function_ref<std::pair<mlir::Value, mlir::Value>(mlir::Value count)>
-          receive,
-      llvm::function_ref<void(mlir::Value tile, mlir::Value steps,
-                              mlir::Value count, mlir::Value before)>
-          compute);
+  /// What consumers do with them: `compute` has the message of a tile, which
+  /// begins with the tile, below 0 for the end, and its steps; its number and
+  /// those of the steps before it.
+  void
+  consumeTiles(mlir::Value headers,
+               llvm::function_ref<void(mlir::ValueRange message,
+                                       mlir::Value count, mlir::Value before)>
+                   compute);
 
   mlir::OpBuilder b;
   mlir::Location loc;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from gossamer.jit import sparse_jit
 from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.masks import listed
 from gossamer.runtime import tiles
-from gossamer.runtime.tile_autograd import differentiable, why_no_gradient
+from gossamer.runtime.tile_autograd import differentiable
 from gossamer.tensor import SparseTensor
 
 Mask = PositionPattern | SparseTensor | BlockList | Tensor | None
@@ -81,15 +82,16 @@ def attention(
     _check(q, k, v, mask, causal, window)
     scale = _scale_of(q, scale)
     kind, blocks, reason = _plan(q, k, v, mask, scale, causal, window)
-    if kind is not None and _wants_gradient(q, k, v):
-        out, lse = differentiable(kind, q, k, v, blocks, scale, window or 0)
-        return (out, lse) if return_lse else out
     if kind is not None:
         limit = 0
         if kind.window:
             left, _ = _sides(causal, window)
             assert left is not None
             limit = left + 1
+        if _wants_gradient(q, k, v):
+            gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device)
+            out, lse = differentiable(kind, q, k, v, blocks, scale, limit, gradient_blocks)
+            return (out, lse) if return_lse else out
         out, lse = tiles.run(kind, q, k, v, blocks, scale, limit)
         if key is not None and tiles.can_move(q, k, v):
             if len(kept) > _KEPT:
@@ -208,12 +210,7 @@ def _plan(
         return None, None, f"it runs on a GPU, not on {q.device.type}"
     if not tiles.is_hopper(q.device):
         return None, None, f"it is made for {tiles.CHIP}, which {q.device} is not"
-    kind, blocks, reason = kind_of(q, k, mask, scale, causal, window)
-    if kind is not None and _wants_gradient(q, k, v):
-        reason = why_no_gradient(kind)
-        if reason:
-            return None, None, reason
-    return kind, blocks, reason
+    return kind_of(q, k, mask, scale, causal, window)
 
 
 def attention_road(
@@ -263,6 +260,12 @@ def kind_of(
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
     return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial), blocks, ""
+
+
+def _gradient_blocks(queries: int, keys: int, causal: bool, window: Window, device: torch.device) -> BlockList:
+    """The list of a mask that the output needs none for; gradients do."""
+    left, right = _sides(causal, window)
+    return band(queries, keys, left, right, (128, 128), device)
 
 
 def _blocks_of(q: Tensor, k: Tensor, mask: Mask, causal: bool, window: Window) -> tuple[BlockList | None, bool, bool]:

@@ -149,17 +149,22 @@ class BlockList:
                 self._derived[key] = made
         return made
 
+    def differentiable(self) -> BlockList:
+        """The same mask in blocks that gradients have tiles for, 64 or 128 on each side: itself if it has them."""
+        if min(self.block) >= 64 and max(self.block) <= 128:
+            return self
+        if "differentiable" not in self._derived:
+            from gossamer.reblock import in_blocks
+
+            self._derived["differentiable"] = in_blocks(self, (64 if self.block[0] < 128 else 128, 64))
+        return self._derived["differentiable"]
+
     def transposed(self) -> BlockList:
         """Of each block of keys the blocks of queries that see it, made once, without waiting for the device."""
         if "transposed" not in self._derived:
-            columns = -(-self.shape[1] // self.block[1])
-            used = torch.arange(self.index.shape[-1], device=self.device) < self.count[..., None]
-            # What is not used goes to a column of its own, which is cut off.
-            at = torch.where(used, self.index, columns).long()
-            allowed = torch.zeros(*self.count.shape, columns + 1, dtype=torch.bool, device=self.device)
-            allowed = allowed.scatter_(-1, at, True)[..., :columns]
-            block, shape = (self.block[1], self.block[0]), (self.shape[1], self.shape[0])
-            self._derived["transposed"] = BlockList.from_dense(allowed.mT, block, shape)
+            from gossamer.turned import transposed
+
+            self._derived["transposed"] = transposed(self)
         return self._derived["transposed"]
 
     def order(self, batch: int, heads: int, head_bytes: int, shared: int = 0) -> Tensor:

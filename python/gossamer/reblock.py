@@ -29,6 +29,11 @@ def tiled(blocks: BlockList, wide: bool) -> BlockList:
     return _rebuilt(blocks, states, tiles[int(torch.stack(costs).argmin())])
 
 
+def in_blocks(blocks: BlockList, block: Block) -> BlockList:
+    """The same mask in blocks of another size; waits for the device."""
+    return _rebuilt(blocks, _states(blocks), block)
+
+
 def _split(blocks: BlockList, block: Block) -> BlockList:
     """Each block of a list of whole ones becomes several."""
     down, across = blocks.block[0] // block[0], blocks.block[1] // block[1]

@@ -45,19 +45,28 @@ def expected(q, k, v, out_grad, lse_grad, allowed: Tensor | None, scale: float) 
     return list(torch.autograd.grad(total, (q, k, v)))
 
 
-def check(shape, dtype, blocks=None, block=None, scale=None, with_lse=False, seed=0) -> None:
+def check(
+    shape, dtype, blocks=None, block=None, scale=None, with_lse=False, seed=0, allowed=None, causal=False, window=None
+) -> None:
     torch.manual_seed(seed)
     q, k, v, out_grad, lse_grad = inputs(*shape, dtype)
     queries, keys, columns = shape[3:]
-    mask, allowed = None, None
+    mask = None
     if blocks is not None:
         mask = gs.BlockList.from_dense(blocks, block, (queries, keys))
         whole = blocks.repeat_interleave(block[0], -2).repeat_interleave(block[1], -1)
         allowed = whole[..., :queries, :keys]
+    elif allowed is not None:
+        mask = gs.BlockList.of(allowed, block)
+    elif causal or window is not None:
+        apart = torch.arange(queries, device="cuda")[:, None] - torch.arange(keys, device="cuda")
+        allowed = apart >= (0 if causal else -window[1])
+        if window is not None:
+            allowed &= apart <= (window - 1 if causal else window[0])
     scale = 1 / math.sqrt(columns) if scale is None else scale
-    kind, why = attention_road(q, k, v, mask, scale, False, None)
+    kind, why = attention_road(q, k, v, mask, scale, causal, window)
     assert kind is not None, why
-    out, lse = gs.attention(q, k, v, mask, scale=scale, return_lse=True)
+    out, lse = gs.attention(q, k, v, mask, scale=scale, causal=causal, window=window, return_lse=True)
     if with_lse:
         got = torch.autograd.grad((out, lse), (q, k, v), (out_grad, lse_grad))
     else:
@@ -96,6 +105,46 @@ def test_random_blocks_of_each_head(block, columns):
             shape = (2, 3, -(-queries // block[0]), -(-keys // block[1]))
             blocks = torch.rand(shape, device="cuda") < density
             check((2, 3, 3, queries, keys, columns), torch.bfloat16, blocks, block, with_lse=seed == 2, seed=seed)
+
+
+@pytest.mark.parametrize("columns", [64, 128])
+@pytest.mark.parametrize("length", [1, 64, 65, 128, 521, 2048])
+def test_causal(columns, length):
+    check((2, 5, 5, length, length, columns), torch.bfloat16, causal=True, with_lse=True)
+    check((1, 4, 2, length, 300, columns), torch.bfloat16, causal=True)
+
+
+@pytest.mark.parametrize("columns", [64, 128])
+@pytest.mark.parametrize("window", [1, 2, 100, 128, 129, 513, 5000])
+def test_windows(columns, window):
+    for length in (65, 640, 1031):
+        check((1, 4, 2, length, length, columns), torch.bfloat16, causal=True, window=window)
+        check((1, 2, 1, length, length, columns), torch.bfloat16, window=(window, window // 2))
+
+
+@pytest.mark.parametrize("columns", [64, 128])
+@pytest.mark.parametrize("block", [(128, 128), (128, 64), (64, 64), (128, 16), (64, 32), (256, 128)], ids=str)
+def test_blocks_that_are_allowed_in_part(block, columns):
+    """Of each head, with queries that see nothing and keys that nobody sees."""
+    for queries, keys in ((512, 512), (300, 777), (777, 300)):
+        torch.manual_seed(queries)
+        coarse = torch.rand(2, 4, -(-queries // 48), -(-keys // 80), device="cuda") < 0.3
+        allowed = coarse.repeat_interleave(48, 2).repeat_interleave(80, 3)[..., :queries, :keys].clone()
+        allowed &= torch.rand(allowed.shape, device="cuda") < 0.9
+        allowed[:, :, 100:230] = False
+        allowed[:, 1, :, 130:] = True
+        for kv_heads in (4, 1):
+            check((2, 4, kv_heads, queries, keys, columns), torch.bfloat16, allowed=allowed, block=block, with_lse=True)
+
+
+def test_a_mask_that_is_a_tensor_and_one_that_is_sparse():
+    q, k, v, out_grad, _ = inputs(1, 2, 2, 384, 384, 64, torch.float16)
+    allowed = torch.rand(384, 384, device="cuda") < 0.3
+    wanted = expected(q, k, v, out_grad, None, allowed, 0.125)
+    for mask in (allowed, gs.sparsify(allowed, gs.BSR(64)), gs.sparsify(allowed, gs.CSR)):
+        got = torch.autograd.grad(gs.attention(q, k, v, mask), (q, k, v), out_grad)
+        for one, other in zip(got, wanted, strict=True):
+            assert (one.double() - other).norm() <= 2e-3 * other.norm()
 
 
 @pytest.mark.parametrize("lead", [(), (4,), (1, 4), (2, 1), (2, 4)], ids=str)

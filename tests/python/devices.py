@@ -29,6 +29,7 @@ ABOUT_THE_CPU = {
     "test_cache.py": "is about files and processes",
     "test_conversion_kernels.py": "is about the CPU's kernels; tests/gpu/test_conversions.py has those of a GPU",
     "test_cuda_driver.py": "is about a driver that is not there",
+    "test_device_math.py": "runs the GPU's functions on the CPU",
     "test_docs.py": "is about the CPU's code",
     "test_engine.py": "is about the CPU's code",
     "test_errors.py": "makes no tensors",

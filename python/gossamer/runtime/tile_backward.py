@@ -18,7 +18,7 @@ from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_word
 # Of the keys and queries of a block: a warpgroup computes 64 rows at once.
 BLOCKS = (64, 128)
 # Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list.
-_TENSOR, _REST, _LIST = struct.Struct("4q"), struct.Struct("4q9q"), struct.Struct("6q")
+_TENSOR, _REST, _LIST = struct.Struct("4q"), struct.Struct("4q9q"), struct.Struct("7q4q")
 Gradients = tuple[Tensor, Tensor, Tensor]
 
 
@@ -31,18 +31,21 @@ class BackwardKind:
         head: Columns of q, k and v, filled up: 64 or 128.
         block: (queries, keys), each 64 or 128.
         tail: Whether the number of keys is no multiple of the block's.
+        partial: Whether there are blocks that are allowed in part.
     """
 
     dtype: torch.dtype
     head: int
     block: tuple[int, int]
     tail: bool
+    partial: bool
 
     def text(self) -> str:
         """What the compiler makes the kernels of."""
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})"]
-        return f"tile.attention_backward @attention {' '.join(parts)}{' tail' if self.tail else ''}\n"
+        parts += [name for name in ("tail", "partial") if getattr(self, name)]
+        return f"tile.attention_backward @attention {' '.join(parts)}\n"
 
 
 @cache
@@ -67,9 +70,10 @@ def prepare(
         blocks.order(batch, heads, 2 * keys * columns * k.element_size()),
         turned.order(batch, kv_heads, 2 * queries * columns * q.element_size() * (heads // kv_heads), shared=heads),
     )
+    arrays = [_arrays(one, order) for one, order in zip((blocks, turned), orders, strict=True)]
     lists = b"".join(
-        _LIST.pack(one.count.data_ptr(), one.index.data_ptr(), order.data_ptr(), *list_words(one))
-        for one, order in zip((blocks, turned), orders, strict=True)
+        _LIST.pack(*(array.data_ptr() for array in given), *list_words(one), one.partial_length)
+        for one, given in zip((blocks, turned), arrays, strict=True)
     )
     padded = blocks.count.shape[2] * blocks.block[0]
     scale_bits = struct.unpack("I", struct.pack("f", scale))[0]
@@ -85,7 +89,7 @@ def prepare(
         lse: Tensor,
         out_grad: Tensor,
         lse_grad: Tensor | None,
-        _keep: object = (blocks, turned, orders),
+        _keep: object = arrays,
     ) -> Gradients:
         out_grad = movable(out_grad)
         grads = empty_as(q), empty_as(k), empty_as(v)
@@ -109,3 +113,15 @@ def prepare(
         return grads
 
     return call
+
+
+def _arrays(blocks: BlockList, order: Tensor) -> list[Tensor]:
+    """What a program reads of a list, each on the device."""
+    if blocks.bits is None:
+        return [blocks.count, blocks.index, order, *(order[:0] for _ in range(4))]
+    assert blocks.partial_count is not None
+    assert blocks.partial_index is not None
+    assert blocks.partial_bits is not None
+    # A step has 64 columns: those of a bitmap follow one another, two words a row.
+    bits = blocks.bits.unflatten(-1, (-1, 2)).transpose(1, 2).contiguous()
+    return [blocks.count, blocks.index, order, blocks.partial_count, blocks.partial_index, blocks.partial_bits, bits]

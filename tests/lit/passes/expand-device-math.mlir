@@ -55,6 +55,22 @@ func.func @powers(%x: f64, %y: f32) -> (f64, f32) {
 
 // -----
 
+// Of f32, what MLIR's polynomials lose digits of is computed in f64; of sin, the
+// angle alone.
+// CHECK-LABEL: func @single
+// CHECK-NOT: math.{{sinh|powf|atan|sin}}
+// CHECK: arith.extf
+// CHECK: arith.truncf %{{.*}} : f64 to f32
+func.func @single(%x: f32, %y: f32) -> f32 {
+  %0 = math.sinh %x : f32
+  %1 = math.powf %0, %y : f32
+  %2 = math.atan %1 : f32
+  %3 = math.sin %2 : f32
+  return %3 : f32
+}
+
+// -----
+
 // Number by number.
 // CHECK-LABEL: func @vectors
 // CHECK: vector.extract %{{.*}}[0]

@@ -29,3 +29,21 @@ func.func @double(%x: f64) -> f64 {
   %0 = math.exp %x : f64
   return %0 : f64
 }
+
+// Half turns are taken off in f64; of what is too large for that, number by
+// number, libm knows the sine.
+// CHECK-LABEL: func @angles
+// CHECK: arith.extf %{{.*}} : vector<4xf32> to vector<4xf64>
+// CHECK: vector.reduction <or>
+// CHECK: scf.if
+// CHECK-COUNT-4: math.sin %{{.*}} : f64
+// CHECK: else
+// CHECK: math.floor %{{.*}} : vector<4xf64>
+// CHECK: math.fma %{{.*}} : vector<4xf64>
+// CHECK: arith.truncf %{{.*}} : vector<4xf64> to vector<4xf32>
+// CHECK-NOT: math.sin
+// CHECK: return
+func.func @angles(%x: vector<4xf32>) -> vector<4xf32> {
+  %0 = math.sin %x : vector<4xf32>
+  return %0 : vector<4xf32>
+}

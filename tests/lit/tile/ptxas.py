@@ -24,6 +24,8 @@ def kinds():
             if (rows, columns, head) != (128, 16, 128):  # refused
                 blocks = f"element({element}) head({head}) blocks({rows}, {columns})"
                 yield f"tile.attention @attention {blocks} listed partial"
+            if min(rows, columns) >= 64:
+                yield f"tile.attention_backward @attention {blocks} tail partial"
 
 
 def main(ptxas: str, folder: str) -> None:

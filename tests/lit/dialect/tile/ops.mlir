@@ -149,3 +149,5 @@ tile.attention @b element(f16) head(64) blocks(128, 128) causal window
 tile.attention_backward @c element(bf16) head(128) blocks(128, 64) tail
 // CHECK: tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
 tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
+// CHECK: tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
+tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
