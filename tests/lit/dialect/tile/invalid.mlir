@@ -393,6 +393,9 @@ tile.attention_backward @a element(bf16) head(128) blocks(128, 32)
 
 // expected-error@+1 {{has heads of 64 or 128 columns, not 96}}
 tile.attention_backward @a element(bf16) head(96) blocks(128, 128)
+
+// -----
+
 // expected-error@+1 {{has blocks that are allowed in part only with a list}}
 tile.attention @partial element(bf16) head(64) blocks(128, 128) partial
 

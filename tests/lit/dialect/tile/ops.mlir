@@ -145,8 +145,8 @@ llvm.func @host(%p: !llvm.ptr, %n: i64, %i: i32) {
 tile.attention @a element(bf16) head(128) blocks(128, 64) listed tail
 // CHECK: tile.attention @b element(f16) head(64) blocks(128, 128) causal window
 tile.attention @b element(f16) head(64) blocks(128, 128) causal window
-// CHECK: tile.attention_backward @c element(bf16) head(128) blocks(128, 64) tail
-tile.attention_backward @c element(bf16) head(128) blocks(128, 64) tail
+// CHECK: tile.attention_backward @e element(bf16) head(128) blocks(128, 64) tail
+tile.attention_backward @e element(bf16) head(128) blocks(128, 64) tail
 // CHECK: tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
 tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
 // CHECK: tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
