@@ -51,6 +51,7 @@ ABOUT_THE_CPU = {
     "test_static_pattern.py": "runs an example, which has a --device of its own",
     "test_support.py": "makes no tensors",
     "test_tile_host.py": "is about the CPU's code; tests/gpu/test_tile_attention.py has a GPU's",
+    "test_tile_host_backward.py": "is about the CPU's code; tests/gpu/test_tile_gradients.py has a GPU's",
     "test_tile_programs.py": "is about the CPU's code",
     "test_torch_mlir_list.py": "is about the text of regions",
     "test_upstream_faults.py": "is about the text of regions",

@@ -1,7 +1,6 @@
 """Tile programs where there is no GPU: every kind of attention against float64."""
 
 import math
-from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -13,18 +12,13 @@ from torch import Tensor
 import gossamer as gs
 from gossamer.attention import kind_of
 from gossamer.runtime import tiles
+from tile_inputs import entries, inputs
 
 BLOCKS = [(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 16)]
 DTYPES = [torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """References are small: threads cost more than they save, most of all where other tests run beside these."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
@@ -36,18 +30,6 @@ def dense(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, scale: float)
     if allowed is not None:
         scores = scores.masked_fill(~allowed, -math.inf)
     return torch.softmax(scores, -1).nan_to_num(0.0) @ v, torch.logsumexp(scores, -1)
-
-
-def inputs(batch, heads, kv_heads, queries, keys, columns, dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """As a projection gives them: heads beside one another."""
-    shapes = (queries, heads), (keys, kv_heads), (keys, kv_heads)
-    q, k, v = (torch.randn(batch, length, h, columns).to(dtype).transpose(1, 2) for length, h in shapes)
-    return q, k, v
-
-
-def entries(blocks: Tensor, block: tuple[int, int], queries: int, keys: int) -> Tensor:
-    whole = blocks.repeat_interleave(block[0], -2).repeat_interleave(block[1], -1)
-    return whole[..., :queries, :keys]
 
 
 def close(got: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:

@@ -59,10 +59,13 @@ module attributes {{gossamer.signature = {signature}}} {{
 """
 
 
-def run(text: str, x: Tensor | None = None, number: int = 1, blocks: int = 1) -> tuple[Tensor, Tensor]:
-    """The matrix and the rows that a program makes of a matrix."""
+def run(
+    text: str, x: Tensor | None = None, number: int = 1, blocks: int = 1, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The matrix and the rows that a program makes of a matrix, and of rows where they are given."""
     x = torch.zeros(64, 64, dtype=torch.bfloat16) if x is None else x
-    out, rows = torch.full_like(x, -7), torch.full((x.shape[0],), -7.0)
+    rows = torch.full((x.shape[0],), -7.0) if rows is None else rows
+    out = torch.full_like(x, -7)
     words = array("q", [x.data_ptr(), out.data_ptr(), rows.data_ptr(), x.shape[0], number, blocks])
     compile_region(text, lambda: text).run_words(words)
     return out, rows
@@ -249,6 +252,51 @@ def test_rows_are_reduced_spread_and_stored_to_their_limit():
         assert torch.equal(out, d.to(x.dtype))
         assert torch.equal(rows[:limit].double(), d.sum(1)[:limit])
         assert (rows[limit:] == -7).all()
+
+
+def test_series_are_numbers_of_columns():
+    x = matrix()
+    alloc = SCRATCH + "\n%series = tile.alloc : !tile.series<1x2x64xf32>"
+    producer = f"""{load("%c0")}
+      scf.for %i = %c0 to %c2 step %c1 : i32 {{
+        %base = arith.muli %i, %n : i32
+        tile.load_numbers %rows[%base] into %series[%i] : memref<?xf32> into !tile.series<1x2x64xf32>
+      }}"""
+    consumer = f"""{take("%c0", "%x")}
+      %a = tile.load_operand %x : !tile.shared<64x64xbf16> to !tile.operand<64x64xbf16>
+      {release("%c0")}
+      %f = tile.to_fragment %a : !tile.operand<64x64xbf16> to {F}
+      %r = scf.for %i = %c0 to %c2 step %c1 iter_args(%before = %f) -> ({F}) : i32 {{
+        %s:2 = tile.columns %series[%i] : !tile.series<1x2x64xf32>
+        %next = tile.elementwise %before, %s#0, %s#1 : {F}, !tile.columns<64xf32>, !tile.columns<64xf32> -> {F} {{
+        ^bb0(%e: f32, %y: f32, %z: f32, %row: i32, %column: i32):
+          %product = arith.mulf %e, %y : f32
+          %sum = arith.addf %product, %z : f32
+          tile.yield %sum : f32
+        }}
+        tile.release %series[%i] : !tile.series<1x2x64xf32>
+        scf.yield %next : {F}
+      }}
+      {store("%r")}"""
+    numbers = torch.randint(-3, 4, (4, 64)).float()
+    out, _ = run(module(alloc, producer, consumer), x, number=128, rows=numbers.flatten())
+    first, second, third, fourth = numbers.double()
+    assert torch.equal(out, ((x.double() * first + second) * third + fourth).to(x.dtype))
+
+
+def test_rows_are_read_to_their_limit():
+    consumer = f"""%r = tile.load_rows %rows[%c2] limit(%n) otherwise(%f0) : memref<?xf32> to {R}
+      %zero = tile.splat %f0 : {F}
+      %f = tile.elementwise %zero, %r : {F}, {R} -> {F} {{
+      ^bb0(%z: f32, %e: f32, %row: i32, %column: i32):
+        tile.yield %e : f32
+      }}
+      {store("%f")}"""
+    text, numbers = module(SCRATCH, "", consumer), torch.arange(1, 67).float()
+    for limit in (-1, 0, 1, 63, 64, 100):
+        out, _ = run(text, number=limit, rows=numbers)
+        expected = torch.where(torch.arange(64) < limit, numbers[2:], 0).to(out.dtype)
+        assert torch.equal(out, expected[:, None].expand(64, 64))
 
 
 def test_every_block_and_warpgroup_has_its_number():

@@ -2,6 +2,8 @@
 
 #include "passes/tile/host/HostProgram.h"
 
+#include "llvm/ADT/TypeSwitch.h"
+
 using namespace mlir;
 using namespace gossamer::tile;
 
@@ -24,9 +26,16 @@ void HostProgram::lowerSplat(SplatOp op) {
   });
 }
 
-Value HostProgram::isSet(Value bit) {
-  return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, bit,
-                               code.i32(0));
+Value HostProgram::element(Value tile, Value row, Value column, Value index) {
+  return llvm::TypeSwitch<Type, Value>(tile.getType())
+      .Case([&](RowsType) { return code.load(place(tile), f32, row); })
+      .Case([&](ColumnsType) { return code.load(get(tile), f32, column); })
+      .Case([&](BitsType) -> Value {
+        Value bit = code.load(place(tile), b.getI32Type(), index);
+        return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, bit,
+                                     code.i32(0));
+      })
+      .Default([&](Type) { return code.load(place(tile), f32, index); });
 }
 
 void HostProgram::lowerElementwise(ElementwiseOp op) {
@@ -36,16 +45,8 @@ void HostProgram::lowerElementwise(ElementwiseOp op) {
   forEach(*extentOf(op.getType()), [&](Value row, Value column, Value index) {
     IRMapping mapping;
     for (auto [operand, argument] :
-         llvm::zip(op.getInputs(), block.getArguments())) {
-      if (isa<BitsType>(operand.getType())) {
-        Value bit = code.load(place(operand), b.getI32Type(), index);
-        mapping.map(argument, isSet(bit));
-        continue;
-      }
-      bool perRow = isa<RowsType>(operand.getType());
-      mapping.map(argument,
-                  code.load(place(operand), f32, perRow ? row : index));
-    }
+         llvm::zip(op.getInputs(), block.getArguments()))
+      mapping.map(argument, element(operand, row, column, index));
     mapping.map(block.getArgument(numInputs), code.narrow(row));
     mapping.map(block.getArgument(numInputs + 1), code.narrow(column));
     for (Operation &inner : block.without_terminator()) {
@@ -111,12 +112,28 @@ void HostProgram::lowerStore(StoreOp op) {
              code.i64(scratch.getColumns())});
 }
 
+void HostProgram::forRows(Value limit, int64_t rows,
+                          llvm::function_ref<void(Value)> body) {
+  code.loop(arith::MinSIOp::create(b, loc, code.widen(limit), code.i64(rows)),
+            1, body);
+}
+
+void HostProgram::lowerLoadRows(LoadRowsOp op) {
+  Value to = place(op), base = code.widen(get(op.getBase()));
+  Extent extent = *extentOf(op.getType());
+  forEach(extent, [&](Value, Value, Value index) {
+    code.store(get(op.getOtherwise()), to, index);
+  });
+  forRows(get(op.getLimit()), extent.rows, [&](Value row) {
+    code.store(code.load(get(op.getMemory()), f32, code.add(base, row)), to,
+               row);
+  });
+}
+
 void HostProgram::lowerStoreRows(StoreRowsOp op) {
   Value from = place(op.getValue()), base = code.widen(get(op.getBase()));
-  Value limit = code.widen(get(op.getLimit()));
-  limit = arith::MinSIOp::create(b, loc, limit,
-                                 code.i64(op.getValue().getType().getRows()));
-  code.loop(limit, 1, [&](Value row) {
+  int64_t rows = op.getValue().getType().getRows();
+  forRows(get(op.getLimit()), rows, [&](Value row) {
     code.store(code.load(from, f32, row), get(op.getMemory()),
                code.add(base, row));
   });

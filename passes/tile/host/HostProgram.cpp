@@ -39,6 +39,10 @@ static HostInfo::Ring ringOf(Type type) {
       })
       .Case([](QueueType queue) -> HostInfo::Ring {
         return {"queue", 0, queue.getColumns() * 4, queue.getRows()};
+      })
+      .Case([](SeriesType series) -> HostInfo::Ring {
+        return {"series", 0, series.getRows() * series.getColumns() * 4,
+                series.getShape().front()};
       });
 }
 
@@ -122,7 +126,9 @@ LogicalResult HostProgram::lower(Operation *op) {
       .Case([&](ReadOp o) { return lowerRead(o), done(o); })
       .Case([&](NextOp o) { return lowerNext(o), done(o); })
       .Case([&](LoadOp o) { return lowerLoad(o), done(o); })
+      .Case([&](LoadNumbersOp o) { return lowerLoadNumbers(o), done(o); })
       .Case([&](WaitOp o) { return lowerWait(o), done(o); })
+      .Case([&](ColumnsOp o) { return lowerColumns(o), done(o); })
       .Case([&](ReleaseOp o) { return lowerRelease(o), done(o); })
       .Case([&](SendOp o) { return lowerSend(o), done(o); })
       .Case([&](ReceiveOp o) { return lowerReceive(o), done(o); })
@@ -137,8 +143,10 @@ LogicalResult HostProgram::lower(Operation *op) {
       .Case([&](ReduceOp o) { return lowerReduce(o), done(o); })
       .Case([&](CombineOp o) { return rename(o, o.getSource()), done(o); })
       .Case([&](ToOperandOp o) { return lowerToOperand(o), done(o); })
+      .Case([&](ToFragmentOp o) { return rename(o, o.getSource()), done(o); })
       .Case([&](LoadOperandOp o) { return lowerLoadOperand(o), done(o); })
       .Case([&](StoreOp o) { return lowerStore(o), done(o); })
+      .Case([&](LoadRowsOp o) { return lowerLoadRows(o), done(o); })
       .Case([&](StoreRowsOp o) { return lowerStoreRows(o), done(o); })
       .Case([&](LoadBitsOp o) { return lowerLoadBits(o), done(o); })
       .Case([&](scf::ForOp o) { return lowerFor(o); })
@@ -165,7 +173,7 @@ std::optional<HostProgram::Extent> HostProgram::extentOf(Type type) {
 SmallVector<Type> HostProgram::typesOf(Type type) {
   if (extentOf(type))
     return {};
-  if (isa<SharedType>(type))
+  if (isa<SharedType, ColumnsType>(type))
     return {code.pointer};
   return {type};
 }

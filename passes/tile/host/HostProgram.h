@@ -27,7 +27,8 @@ struct HostInfo {
 /// row by row, each value in a place of its own; bits likewise, as 0 and 1 of
 /// i32. What a loop or a branch hands on is copied. An operand's numbers are
 /// rounded, and f32 all the same. Tiles in shared memory are arrays of 16-bit
-/// numbers, row by row. A thread has whole rows, so partial ones are whole.
+/// numbers, row by row; columns are read where they are in shared memory. A
+/// thread has whole rows, so partial ones are whole.
 class HostProgram : ControlFlow {
 public:
   HostProgram(ProgramOp program, mlir::ModuleOp module, int64_t lanes);
@@ -58,7 +59,9 @@ private:
   void lowerRead(ReadOp op);
   void lowerNext(NextOp op);
   void lowerLoad(LoadOp op);
+  void lowerLoadNumbers(LoadNumbersOp op);
   void lowerWait(WaitOp op);
+  void lowerColumns(ColumnsOp op);
   void lowerRelease(ReleaseOp op);
   void lowerSend(SendOp op);
   void lowerReceive(ReceiveOp op);
@@ -73,14 +76,20 @@ private:
   void lowerReduce(ReduceOp op);
   void lowerToOperand(ToOperandOp op);
   void lowerStore(StoreOp op);
+  void lowerLoadRows(LoadRowsOp op);
   void lowerStoreRows(StoreRowsOp op);
   void lowerLoadBits(LoadBitsOp op);
   /// Once for each number of an extent: its row, its column, and its index.
   void
   forEach(Extent extent,
           llvm::function_ref<void(mlir::Value, mlir::Value, mlir::Value)> body);
-  mlir::Value isSet(mlir::Value bit);
+  /// What an elementwise operation is given of an operand.
+  mlir::Value element(mlir::Value tile, mlir::Value row, mlir::Value column,
+                      mlir::Value index);
   mlir::Value rounded(mlir::Value x, mlir::Type half);
+  /// Once for each row below `limit`.
+  void forRows(mlir::Value limit, int64_t rows,
+               llvm::function_ref<void(mlir::Value)> body);
 
   // HostProducts.cpp
   void placeSides();

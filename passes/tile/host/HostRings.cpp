@@ -49,6 +49,24 @@ void HostProgram::lowerLoad(LoadOp op) {
   callRing("gs_tile_publish", code.nothing, op.getRing(), op.getNumber());
 }
 
+void HostProgram::lowerLoadNumbers(LoadNumbersOp op) {
+  auto series = op.getSeries().getType();
+  Value stage =
+      callRing("gs_tile_acquire", code.pointer, op.getSeries(), op.getNumber());
+  Value from = code.at(get(op.getMemory()), f32, code.widen(get(op.getBase())));
+  code.copy(from, stage, series.getRows() * series.getColumns() * 4);
+  callRing("gs_tile_publish", code.nothing, op.getSeries(), op.getNumber());
+}
+
+void HostProgram::lowerColumns(ColumnsOp op) {
+  Value stage =
+      callRing("gs_tile_await", code.pointer, op.getSeries(), op.getNumber());
+  int64_t columns = op.getSeries().getType().getColumns();
+  for (auto [n, result] : llvm::enumerate(op.getResults()))
+    set(result,
+        {code.at(stage, f32, code.i64(static_cast<int64_t>(n) * columns))});
+}
+
 void HostProgram::lowerWait(WaitOp op) {
   set(op,
       {callRing("gs_tile_await", code.pointer, op.getRing(), op.getNumber())});

@@ -13,7 +13,7 @@ from torch import Tensor
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.kernel import CompiledRegion
-from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable
+from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, target_of
 
 # Of the keys and queries of a block: a warpgroup computes 64 rows at once.
 BLOCKS = (64, 128)
@@ -49,10 +49,10 @@ class BackwardKind:
 
 
 @cache
-def kernels_of(kind: BackwardKind) -> CompiledRegion:
-    """The kernels, compiled if neither this process nor the cache folder has them."""
+def kernels_of(kind: BackwardKind, chip: str = CHIP) -> CompiledRegion:
+    """The kernels, compiled if neither this process nor the cache folder has them; for the processor without a chip."""
     text = kind.text()
-    return compile_region(f"tile {text}", lambda: text, CHIP)
+    return compile_region(f"tile {text}", lambda: text, chip)
 
 
 def prepare(
@@ -78,7 +78,7 @@ def prepare(
     padded = blocks.count.shape[2] * blocks.block[0]
     scale_bits = struct.unpack("I", struct.pack("f", scale))[0]
     sizes = batch, heads, kv_heads, queries, keys, columns
-    kernel = kernels_of(kind).on(device)
+    kernel = kernels_of(kind, target_of(device)).on(device)
 
     # The arrays of the lists, whose addresses are known here, live as long as this function.
     def call(
@@ -94,6 +94,7 @@ def prepare(
         out_grad = movable(out_grad)
         grads = empty_as(q), empty_as(k), empty_as(v)
         numbers = torch.empty(2 * batch * heads * padded, dtype=torch.float32, device=device)
+        counter = counter_of(device)
         if lse_grad is not None:
             lse_grad = lse_grad.contiguous()
         words = b"".join(
@@ -102,7 +103,7 @@ def prepare(
             lse.data_ptr(),
             0 if lse_grad is None else lse_grad.data_ptr(),
             numbers.data_ptr(),
-            counter_of(device).data_ptr(),
+            counter.data_ptr(),
             *sizes,
             0 if lse_grad is None else queries,
             padded,

@@ -169,6 +169,49 @@ tile.program @rest(%in: !tile.map<128x64xf16>, %counter: memref<?xi32>, %rows: m
 
 // -----
 
+// Series, read where they are in shared memory; rows with a limit; an operand is a fragment as it is.
+
+// CHECK-LABEL: llvm.func internal @numbers_warpgroup
+// CHECK: %[[STAGE:.*]] = llvm.call @gs_tile_acquire(%{{.*}}, %c0_i64, %[[N:[a-z0-9]+]])
+// CHECK: %[[FROM:.*]] = llvm.getelementptr %{{.*}}[%{{.*}}] : (!llvm.ptr, i64) -> !llvm.ptr, f32
+// CHECK: "llvm.intr.memcpy"(%[[STAGE]], %[[FROM]], %c512_i64)
+// CHECK: llvm.call @gs_tile_publish(%{{.*}}, %c0_i64, %[[N]])
+// CHECK: } else {
+// CHECK: %[[STAGE:.*]] = llvm.call @gs_tile_await(%{{.*}}, %c0_i64, %{{.*}})
+// CHECK: %[[SECOND:.*]] = llvm.getelementptr %[[STAGE]][64]
+// CHECK: llvm.store %{{.*}}, %{{.*}} : f32
+// CHECK: %[[LIMIT:.*]] = arith.minsi %{{.*}}, %c64_i64
+// CHECK: scf.for {{.*}} to %[[LIMIT]]
+// CHECK: scf.for %[[ROW:.*]] = %c0_i64
+// CHECK: scf.for %[[COLUMN:.*]] = %c0_i64
+// CHECK: %[[AT:.*]] = llvm.getelementptr %[[SECOND]][%[[COLUMN]]]
+// CHECK: %[[X:.*]] = llvm.load %[[AT]]
+// CHECK: arith.addf %{{.*}}, %[[X]]
+// CHECK: llvm.call @gs_tile_release(%{{.*}}, %c0_i64, %{{.*}})
+tile.program @numbers(%in: memref<?xf32>, %n: i32, %x: f32) {
+  %series = tile.alloc : !tile.series<2x2x64xf32>
+  %scratch = tile.alloc : !tile.shared<64x64xbf16>
+  tile.role producer warpgroups(1) registers(40) {
+  ^bb0(%w: i32):
+    tile.load_numbers %in[%n] into %series[%n] : memref<?xf32> into !tile.series<2x2x64xf32>
+  }
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %s:2 = tile.columns %series[%n] : !tile.series<2x2x64xf32>
+    %r = tile.load_rows %in[%n] limit(%n) otherwise(%x) : memref<?xf32> to !tile.rows<64xf32>
+    %o = tile.load_operand %scratch : !tile.shared<64x64xbf16> to !tile.operand<64x64xbf16>
+    %f = tile.to_fragment %o : !tile.operand<64x64xbf16> to !tile.fragment<64x64xf32>
+    %e = tile.elementwise %f, %s#1, %r : !tile.fragment<64x64xf32>, !tile.columns<64xf32>, !tile.rows<64xf32> -> !tile.fragment<64x64xf32> {
+    ^bb0(%a: f32, %b: f32, %c: f32, %row: i32, %column: i32):
+      %d = arith.addf %a, %b : f32
+      tile.yield %d : f32
+    }
+    tile.release %series[%n] : !tile.series<2x2x64xf32>
+  }
+}
+
+// -----
+
 // The launch: three warpgroups, the last two of which consume; 16 KiB and a line are shared.
 
 // CHECK: llvm.mlir.global internal constant @p_text("p\0Aring 0 (!tile.ring<2x64x64xf16>)\0Aqueue 1 (!tile.queue<1x2xi32>)\00")
