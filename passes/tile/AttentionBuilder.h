@@ -4,21 +4,18 @@
 #define GOSSAMER_PASSES_TILE_ATTENTIONBUILDER_H
 
 #include "passes/tile/AttentionPlan.h"
-#include "passes/tile/Numbers.h"
-
-#include <limits>
+#include "passes/tile/ProgramParts.h"
 
 namespace gossamer::tile {
 
 /// AttentionProgram.cpp says what the program does.
-class AttentionBuilder {
+class AttentionBuilder : ProgramParts {
 public:
   AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
                    llvm::StringRef name);
   ProgramOp build();
 
 private:
-  using Values = llvm::SmallVector<mlir::Value>;
   /// What the producer knows of a tile.
   struct Item {
     mlir::Value tile, entries, steps, list;
@@ -75,7 +72,6 @@ private:
   mlir::Value beginScores(mlir::Value query, mlir::Value number);
   mlir::Value beginOutput(mlir::Value p, mlir::Value output,
                           mlir::Value number);
-  void release(mlir::Value ring, mlir::Value number);
   Softmax firstSoftmax(mlir::Value scores, const Header &header,
                        mlir::Value bits);
   mlir::Value masked(mlir::Value scores, const Header &header,
@@ -98,29 +94,12 @@ private:
     return {values[0], values[1], values[2]};
   }
 
-  using Body = llvm::function_ref<mlir::Value(mlir::ValueRange)>;
-  mlir::Value elementwise(mlir::ValueRange inputs, mlir::Type type, Body body);
   mlir::Value rowsWise(mlir::ValueRange inputs, Body body);
-  mlir::Value f32(double value) {
-    return mlir::arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
-  }
-  mlir::Value literal(int64_t value) { return n.literal(value); }
-  mlir::Value lowest() { return f32(-std::numeric_limits<double>::infinity()); }
   mlir::Value argument(AttentionArgument at) {
     return program.getBody().getArgument(at);
   }
-  mlir::scf::ForOp loop(mlir::Value from, mlir::Value to,
-                        mlir::ValueRange inits);
-  /// A loop that runs at least once: `body` gives the condition and what is
-  /// carried.
-  void
-  doWhile(mlir::ValueRange inits,
-          llvm::function_ref<mlir::Value(mlir::ValueRange, Values &)> body);
 
   const AttentionPlan &plan;
-  mlir::OpBuilder b;
-  mlir::Location loc;
-  Numbers n;
   ProgramOp program;
   FragmentType scoresType, outputType;
   RowsType rows, partialRows;

@@ -33,10 +33,6 @@ Value AttentionBuilder::takeQueries(Value number) {
   return query;
 }
 
-void AttentionBuilder::release(Value ring, Value number) {
-  ReleaseOp::create(b, loc, ring, number);
-}
-
 Value AttentionBuilder::beginScores(Value query, Value number) {
   Value tile = WaitOp::create(b, loc, keyRing, number);
   if (plan.consumers == 2)
@@ -132,8 +128,7 @@ AttentionBuilder::bitsOf(const Header &header, Value partialList, Value step) {
     Value entry = n.add(n.mul(step, plan.gathered), g);
     Value number = n.max(n.sub(entry, header.whole), literal(0));
     number = n.min(number, n.add(argument(PartialLength), -1));
-    Value bits = ReadOp::create(b, loc, b.getI32Type(), argument(PartialBits),
-                                n.add(partialList, number));
+    Value bits = read(argument(PartialBits), n.add(partialList, number));
     bits = n.add(n.mul(bits, plan.queries * plan.blockWords()), firstRow);
     // Of a whole block -1 - columns; the end of the keys is in the first.
     Value columns = literal(plan.block);

@@ -14,28 +14,19 @@
 //===----------------------------------------------------------------------===//
 
 #include "passes/tile/AttentionPlan.h"
-#include "passes/tile/Numbers.h"
+#include "passes/tile/EntryWords.h"
 
 using namespace mlir;
 using namespace gossamer::tile;
 
 namespace {
 
-class EntryBuilder {
+class EntryBuilder : EntryWords {
 public:
-  EntryBuilder(AttentionOp op, const AttentionPlan &plan, ProgramOp program)
-      : plan(plan), program(program), b(op), loc(op.getLoc()),
-        pointer(LLVM::LLVMPointerType::get(op.getContext())),
-        n(b, loc, b.getI64Type()) {}
+  EntryBuilder(AttentionOp op, const AttentionPlan &plan)
+      : EntryWords(op), plan(plan) {}
 
-  void build() {
-    auto type = LLVM::LLVMFunctionType::get(
-        LLVM::LLVMVoidType::get(b.getContext()), {pointer});
-    auto function = LLVM::LLVMFuncOp::create(b, loc, "gs_entry", type);
-    Block *entry = function.addEntryBlock(b);
-    words = entry->getArgument(0);
-    b.setInsertionPointToStart(entry);
-
+  void build(ProgramOp program) {
     SmallVector<Value> arguments(NumAttentionArguments);
     Value q = next(pointer), k = next(pointer), v = next(pointer),
           out = next(pointer);
@@ -60,30 +51,16 @@ public:
     arguments[Tiles] = narrow(tiles);
     for (unsigned at : {RowsOfBatch, RowsOfHead, ListLength, WindowLength})
       arguments[at] = narrow(next());
-    arguments[Scale] =
-        arith::BitcastOp::create(b, loc, b.getF32Type(), narrow(next()));
+    arguments[Scale] = nextFloat();
     for (unsigned at : {PartialCount, PartialIndex, PartialBits, Bits})
       arguments[at] = next(pointer);
     arguments[PartialLength] = narrow(next());
 
-    auto name = FlatSymbolRefAttr::get(program.getSymNameAttr());
-    Value resident = ResidentOp::create(b, loc, b.getI64Type(), name);
-    LaunchOp::create(b, loc, name, n.min(tiles, resident), arguments);
-    LLVM::ReturnOp::create(b, loc, ValueRange());
+    launch(program, tiles, arguments);
+    end();
   }
 
 private:
-  Value next(Type type = {}) {
-    type = type ? type : b.getI64Type();
-    Value place = LLVM::GEPOp::create(b, loc, pointer, b.getI64Type(), words,
-                                      ArrayRef<LLVM::GEPArg>{position++});
-    return LLVM::LoadOp::create(b, loc, type, place);
-  }
-
-  Value narrow(Value word) {
-    return arith::TruncIOp::create(b, loc, b.getI32Type(), word);
-  }
-
   Value describe(Value address, ValueRange sizes, int64_t rows) {
     SmallVector<Value> strides{next(), next(), next()};
     return DescribeOp::create(b, loc,
@@ -92,13 +69,6 @@ private:
   }
 
   const AttentionPlan &plan;
-  ProgramOp program;
-  OpBuilder b;
-  Location loc;
-  Type pointer;
-  Numbers n;
-  Value words;
-  int32_t position = 0;
 };
 
 } // namespace
@@ -106,5 +76,5 @@ private:
 void gossamer::tile::buildAttentionEntry(AttentionOp op,
                                          const AttentionPlan &plan,
                                          ProgramOp program) {
-  EntryBuilder(op, plan, program).build();
+  EntryBuilder(op, plan).build(program);
 }

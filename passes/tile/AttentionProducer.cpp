@@ -9,7 +9,7 @@ using namespace gossamer::tile;
 /// batch).
 Value AttentionBuilder::tileOf(Value number) {
   if (plan.listed)
-    return ReadOp::create(b, loc, b.getI32Type(), argument(Order), number);
+    return read(argument(Order), number);
   if (!plan.causal)
     return number;
   // The longest first, four heads at a time: their keys and values stay in the
@@ -31,11 +31,10 @@ AttentionBuilder::Item AttentionBuilder::itemOf(Value number) {
   Coordinates at = coordinatesOf(item.tile);
   if (plan.listed) {
     Value row = listRow(at);
-    item.entries = ReadOp::create(b, loc, b.getI32Type(), argument(Count), row);
+    item.entries = read(argument(Count), row);
     if (plan.partial) {
       item.row = row;
-      item.partials =
-          ReadOp::create(b, loc, b.getI32Type(), argument(PartialCount), row);
+      item.partials = read(argument(PartialCount), row);
       return item;
     }
     item.list = n.mul(row, argument(ListLength));
@@ -87,20 +86,19 @@ AttentionBuilder::Values AttentionBuilder::maskedRows(const Item &item,
     scf::YieldOp::create(b, loc, ifFalse());
     return op.getResult(0);
   };
-  auto read = [&](AttentionArgument list, Value at) -> Value {
-    Value block = ReadOp::create(b, loc, b.getI32Type(), argument(list), at);
-    return n.mul(block, plan.block);
+  auto firstRow = [&](AttentionArgument list, Value at) {
+    return n.mul(read(argument(list), at), plan.block);
   };
   Values result;
   for (int64_t g = 0; g < plan.gathered; ++g) {
     Value entry = n.add(n.mul(step, plan.gathered), g);
     auto fromList = [&] {
       Value last = n.add(n.add(item.list, item.entries), -1);
-      return read(Index, n.sub(last, entry));
+      return firstRow(Index, n.sub(last, entry));
     };
     auto fromPartials = [&] {
       Value first = n.mul(item.row, argument(PartialLength));
-      return read(PartialIndex, n.add(first, n.sub(entry, item.whole)));
+      return firstRow(PartialIndex, n.add(first, n.sub(entry, item.whole)));
     };
     result.push_back(choose(n.less(entry, item.whole), fromList, [&] {
       return choose(n.less(entry, entries), fromPartials,
@@ -130,8 +128,7 @@ AttentionBuilder::Item AttentionBuilder::itemOf(ValueRange state) {
 Value AttentionBuilder::blockOf(const Item &item, Value entry) {
   if (!plan.listed)
     return n.mul(entry, plan.block);
-  Value block = ReadOp::create(b, loc, b.getI32Type(), argument(Index),
-                               n.add(item.list, entry));
+  Value block = read(argument(Index), n.add(item.list, entry));
   return n.mul(block, plan.block);
 }
 

@@ -22,11 +22,9 @@
 using namespace mlir;
 using namespace gossamer::tile;
 
-static constexpr double log2OfE = 1.4426950408889634;
-
 AttentionBuilder::AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
                                    StringRef name)
-    : plan(plan), b(op), loc(op.getLoc()), n(b, loc, b.getI32Type()) {
+    : ProgramParts(op), plan(plan) {
   Type element = plan.element, f32 = b.getF32Type(), i32 = b.getI32Type();
   int64_t box = plan.gathered > 1 ? plan.block : plan.keys;
   SmallVector<Type> types(NumAttentionArguments, i32);
@@ -50,9 +48,6 @@ AttentionBuilder::AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
 ProgramOp AttentionBuilder::build() {
   b.setInsertionPointToStart(&program.getBody().front());
   Type element = plan.element;
-  auto alloc = [&](Type type) -> Value {
-    return AllocOp::create(b, loc, type);
-  };
   queryRing = alloc(RingType::get({1, plan.queries, plan.head}, element));
   keyRing =
       alloc(RingType::get({plan.keyStages, plan.keys, plan.head}, element));
@@ -74,38 +69,6 @@ ProgramOp AttentionBuilder::build() {
   warpgroup = consumers.getBody().getArgument(0);
   buildConsumers();
   return program;
-}
-
-scf::ForOp AttentionBuilder::loop(Value from, Value to, ValueRange inits) {
-  return scf::ForOp::create(b, loc, from, to, literal(1), inits);
-}
-
-void AttentionBuilder::doWhile(
-    ValueRange inits, llvm::function_ref<Value(ValueRange, Values &)> body) {
-  TypeRange types = inits.getTypes();
-  SmallVector<Location> locs(types.size(), loc);
-  auto op = scf::WhileOp::create(b, loc, types, inits);
-  OpBuilder::InsertionGuard guard(b);
-  Block *before = b.createBlock(&op.getBefore(), {}, types, locs);
-  Values carried;
-  Value condition = body(before->getArguments(), carried);
-  scf::ConditionOp::create(b, loc, condition, carried);
-  Block *after = b.createBlock(&op.getAfter(), {}, types, locs);
-  scf::YieldOp::create(b, loc, after->getArguments());
-}
-
-Value AttentionBuilder::elementwise(ValueRange inputs, Type type, Body body) {
-  auto op = ElementwiseOp::create(b, loc, type, inputs);
-  SmallVector<Type> types;
-  for (Type input : inputs.getTypes())
-    types.push_back(isa<BitsType>(input) ? Type(b.getI1Type())
-                                         : Type(b.getF32Type()));
-  types.append(2, b.getI32Type());
-  OpBuilder::InsertionGuard guard(b);
-  Block *block = b.createBlock(&op.getBody(), {}, types,
-                               SmallVector<Location>(types.size(), loc));
-  YieldOp::create(b, loc, body(block->getArguments()));
-  return op;
 }
 
 Value AttentionBuilder::rowsWise(ValueRange inputs, Body body) {

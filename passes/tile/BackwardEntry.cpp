@@ -42,7 +42,6 @@ private:
   Tensor nextTensor();
   List nextList();
   Value describe(const Tensor &tensor, ValueRange sizes, int64_t rows);
-  void launch(ProgramOp program, Value tiles, ValueRange arguments);
 
   const BackwardPlan &plan;
 };
@@ -71,13 +70,6 @@ Value EntryBuilder::describe(const Tensor &tensor, ValueRange sizes,
   return DescribeOp::create(b, loc,
                             MapType::get({rows, plan.head}, plan.element),
                             tensor.address, sizes, ValueRange(tensor.strides));
-}
-
-void EntryBuilder::launch(ProgramOp program, Value tiles,
-                          ValueRange arguments) {
-  auto name = FlatSymbolRefAttr::get(program.getSymNameAttr());
-  Value resident = ResidentOp::create(b, loc, b.getI64Type(), name);
-  LaunchOp::create(b, loc, name, n.min(tiles, resident), arguments);
 }
 
 void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {

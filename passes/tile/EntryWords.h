@@ -43,6 +43,15 @@ protected:
     return mlir::arith::TruncIOp::create(b, loc, b.getI32Type(), word);
   }
 
+  /// On as many thread blocks as fit the device at once, and no more than there
+  /// are tiles.
+  void launch(ProgramOp program, mlir::Value tiles,
+              mlir::ValueRange arguments) {
+    auto name = mlir::FlatSymbolRefAttr::get(program.getSymNameAttr());
+    mlir::Value resident = ResidentOp::create(b, loc, b.getI64Type(), name);
+    LaunchOp::create(b, loc, name, n.min(tiles, resident), arguments);
+  }
+
   void end() { mlir::LLVM::ReturnOp::create(b, loc, mlir::ValueRange()); }
 
   mlir::OpBuilder b;

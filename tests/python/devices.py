@@ -23,7 +23,7 @@ _FACTORIES = {
     torch.tril_indices, torch.zeros,
 }  # fmt: skip
 
-_PATTERNS = "finds its blocks on the CPU; tests/gpu/test_patterns.py has those of a GPU"
+_PATTERNS = "finds its blocks on the CPU; tests/gpu/test_pattern_lists.py has those of a GPU"
 # Why a file is not run with tensors on a GPU.
 ABOUT_THE_CPU = {
     "test_cache.py": "is about files and processes",
@@ -41,6 +41,7 @@ ABOUT_THE_CPU = {
     "test_gpu_conversion_code.py": "runs the GPU's kernels on the CPU",
     "test_kernel_call.py": "is about how the CPU's kernels are called",
     "test_lean_trace.py": "is about processes",
+    "test_partial_blocks.py": "makes its lists on the CPU; tests/gpu/test_tile_masks.py has those of a GPU",
     "test_pattern_blocks.py": _PATTERNS,
     "test_pattern_deepspeed.py": _PATTERNS,
     "test_pattern_functions.py": _PATTERNS,
@@ -59,15 +60,22 @@ ABOUT_THE_CPU = {
 
 # Single tests of that kind.
 _OF_THE_CPU = {
+    "test_all_variants": "makes its model on the CPU; the example has a --device of its own",
     "test_autocast": "is about the CPU's autocast",
     "test_bad_arrays[<lambda>-are on meta, others on cpu]": "names the CPU",
+    "test_block_masks_with_functions": "has masks of flex_attention on the CPU",
     "test_devices": "moves what is on the CPU",
+    "test_explain_says_why_not": "names the CPU",
     "test_operands_that_do_not_fit_each_other": "names the CPU",
+    "test_scipy_has_no_such_array": "is about scipy, which is asked about what is on the CPU",
     "test_to_takes_formats_dtypes_and_devices_in_any_order": "moves what is on the CPU",
     "test_transformers_bert": "makes its model on the CPU",
     "test_values_that_do_not_belong[<lambda>-values are on meta and the pattern on cpu]": "names the CPU",
     "test_what_a_pattern_says_of_itself": "has the text of one on the CPU",
     "test_what_a_tensor_says_of_itself": "has the text of one on the CPU",
+    "test_what_does_not_go_together": "names the CPU",
+    "test_what_has_no_code": "is about what runs on no GPU",
+    "test_wide_indices_stay_wide_in_scipy": "is about scipy, which is asked about what is on the CPU",
     "test_what_cannot_be_traced_names_the_line": "would name the line that puts tensors on a GPU",
 }
 

@@ -6,26 +6,28 @@
 import re
 import subprocess
 import sys
-from itertools import product
 
 BLOCKS = [(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 16)]
 
 
 def kinds():
-    for head, element in product((64, 128), ("bf16", "f16")):
-        for flags in ("", "tail", "causal", "causal window"):
-            yield f"tile.attention @attention element({element}) head({head}) blocks(128, 128) {flags}"
-        for (rows, columns), tail in product(BLOCKS, ("", " tail")):
-            blocks = f"element({element}) head({head}) blocks({rows}, {columns})"
-            yield f"tile.attention @attention {blocks} listed{tail}"
-            if min(rows, columns) >= 64:
-                yield f"tile.attention_backward @attention {blocks}{tail}"
-        for rows, columns in BLOCKS:
-            if (rows, columns, head) != (128, 16, 128):  # refused
-                blocks = f"element({element}) head({head}) blocks({rows}, {columns})"
-                yield f"tile.attention @attention {blocks} listed partial"
-            if min(rows, columns) >= 64:
-                yield f"tile.attention_backward @attention {blocks} tail partial"
+    for head in (64, 128):
+        yield from kinds_of("bf16", head, BLOCKS)
+        # The same code but for the names of types.
+        yield from kinds_of("f16", head, [(128, 128)])
+
+
+def kinds_of(element, head, blocks):
+    for flags in ("", "tail", "causal", "causal window"):
+        yield f"tile.attention @attention element({element}) head({head}) blocks(128, 128) {flags}"
+    for rows, columns in blocks:
+        kind = f"@attention element({element}) head({head}) blocks({rows}, {columns})"
+        for flags in ("", "tail", "partial"):
+            if (rows, columns, head, flags) != (128, 16, 128, "partial"):  # refused
+                yield f"tile.attention {kind} listed {flags}"
+        if min(rows, columns) >= 64:
+            for flags in ("", "tail", "partial", "tail partial"):
+                yield f"tile.attention_backward {kind} {flags}"
 
 
 def main(ptxas: str, folder: str) -> None:
