@@ -1,0 +1,28 @@
+"""What is made for good while PyTorch warms up a CUDA graph, whose pool of memory is for what goes with the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+_T = TypeVar("_T")
+
+
+def apart(make: Callable[[], _T], device: torch.device) -> _T:
+    """What a function returns on a thread of its own, on the current stream: pools are of a thread.
+
+    While a graph is captured nothing can be made at all but in its pool.
+    """
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        return make()
+    stream = torch.cuda.current_stream(device)
+
+    def run() -> _T:
+        with torch.no_grad(), torch.cuda.stream(stream):
+            return make()
+
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(run).result()
