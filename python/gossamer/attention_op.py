@@ -21,7 +21,7 @@ from gossamer.attention import (
 )
 from gossamer.numbered import Numbered, numbered
 from gossamer.runtime import tiles
-from gossamer.runtime.apart import apart
+from gossamer.runtime.apart import apart, on_a_thread
 from gossamer.runtime.tile_autograd import Attention
 
 
@@ -173,7 +173,7 @@ def sparse_attention(
 ) -> Tensor:
     """Attention under the mask of a number where there is no tile program, as an eager call runs it."""
     with torch.no_grad():
-        return _eager(q, k, v, number, scale, causal, window).contiguous()
+        return _eager(q.detach(), k.detach(), v.detach(), number, scale, causal, window).contiguous()
 
 
 @sparse_attention.register_fake
@@ -193,10 +193,16 @@ def sparse_attention_backward(
     window: list[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of q, k and v; the output is computed again, as nothing else of its graph could be kept."""
-    inputs = [tensor.detach().requires_grad_() for tensor in (q, k, v)]
-    with torch.enable_grad():
-        out = _eager(inputs[0], inputs[1], inputs[2], number, scale, causal, window)
-    grads = torch.autograd.grad(out, inputs, out_grad)
+    q, k, v = (tensor.detach() for tensor in (q, k, v))
+
+    def gradients() -> tuple[Tensor, ...]:
+        inputs = [tensor.requires_grad_() for tensor in (q, k, v)]
+        with torch.enable_grad():
+            out = _eager(inputs[0], inputs[1], inputs[2], number, scale, causal, window)
+        return torch.autograd.grad(out, inputs, out_grad)
+
+    # Within an operator a thread makes no graphs.
+    grads = on_a_thread(gradients, q.device)
     return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
 
 

@@ -18,10 +18,15 @@ def apart(make: Callable[[], _T], device: torch.device) -> _T:
     """
     if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
         return make()
-    stream = torch.cuda.current_stream(device)
+    return on_a_thread(make, device)
+
+
+def on_a_thread(make: Callable[[], _T], device: torch.device) -> _T:
+    """What a function returns on a thread of its own, on the current stream, and without gradients unless it asks."""
+    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
 
     def run() -> _T:
-        with torch.no_grad(), torch.cuda.stream(stream):
+        with torch.no_grad(), torch.cuda.stream(stream):  # type: ignore[arg-type]
             return make()
 
     with ThreadPoolExecutor(1) as threads:
