@@ -172,8 +172,9 @@ def sparse_attention(
     q: Tensor, k: Tensor, v: Tensor, number: int, scale: float | None, causal: bool, window: list[int] | None
 ) -> Tensor:
     """Attention under the mask of a number where there is no tile program, as an eager call runs it."""
-    with torch.no_grad():
-        return _eager(q.detach(), k.detach(), v.detach(), number, scale, causal, window).contiguous()
+    q, k, v = (tensor.detach() for tensor in (q, k, v))
+    # A thread that runs an operator neither traces, as sparse_jit does, nor makes graphs of gradients.
+    return on_a_thread(lambda: _eager(q, k, v, number, scale, causal, window).contiguous(), q.device)
 
 
 @sparse_attention.register_fake
@@ -201,7 +202,6 @@ def sparse_attention_backward(
             out = _eager(inputs[0], inputs[1], inputs[2], number, scale, causal, window)
         return torch.autograd.grad(out, inputs, out_grad)
 
-    # Within an operator a thread makes no graphs.
     grads = on_a_thread(gradients, q.device)
     return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
 

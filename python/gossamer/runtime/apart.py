@@ -12,11 +12,12 @@ _T = TypeVar("_T")
 
 
 def apart(make: Callable[[], _T], device: torch.device) -> _T:
-    """What a function returns on a thread of its own, on the current stream: pools are of a thread.
+    """What a function returns on a thread of its own, on the current stream: pools are of a thread. So is what keeps an
+    operator from tracing (as some patterns do).
 
     While a graph is captured nothing can be made at all but in its pool.
     """
-    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return make()
     return on_a_thread(make, device)
 
