@@ -19,10 +19,18 @@ from gossamer.attention import (
     where_not,
     why_not,
 )
+from gossamer.blocks import BlockList
 from gossamer.numbered import Numbered, numbered
+from gossamer.patterns.base import PositionPattern
+from gossamer.patterns.masks import PatternMask
 from gossamer.runtime import tiles
 from gossamer.runtime.apart import apart, on_a_thread
 from gossamer.runtime.tile_autograd import Attention
+
+# Masks whose entries nobody changes.
+UNCHANGING = BlockList, PatternMask, PositionPattern
+# No part of a CUDA graph: Inductor leaves such operators out.
+_NO_GRAPH = torch.Tag.cudagraph_unsafe
 
 
 def traced(
@@ -46,7 +54,8 @@ def traced(
     dense = mask if isinstance(mask, Tensor) else None
     sides = None if window is None else [window] if isinstance(window, int) else list(window)
     if not reason:
-        out, lse = tile_attention(q, k, v, dense, number, scale, causal, sides)
+        operator = tile_attention if mask is None or isinstance(mask, UNCHANGING) else changing_tile_attention
+        out, lse = operator(q, k, v, dense, number, scale, causal, sides)
         return (out, lse) if return_lse else out
     if return_lse:
         raise no_lse(reason)
@@ -62,8 +71,7 @@ def _where_not(device: torch.device) -> str:
 _where_not._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-@torch.library.custom_op("gossamer::tile_attention", mutates_args=())
-def tile_attention(
+def _forward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -80,13 +88,11 @@ def tile_attention(
         return _strided(out, q), lse
 
 
-@tile_attention.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+def _forward_fake(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
     return _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
-@torch.library.custom_op("gossamer::tile_attention_backward", mutates_args=())
-def tile_attention_backward(
+def _backward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -109,8 +115,7 @@ def tile_attention_backward(
         return _strided(grads[0], q), _strided(grads[1], k), _strided(grads[2], v)
 
 
-@tile_attention_backward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _backward_fake(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _like(q), _like(k), _like(v)
 
 
@@ -118,16 +123,6 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     q, k, v, mask, *ctx.options = inputs
     ctx.save_for_backward(q, k, v, *output, mask)
     ctx.set_materialize_grads(False)
-
-
-def _backward(ctx: Any, out_grad: Tensor | None, lse_grad: Tensor | None) -> tuple[Tensor | None, ...]:
-    if out_grad is None and lse_grad is None:
-        return (None,) * 8
-    *tensors, mask = ctx.saved_tensors
-    return *tile_attention_backward(*tensors, out_grad, lse_grad, mask, *ctx.options), *((None,) * 5)
-
-
-tile_attention.register_autograd(_backward, setup_context=_save)
 
 
 def _call(
@@ -167,7 +162,29 @@ def _strided(result: Tensor, tensor: Tensor) -> Tensor:
     return result if result.stride() == wanted.stride() else wanted.copy_(result)
 
 
-@torch.library.custom_op("gossamer::sparse_attention", mutates_args=())
+def _operator(name: str, tags: tuple[torch.Tag, ...]) -> Any:
+    """The operator, and that of its gradients."""
+    forward = torch.library.custom_op(f"gossamer::{name}", _forward, mutates_args=(), tags=tags)
+    backward = torch.library.custom_op(f"gossamer::{name}_backward", _backward, mutates_args=(), tags=tags)
+    forward.register_fake(_forward_fake)
+    backward.register_fake(_backward_fake)
+
+    def gradients(ctx: Any, out_grad: Tensor | None, lse_grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if out_grad is None and lse_grad is None:
+            return (None,) * 8
+        *tensors, mask = ctx.saved_tensors
+        return *backward(*tensors, out_grad, lse_grad, mask, *ctx.options), *((None,) * 5)
+
+    forward.register_autograd(gradients, setup_context=_save)
+    return forward
+
+
+tile_attention = _operator("tile_attention", ())
+# A CUDA graph would keep the list of blocks of the values that a mask had when it was recorded.
+changing_tile_attention = _operator("changing_tile_attention", (_NO_GRAPH,))
+
+
+@torch.library.custom_op("gossamer::sparse_attention", mutates_args=(), tags=(_NO_GRAPH,))
 def sparse_attention(
     q: Tensor, k: Tensor, v: Tensor, number: int, scale: float | None, causal: bool, window: list[int] | None
 ) -> Tensor:
@@ -182,7 +199,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> Tensor:
     return torch.empty(q.shape, dtype=q.dtype, device=q.device)
 
 
-@torch.library.custom_op("gossamer::sparse_attention_backward", mutates_args=())
+@torch.library.custom_op("gossamer::sparse_attention_backward", mutates_args=(), tags=(_NO_GRAPH,))
 def sparse_attention_backward(
     out_grad: Tensor,
     q: Tensor,

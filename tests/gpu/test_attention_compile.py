@@ -1,5 +1,7 @@
 """gs.attention on tensor cores under torch.compile: one graph, CUDA graphs, and what an eager call gives."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -47,7 +49,7 @@ def cases() -> dict:
     }
 
 
-def attention(q, k, v, mask, **options):
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Any, **options: Any) -> Any:
     return gs.attention(q * 2, k, v, mask, **options)
 
 
@@ -63,9 +65,9 @@ def test_as_eager(name, mode):
         torch.compiler.cudagraph_mark_step_begin()
         out, lse = compiled(*tensors, mask, return_lse=True, **options)
         grads = torch.randn_like(out), torch.randn_like(lse)
-        got = [one.clone() for one in (out, lse, *torch.autograd.grad((out, lse), tensors, grads))]
+        got = [one.clone() for one in (out, lse, *torch.autograd.grad([out, lse], tensors, list(grads)))]
         wanted, wanted_lse = attention(*tensors, mask, return_lse=True, **options)
-        wanted = wanted, wanted_lse, *torch.autograd.grad((wanted, wanted_lse), tensors, grads)
+        wanted = wanted, wanted_lse, *torch.autograd.grad([wanted, wanted_lse], tensors, list(grads))
         for one, other in zip(got, wanted, strict=True):
             # Gradients of q are sums in any order.
             torch.testing.assert_close(one, other, rtol=2e-2, atol=2e-2)
@@ -82,15 +84,30 @@ def test_a_new_list_each_time(mode):
             torch.testing.assert_close(compiled(q, k, v, mask), attention(q, k, v, mask), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+def test_a_mask_that_changes_under_cuda_graphs(kind):
+    compiled = torch.compile(attention, fullgraph=True, mode="reduce-overhead")
+    q, k, v = (tensor.detach() for tensor in leaves())
+    mask: Any = torch.rand(LENGTH, LENGTH, device="cuda") < 0.3
+    values = mask
+    if kind == "csr":
+        mask = gs.from_torch(mask.to_sparse_csr())
+        values = mask.values
+    for _ in range(6):
+        values.copy_(torch.rand(values.shape, device="cuda") < 0.3)
+        torch.compiler.cudagraph_mark_step_begin()
+        torch.testing.assert_close(compiled(q, k, v, mask), attention(q, k, v, mask), rtol=0, atol=0)
+
+
 def test_a_layer():
     """Projections around it, of which Inductor chooses the strides."""
     torch.manual_seed(0)
     mask = block_list()
     w = (torch.randn(256, 768, device="cuda") / 16).bfloat16().requires_grad_()
 
-    def layer(x, w):
+    def layer(x: Tensor, w: Tensor) -> Tensor:
         q, k, v = ((x @ part).unflatten(-1, (4, 64)).transpose(1, 2) for part in w.chunk(3, 1))
-        return gs.attention(q, k, v, mask).transpose(1, 2).flatten(2)
+        return attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
     x = torch.randn(2, LENGTH, 256, device="cuda").bfloat16()
     got, wanted = torch.compile(layer, fullgraph=True)(x, w), layer(x, w)
@@ -118,10 +135,11 @@ def test_prepared_calls_of_tensors_that_require_gradients():
     q, k, v = leaves()
     results = []
     for _ in range(3):
-        out = gs.attention(q, k, v, mask)
+        out: Any = gs.attention(q, k, v, mask)
         results.append((out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))))
         with torch.no_grad():
-            assert torch.equal(gs.attention(q, k, v, mask), out)
+            again: Any = gs.attention(q, k, v, mask)
+            assert torch.equal(again, out)
         odd = torch.empty(q.numel() + 1, dtype=q.dtype, device="cuda")[1:].view(q.shape).copy_(q.detach())
         torch.testing.assert_close(gs.attention(odd.requires_grad_(), k, v, mask), out, rtol=0, atol=0)
     for later in results[1:]:

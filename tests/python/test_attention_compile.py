@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import gossamer as gs
 from gossamer import attention_op, numbered
@@ -28,7 +30,7 @@ def tile_programs(monkeypatch):
     monkeypatch.setattr(attention_op, "_where_not", lambda device: "")
 
 
-def compiled(backend: str = "aot_eager"):
+def compiled(backend: Any = "aot_eager") -> Any:
     return torch.compile(
         lambda q, k, v, mask, **options: gs.attention(q, k, v, mask, **options), backend=backend, fullgraph=True
     )
@@ -72,7 +74,7 @@ def test_tile_programs(name, tile_programs):
     assert torch.equal(lse, expected_lse)
     assert out.stride() == expected.stride()
     grads = torch.randn_like(out), torch.randn_like(lse)
-    got = torch.autograd.grad((out, lse), ours, grads)
+    got = torch.autograd.grad([out, lse], ours, list(grads))
     for one, other in zip(got, torch.autograd.grad((expected, expected_lse), theirs, grads), strict=True):
         assert torch.equal(one, other)
 
@@ -93,12 +95,13 @@ def test_without_tile_programs(name):
 
 def test_between_other_operations(tile_programs):
     """Inputs of any strides, gradients of some, and an output that is not the graph's."""
+    plain: Any = gs.attention
     mask = block_list(100, 70)
     w = (torch.randn(48, 48) / 7).bfloat16().requires_grad_()
 
     def layer(x, y, w):
         q, k = ((t @ w).unflatten(-1, (2, 24)).transpose(1, 2) for t in (x, y))
-        return gs.attention(q * 2, k, k + 1, mask).transpose(1, 2).flatten(2) @ w
+        return plain(q * 2, k, k + 1, mask).transpose(1, 2).flatten(2) @ w
 
     x, y = torch.randn(1, 100, 48).bfloat16(), torch.randn(1, 70, 48).bfloat16()
     (got,) = torch.autograd.grad(torch.compile(layer, backend="aot_eager", fullgraph=True)(x, y, w).sum(), w)
@@ -149,7 +152,7 @@ def test_operators(number, tile_programs):
 
 def test_another_list_is_no_other_graph(tile_programs):
     q, k, v = inputs(1, 2, 2, 131, 131, 64, torch.bfloat16)
-    count = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    count = CompileCounterWithBackend("aot_eager")
     call = compiled(count)
     for seed in range(12):
         mask = block_list(131, 131, seed)
