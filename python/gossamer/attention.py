@@ -18,7 +18,7 @@ from gossamer.jit import sparse_jit
 from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.masks import listed
 from gossamer.runtime import tiles
-from gossamer.runtime.tile_autograd import differentiable
+from gossamer.runtime.tile_autograd import Attention
 from gossamer.tensor import SparseTensor
 
 Mask = PositionPattern | SparseTensor | BlockList | Tensor | None
@@ -71,6 +71,10 @@ def attention(
         TensorError: Shapes, dtypes or devices that do not go together.
         UnsupportedError: `return_lse` where there is no tile program for these arguments; the text says why.
     """
+    if torch.compiler.is_compiling():
+        from gossamer.attention_op import traced
+
+        return traced(q, k, v, mask, scale, causal, window, return_lse)
     mask = listed(mask, q, k)
     key, kept = None, _calls
     if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
@@ -79,28 +83,70 @@ def attention(
         if call is not None and _is_as_kept(q, k, v):
             out, lse = call(q, k, v)
             return (out, lse) if return_lse else out
-    _check(q, k, v, mask, causal, window)
-    scale = _scale_of(q, scale)
-    kind, blocks, reason = _plan(q, k, v, mask, scale, causal, window)
+    check(q, k, v, mask, causal, window)
+    number = scale_of(q, scale)
+    kind, blocks, reason = _plan(q, k, v, mask, number, causal, window)
     if kind is not None:
-        limit = 0
-        if kind.window:
-            left, _ = _sides(causal, window)
-            assert left is not None
-            limit = left + 1
-        if _wants_gradient(q, k, v):
-            gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device)
-            out, lse = differentiable(kind, q, k, v, blocks, scale, limit, gradient_blocks)
-            return (out, lse) if return_lse else out
-        out, lse = tiles.run(kind, q, k, v, blocks, scale, limit)
-        if key is not None and tiles.can_move(q, k, v):
-            if len(kept) > _KEPT:
-                kept.clear()
-            kept[key] = tiles.prepare(kind, q, k, v, blocks, scale, limit)
+        call = _call_of(kind, blocks, q, k, v, number, causal, window, key, kept)
+        out, lse = call(q, k, v)
         return (out, lse) if return_lse else out
     if return_lse:
-        raise UnsupportedError(f"return_lse needs the tile program of attention, and {reason}")
-    return _otherwise(q, k, v, mask, scale, causal, window)
+        raise no_lse(reason)
+    return otherwise(q, k, v, mask, number, causal, window)
+
+
+def kept_call(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+) -> Attention | None:
+    """The call that `call_for` has made for such tensors, if it is there."""
+    key, kept = _key(q, k, v, listed(mask, q, k), scale, causal, window)
+    return kept.get(key)
+
+
+def call_for(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+) -> Attention:
+    """The call of the tile program for tensors that can be moved, wherever they are; kept if they are not empty."""
+    mask = listed(mask, q, k)
+    key, kept = _key(q, k, v, mask, scale, causal, window)
+    check(q, k, v, mask, causal, window)
+    number = scale_of(q, scale)
+    kind, blocks, reason = kind_of(q, k, mask, number, causal, window)
+    if kind is None:
+        raise UnsupportedError(f"there is no tile program for this attention: {reason}")
+    return _call_of(kind, blocks, q, k, v, number, causal, window, key, kept)
+
+
+def _call_of(
+    kind: tiles.Kind,
+    blocks: BlockList | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    causal: bool,
+    window: Window,
+    key: Any,
+    kept: dict[Any, Any],
+) -> Attention:
+    """A call of a tile program, kept if it is one for all tensors that are as these but for their addresses."""
+    limit = 0
+    if kind.window:
+        left, _ = _sides(causal, window)
+        assert left is not None
+        limit = left + 1
+    gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device)
+    if key is None or not tiles.can_move(q, k, v):
+        return Attention(kind, blocks, scale, limit, gradient_blocks)
+    call = Attention(kind, blocks, scale, limit, gradient_blocks, like=(q, k, v))
+    if len(kept) > _KEPT:
+        kept.clear()
+    kept[key] = call
+    return call
+
+
+def no_lse(reason: str) -> UnsupportedError:
+    return UnsupportedError(f"return_lse needs the tile program of attention, and {reason}")
 
 
 def _key(
@@ -135,16 +181,10 @@ def _is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether tensors need nothing but a prepared call."""
     if (q.data_ptr() | k.data_ptr() | v.data_ptr()) & 15:
         return False
-    if _wants_gradient(q, k, v):
-        return False
     return not (q.is_neg() or k.is_neg() or v.is_neg())
 
 
-def _wants_gradient(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: Window) -> None:
+def check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: Window) -> None:
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if not isinstance(tensor, Tensor) or tensor.dim() != 4:
             given = f"of shape {list(tensor.shape)}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
@@ -206,11 +246,19 @@ def _plan(
     q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel and its list; or why there is none."""
-    if q.device.type != "cuda":
-        return None, None, f"it runs on a GPU, not on {q.device.type}"
-    if not tiles.is_hopper(q.device):
-        return None, None, f"it is made for {tiles.CHIP}, which {q.device} is not"
+    reason = where_not(q.device)
+    if reason:
+        return None, None, reason
     return kind_of(q, k, mask, scale, causal, window)
+
+
+def where_not(device: torch.device) -> str:
+    """Why a device runs no kernel; nothing if it does."""
+    if device.type != "cuda":
+        return f"it runs on a GPU, not on {device.type}"
+    if not tiles.is_hopper(device):
+        return f"it is made for {tiles.CHIP}, which {device} is not"
+    return ""
 
 
 def attention_road(
@@ -218,8 +266,8 @@ def attention_road(
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that a call of `attention` runs, or why it runs none."""
     mask = listed(mask, q, k)
-    _check(q, k, v, mask, causal, window)
-    kind, _, reason = _plan(q, k, v, mask, _scale_of(q, scale), causal, window)
+    check(q, k, v, mask, causal, window)
+    kind, _, reason = _plan(q, k, v, mask, scale_of(q, scale), causal, window)
     return kind, reason
 
 
@@ -228,12 +276,12 @@ def attention_kind(
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
     mask = listed(mask, q, k)
-    _check(q, k, v, mask, causal, window)
-    kind, _, reason = kind_of(q, k, mask, _scale_of(q, scale), causal, window)
+    check(q, k, v, mask, causal, window)
+    kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window)
     return kind, reason
 
 
-def _scale_of(q: Tensor, scale: float | None) -> float:
+def scale_of(q: Tensor, scale: float | None) -> float:
     if scale is None:
         return 1 / math.sqrt(q.shape[3]) if q.shape[3] else 1.0
     return float(scale)
@@ -243,16 +291,11 @@ def kind_of(
     q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: Window = None
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel for these arguments on a Hopper GPU, and the block list; or why there is none."""
-    if q.dtype not in tiles.DTYPES:
-        return None, None, f"it multiplies bfloat16 and float16, not {q.dtype}"
-    columns = q.shape[3]
-    if not 0 < columns <= 128 or columns % 8:
-        return None, None, f"it takes heads of 8, 16, ... or 128 columns, not {columns}"
-    if not 0 < scale < math.inf:
-        return None, None, f"its scale is above 0, not {scale}"
-    if q.shape[0] * q.shape[1] * max(q.shape[2], 1) >= 1 << 31 or k.shape[2] >= 1 << 30:
-        return None, None, "it counts in 32 bits"
+    reason = why_not(q, k, scale)
+    if reason:
+        return None, None, reason
     blocks, causal, limited = _blocks_of(q, k, mask, causal, window)
+    columns = q.shape[3]
     head = 64 if columns <= 64 else 128
     if blocks is not None:
         blocks = blocks.tiled(wide=head > 64)
@@ -260,6 +303,20 @@ def kind_of(
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
     return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial), blocks, ""
+
+
+def why_not(q: Tensor, k: Tensor, scale: float) -> str:
+    """Why there is no kernel for such tensors, whatever the mask; nothing if there is one."""
+    if q.dtype not in tiles.DTYPES:
+        return f"it multiplies bfloat16 and float16, not {q.dtype}"
+    columns = q.shape[3]
+    if not 0 < columns <= 128 or columns % 8:
+        return f"it takes heads of 8, 16, ... or 128 columns, not {columns}"
+    if not 0 < scale < math.inf:
+        return f"its scale is above 0, not {scale}"
+    if q.shape[0] * q.shape[1] * max(q.shape[2], 1) >= 1 << 31 or k.shape[2] >= 1 << 30:
+        return "it counts in 32 bits"
+    return ""
 
 
 def _gradient_blocks(queries: int, keys: int, causal: bool, window: Window, device: torch.device) -> BlockList:
@@ -301,7 +358,7 @@ def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Any, scale: float) -> Tensor:
     return torch.softmax(torch.where(mask, scores, -math.inf), -1) @ v
 
 
-def _otherwise(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window) -> Tensor:
+def otherwise(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window) -> Tensor:
     allowed, grouped = mask if isinstance(mask, Tensor) else None, q.shape[1] != k.shape[1]
     left, right = _sides(causal, window)
     if window is not None and (left, right) != (None, None):

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from gossamer.block_checks import check_entries, check_shapes
 from gossamer.errors import TensorError
+from gossamer.numbered import Numbered
 from gossamer.tensor import SparseTensor
 
 # Keys and values of the heads whose tiles run side by side stay well within an H200's 50 MB of cache.
 _CACHE_BYTES = 16 << 20
 
 
-class BlockList:
+class BlockList(Numbered):
     """An attention mask of blocks: for each block of queries the blocks of keys that it may see, or see in part.
 
     The layout of flex_attention's `BlockMask`, FA4, cuDNN and FlashInfer; the arrays are kept as they are. Blocks that
@@ -68,6 +69,12 @@ class BlockList:
             self.partial_bits, self.bits = _not_empty(self.partial_bits), _aligned(self.bits)
         if check:
             check_entries(self)
+        self._be_numbered()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy is a mask of its own; it derives things anew.
+        self.__dict__.update(state, _derived={})
+        self._be_numbered()
 
     @property
     def has_partial(self) -> bool:

@@ -13,13 +13,14 @@ from gossamer.coordinates import node_index
 from gossamer.errors import TensorError
 from gossamer.formats import Format, Level
 from gossamer.frontend.leaf import is_tracing
+from gossamer.numbered import Numbered
 from gossamer.pattern import Pattern
 from gossamer.validate import check_values
 
 Fill = bool | int | float
 
 
-class SparseTensor:
+class SparseTensor(Numbered):
     """A tensor whose pattern is stored with it; every entry that is not stored is the fill.
 
     Not a subclass of torch.Tensor: a pytree node whose one leaf is `values`. Operations of torch that keep the pattern

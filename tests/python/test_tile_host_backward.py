@@ -11,7 +11,7 @@ from torch import Tensor
 
 import gossamer as gs
 from gossamer.attention import _gradient_blocks, kind_of
-from gossamer.runtime.tile_autograd import differentiable
+from gossamer.runtime.tile_autograd import Attention
 from tile_inputs import entries, inputs
 
 BLOCKS = [(128, 128), (128, 64), (64, 64)]
@@ -45,7 +45,7 @@ def check(shape, dtype, mask=None, allowed=None, scale=None, with_lse=True, **op
     band = partial(_gradient_blocks, queries, keys, causal, window, torch.device("cpu"))
     narrow = [tensor.clone().requires_grad_() for tensor in tensors]
     wide = [tensor.double().requires_grad_() for tensor in tensors]
-    out, lse = differentiable(kind, *narrow, blocks, scale, window or 0, band)
+    out, lse = Attention(kind, blocks, scale, window or 0, band)(*narrow)
     expected, expected_lse = dense(*wide, allowed, scale)
     out_grad, lse_grad = torch.randn_like(out), torch.randn_like(lse)
     wanted = torch.autograd.grad(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gossamer.errors import TensorError
+from gossamer.numbered import Numbered
 from gossamer.patterns.interval import Interval, Truth, truth_of
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Place:
         return self.lengths
 
 
-class PositionPattern:
+class PositionPattern(Numbered):
     """Which keys a query may see, by position: immutable, hashable, combined with `&`, `|` and `~`.
 
     Subclasses are frozen dataclasses that define `_allowed`, and what else is not as it is here.

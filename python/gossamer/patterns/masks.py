@@ -41,6 +41,7 @@ class PatternMask(SparseTensor):
 
     def __init__(self, classes: BlockClasses):
         self.classes, self.fill = classes, False
+        self._be_numbered()
 
     def __getattr__(self, name: str) -> Any:
         if name == "pattern":

@@ -20,6 +20,7 @@ BLOCKS = (64, 128)
 # Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list.
 _TENSOR, _REST, _LIST = struct.Struct("4q"), struct.Struct("4q9q"), struct.Struct("7q4q")
 Gradients = tuple[Tensor, Tensor, Tensor]
+Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Gradients]
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ def kernels_of(kind: BackwardKind, chip: str = CHIP) -> CompiledRegion:
     return compile_region(f"tile {text}", lambda: text, chip)
 
 
-def prepare(
-    kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: float
-) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Gradients]:
+def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: float) -> Call:
     """A function of q, k, v, the output, its log-sum-exp and the gradients of both (that of the latter may be None),
     which gives those of q, k and v on the current stream. Tensors are [batch, heads, length, columns], not empty, of
     the same shapes every time.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
+from gossamer.runtime.apart import apart
 from gossamer.runtime.cuda import chip_of, number_of
 from gossamer.runtime.kernel import CompiledRegion
 
@@ -146,8 +147,12 @@ def can_move(*tensors: Tensor) -> bool:
 
 def _is_movable(tensor: Tensor) -> bool:
     """Whether the hardware can move parts of it: columns side by side, all else in steps of 16 bytes."""
-    steps = tensor.stride()[:3]
-    return tensor.stride(3) == 1 and not tensor.data_ptr() % 16 and all(step > 0 and not step % 8 for step in steps)
+    return has_movable_steps(tensor) and not tensor.data_ptr() % 16
+
+
+def has_movable_steps(tensor: Tensor) -> bool:
+    """Whether the hardware can move parts of it, if it begins at a multiple of 16 bytes."""
+    return tensor.stride(3) == 1 and all(step > 0 and not step % 8 for step in tensor.stride()[:3])
 
 
 def movable(tensor: Tensor) -> Tensor:
@@ -159,7 +164,7 @@ def movable(tensor: Tensor) -> Tensor:
 def empty_as(tensor: Tensor, device: torch.device | str | None = None) -> Tensor:
     """A new tensor, strided as another where that is dense and the hardware can move it."""
     new = torch.empty_like(tensor, device=device)
-    return new if _is_movable(new) else torch.empty(tensor.shape, dtype=tensor.dtype, device=new.device)
+    return new if has_movable_steps(new) else torch.empty(tensor.shape, dtype=tensor.dtype, device=new.device)
 
 
 def list_words(blocks: BlockList) -> tuple[int, int, int]:
@@ -177,5 +182,5 @@ def counter_of(device: torch.device) -> Tensor:
     key = index, torch._C._cuda_getCurrentRawStream(index)
     counter = _counters.get(key)
     if counter is None:
-        counter = _counters[key] = torch.zeros(1, dtype=torch.int32, device=device)
+        counter = _counters[key] = apart(lambda: torch.zeros(1, dtype=torch.int32, device=device), device)
     return counter

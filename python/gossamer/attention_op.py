@@ -1,0 +1,248 @@
+"""`gs.attention` for torch.compile: operators of tensors and numbers, each of which does what an eager call does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gossamer.attention import (
+    Window,
+    attention,
+    call_for,
+    check,
+    kept_call,
+    no_lse,
+    otherwise,
+    scale_of,
+    where_not,
+    why_not,
+)
+from gossamer.blocks import BlockList
+from gossamer.numbered import Numbered, numbered
+from gossamer.patterns.base import PositionPattern
+from gossamer.patterns.masks import PatternMask
+from gossamer.runtime import tiles
+from gossamer.runtime.apart import apart, on_a_thread
+from gossamer.runtime.tile_autograd import Attention
+
+# Masks whose entries nobody changes.
+UNCHANGING = BlockList, PatternMask, PositionPattern
+# No part of a CUDA graph: Inductor leaves such operators out.
+_NO_GRAPH = torch.Tag.cudagraph_unsafe
+
+
+def traced(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Any,
+    scale: float | None,
+    causal: bool,
+    window: Window,
+    return_lse: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """`gs.attention`, as torch.compile traces it: masks are checked where it runs, by the operators."""
+    is_object = isinstance(mask, Numbered)
+    check(q, k, v, None if is_object else mask, causal, window)
+    number = 0
+    if is_object:
+        mask._be_numbered()
+        number = mask._number
+    reason = _where_not(q.device) or why_not(q, k, 1.0 if scale is None else scale)
+    dense = mask if isinstance(mask, Tensor) else None
+    sides = None if window is None else [window] if isinstance(window, int) else list(window)
+    if not reason:
+        operator = tile_attention if mask is None or isinstance(mask, UNCHANGING) else changing_tile_attention
+        out, lse = operator(q, k, v, dense, number, scale, causal, sides)
+        return (out, lse) if return_lse else out
+    if return_lse:
+        raise no_lse(reason)
+    if is_object:
+        return sparse_attention(q, k, v, number, scale, causal, sides)
+    return otherwise(q, k, v, mask, scale_of(q, scale), causal, window)
+
+
+def _where_not(device: torch.device) -> str:
+    return where_not(device)
+
+
+_where_not._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    number: int,
+    scale: float | None,
+    causal: bool,
+    window: list[int] | None,
+) -> tuple[Tensor, Tensor]:
+    """The tile program: the output and the log-sum-exp. A mask is dense, or the object of a number; or none."""
+    with torch.no_grad():
+        moved, call = _call(q, k, v, mask, number, scale, causal, window)
+        out, lse = call.forward(*moved)
+        return _strided(out, q), lse
+
+
+def _forward_fake(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    return _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+def _backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    out_grad: Tensor | None,
+    lse_grad: Tensor | None,
+    mask: Tensor | None,
+    number: int,
+    scale: float | None,
+    causal: bool,
+    window: list[int] | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of q, k and v."""
+    with torch.no_grad():
+        moved, call = _call(q, k, v, mask, number, scale, causal, window)
+        if not call.has_gradients:
+            apart(lambda: call.prepare_gradients(*moved[:2]), q.device)
+        grads = call.gradients(*moved, tiles.movable(out), lse, out_grad, lse_grad)
+        return _strided(grads[0], q), _strided(grads[1], k), _strided(grads[2], v)
+
+
+def _backward_fake(q: Tensor, k: Tensor, v: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _like(q), _like(k), _like(v)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, mask, *ctx.options = inputs
+    ctx.save_for_backward(q, k, v, *output, mask)
+    ctx.set_materialize_grads(False)
+
+
+def _call(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    number: int,
+    scale: float | None,
+    causal: bool,
+    window: list[int] | None,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Attention]:
+    """The tensors as the program takes them, and the prepared call."""
+    moved = tiles.movable(q), tiles.movable(k), tiles.movable(v)
+    given = numbered(number) if mask is None else mask
+    options = scale, causal, _window(window)
+    call = kept_call(*moved, given, *options)
+    if call is None:
+        call = apart(lambda: call_for(*moved, given, *options), q.device)
+    return moved, call
+
+
+def _window(sides: list[int] | None) -> Window:
+    return None if sides is None else sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def _like(tensor: Tensor) -> Tensor:
+    """A new tensor with the strides that results have, wherever the tensor lies in memory."""
+    if tiles.has_movable_steps(tensor):
+        return tiles.empty_as(tensor)
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+
+
+def _strided(result: Tensor, tensor: Tensor) -> Tensor:
+    """A result with the strides that `_like` has promised, which are others only where a tensor had to be copied."""
+    wanted = _like(tensor)
+    return result if result.stride() == wanted.stride() else wanted.copy_(result)
+
+
+def _operator(name: str, tags: tuple[torch.Tag, ...]) -> Any:
+    """The operator, and that of its gradients."""
+    forward = torch.library.custom_op(f"gossamer::{name}", _forward, mutates_args=(), tags=tags)
+    backward = torch.library.custom_op(f"gossamer::{name}_backward", _backward, mutates_args=(), tags=tags)
+    forward.register_fake(_forward_fake)
+    backward.register_fake(_backward_fake)
+
+    def gradients(ctx: Any, out_grad: Tensor | None, lse_grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if out_grad is None and lse_grad is None:
+            return (None,) * 8
+        *tensors, mask = ctx.saved_tensors
+        return *backward(*tensors, out_grad, lse_grad, mask, *ctx.options), *((None,) * 5)
+
+    forward.register_autograd(gradients, setup_context=_save)
+    return forward
+
+
+tile_attention = _operator("tile_attention", ())
+# A CUDA graph would keep the list of blocks of the values that a mask had when it was recorded.
+changing_tile_attention = _operator("changing_tile_attention", (_NO_GRAPH,))
+
+
+@torch.library.custom_op("gossamer::sparse_attention", mutates_args=(), tags=(_NO_GRAPH,))
+def sparse_attention(
+    q: Tensor, k: Tensor, v: Tensor, number: int, scale: float | None, causal: bool, window: list[int] | None
+) -> Tensor:
+    """Attention under the mask of a number where there is no tile program, as an eager call runs it."""
+    q, k, v = (tensor.detach() for tensor in (q, k, v))
+    # A thread that runs an operator neither traces, as sparse_jit does, nor makes graphs of gradients.
+    return on_a_thread(lambda: _eager(q, k, v, number, scale, causal, window).contiguous(), q.device)
+
+
+@sparse_attention.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> Tensor:
+    return torch.empty(q.shape, dtype=q.dtype, device=q.device)
+
+
+@torch.library.custom_op("gossamer::sparse_attention_backward", mutates_args=(), tags=(_NO_GRAPH,))
+def sparse_attention_backward(
+    out_grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    number: int,
+    scale: float | None,
+    causal: bool,
+    window: list[int] | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of q, k and v; the output is computed again, as nothing else of its graph could be kept."""
+    q, k, v = (tensor.detach() for tensor in (q, k, v))
+
+    def gradients() -> tuple[Tensor, ...]:
+        inputs = [tensor.requires_grad_() for tensor in (q, k, v)]
+        with torch.enable_grad():
+            out = _eager(inputs[0], inputs[1], inputs[2], number, scale, causal, window)
+        return torch.autograd.grad(out, inputs, out_grad)
+
+    grads = on_a_thread(gradients, q.device)
+    return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
+
+
+@sparse_attention_backward.register_fake
+def _(out_grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = (torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in (q, k, v))
+    return q, k, v
+
+
+def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, number, scale, causal, window = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.options = number, scale, causal, window
+
+
+def _backward_again(ctx: Any, out_grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *sparse_attention_backward(out_grad, *ctx.saved_tensors, *ctx.options), *((None,) * 4)
+
+
+sparse_attention.register_autograd(_backward_again, setup_context=_save_inputs)
+
+
+def _eager(q: Tensor, k: Tensor, v: Tensor, number: int, scale: Any, causal: bool, window: Any) -> Tensor:
+    out = attention(q, k, v, numbered(number), scale=scale, causal=causal, window=_window(window))
+    assert isinstance(out, Tensor)
+    return out
