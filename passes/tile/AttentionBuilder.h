@@ -34,9 +34,6 @@ private:
   struct Softmax {
     mlir::Value p, maximum, sum;
   };
-  struct Coordinates {
-    mlir::Value batch, head, block;
-  };
   /// Blocks of keys before the queries' own: the first, and how many from there
   /// on have keys that are too far behind.
   struct Window {
@@ -44,9 +41,15 @@ private:
   };
 
   // AttentionProgram.cpp, for both roles
-  Coordinates coordinatesOf(mlir::Value tile);
+  Coordinates coordinatesOf(mlir::Value tile) {
+    return ProgramParts::coordinatesOf(tile, argument(QueryBlocks),
+                                       argument(Heads));
+  }
   Window windowOf(mlir::Value queryBlock);
-  mlir::Value listRow(const Coordinates &at);
+  mlir::Value listRow(const Coordinates &at) {
+    return ProgramParts::listRow(at, argument(RowsOfBatch),
+                                 argument(RowsOfHead));
+  }
 
   // AttentionProducer.cpp
   void buildProducer();

@@ -82,18 +82,6 @@ Value AttentionBuilder::rowsWise(ValueRange inputs, Body body) {
 // Tiles
 //===----------------------------------------------------------------------===//
 
-AttentionBuilder::Coordinates AttentionBuilder::coordinatesOf(Value tile) {
-  Value blocks = argument(QueryBlocks), heads = argument(Heads);
-  Value head = n.div(tile, blocks);
-  return {n.div(head, heads), n.rem(head, heads), n.rem(tile, blocks)};
-}
-
-Value AttentionBuilder::listRow(const Coordinates &at) {
-  return n.add(n.add(n.mul(at.batch, argument(RowsOfBatch)),
-                     n.mul(at.head, argument(RowsOfHead))),
-               at.block);
-}
-
 AttentionBuilder::Window AttentionBuilder::windowOf(Value queryBlock) {
   Value size = literal(plan.queries), width = argument(WindowLength);
   Value firstQuery = n.mul(queryBlock, plan.queries);

@@ -25,14 +25,18 @@ public:
   ProgramOp build();
 
 private:
-  struct Coordinates {
-    Value batch, head, block; // head: of the keys
-  };
-
   void buildProducer();
   void buildConsumers();
-  Coordinates coordinatesOf(Value tile);
-  Value listOf(const Coordinates &at, Value head);
+  /// The head is one of keys.
+  Coordinates coordinatesOf(Value tile) {
+    return ProgramParts::coordinatesOf(tile, argument(KeysBlocks),
+                                       argument(KeysKeyHeads));
+  }
+  /// The row of the list of a block of keys, as a head of queries sees it.
+  Value listOf(const Coordinates &at, Value head) {
+    return listRow({at.batch, head, at.block}, argument(KeysRowsOfBatch),
+                   argument(KeysRowsOfHead));
+  }
   /// For each head of queries that shares the tile's keys: `body` gets the head
   /// and what is carried.
   Values overHeads(const Coordinates &at, Values inits,
@@ -96,19 +100,6 @@ ProgramOp KeysBuilder::build() {
         buildConsumers();
       });
   return program;
-}
-
-KeysBuilder::Coordinates KeysBuilder::coordinatesOf(Value tile) {
-  Value blocks = argument(KeysBlocks), heads = argument(KeysKeyHeads);
-  Value head = n.div(tile, blocks);
-  return {n.div(head, heads), n.rem(head, heads), n.rem(tile, blocks)};
-}
-
-/// The row of the list of a block of keys, as a head of queries sees it.
-Value KeysBuilder::listOf(const Coordinates &at, Value head) {
-  return n.add(n.add(n.mul(at.batch, argument(KeysRowsOfBatch)),
-                     n.mul(head, argument(KeysRowsOfHead))),
-               at.block);
 }
 
 ProgramParts::Values

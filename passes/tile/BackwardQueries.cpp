@@ -29,9 +29,6 @@ public:
   ProgramOp build();
 
 private:
-  struct Coordinates {
-    Value batch, head, block;
-  };
   /// What a warpgroup has of a tile: left sides, and numbers of its rows.
   struct Rows {
     Value query, outGrad, shifts, deltas;
@@ -39,8 +36,14 @@ private:
 
   void buildProducer();
   void buildConsumers();
-  Coordinates coordinatesOf(Value tile);
-  Value listOf(const Coordinates &at);
+  Coordinates coordinatesOf(Value tile) {
+    return ProgramParts::coordinatesOf(tile, argument(QueriesBlocks),
+                                       argument(QueriesHeads));
+  }
+  Value listOf(const Coordinates &at) {
+    return listRow(at, argument(QueriesRowsOfBatch),
+                   argument(QueriesRowsOfHead));
+  }
   void loadRows(QueriesArgument map, Value ring, const Coordinates &at,
                 Value number);
   void loadSteps(const Coordinates &at, Value index, Value list, Value steps,
@@ -103,19 +106,6 @@ ProgramOp QueriesBuilder::build() {
         buildConsumers();
       });
   return program;
-}
-
-QueriesBuilder::Coordinates QueriesBuilder::coordinatesOf(Value tile) {
-  Value blocks = argument(QueriesBlocks), heads = argument(QueriesHeads);
-  Value head = n.div(tile, blocks);
-  return {n.div(head, heads), n.rem(head, heads), n.rem(tile, blocks)};
-}
-
-/// The row of the lists that a tile has.
-Value QueriesBuilder::listOf(const Coordinates &at) {
-  return n.add(n.add(n.mul(at.batch, argument(QueriesRowsOfBatch)),
-                     n.mul(at.head, argument(QueriesRowsOfHead))),
-               at.block);
 }
 
 void QueriesBuilder::loadRows(QueriesArgument map, Value ring,

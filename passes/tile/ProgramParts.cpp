@@ -57,6 +57,18 @@ Value ProgramParts::rowsOf(Value tile, Value warpgroup) {
                            tile, n.mul(warpgroup, 64));
 }
 
+ProgramParts::Coordinates ProgramParts::coordinatesOf(Value tile, Value blocks,
+                                                      Value heads) {
+  Value head = n.div(tile, blocks);
+  return {n.div(head, heads), n.rem(head, heads), n.rem(tile, blocks)};
+}
+
+Value ProgramParts::listRow(const Coordinates &at, Value rowsOfBatch,
+                            Value rowsOfHead) {
+  return n.add(n.add(n.mul(at.batch, rowsOfBatch), n.mul(at.head, rowsOfHead)),
+               at.block);
+}
+
 scf::ForOp ProgramParts::loop(Value from, Value to, ValueRange inits) {
   return scf::ForOp::create(b, loc, from, to, literal(1), inits);
 }

@@ -19,6 +19,11 @@ protected:
   using Values = llvm::SmallVector<mlir::Value>;
   using Body = llvm::function_ref<mlir::Value(mlir::ValueRange)>;
 
+  /// Of a tile: its batch and head, and its block of rows in these.
+  struct Coordinates {
+    mlir::Value batch, head, block;
+  };
+
   explicit ProgramParts(mlir::Operation *before)
       : b(before), loc(before->getLoc()), n(b, loc, b.getI32Type()) {}
 
@@ -48,6 +53,14 @@ protected:
   mlir::Value noNumbers(FragmentType type) {
     return SplatOp::create(b, loc, type, f32(0));
   }
+
+  /// Tiles are numbered block + blocks x (head + heads x batch).
+  Coordinates coordinatesOf(mlir::Value tile, mlir::Value blocks,
+                            mlir::Value heads);
+  /// The row of a list of blocks, of which there are so many rows a batch and a
+  /// head.
+  mlir::Value listRow(const Coordinates &at, mlir::Value rowsOfBatch,
+                      mlir::Value rowsOfHead);
 
   mlir::scf::ForOp loop(mlir::Value from, mlir::Value to,
                         mlir::ValueRange inits);

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gossamer.block_checks import check_entries, check_shapes
+from gossamer.block_states import listed
 from gossamer.errors import TensorError
 from gossamer.numbered import Numbered
 from gossamer.tensor import SparseTensor
@@ -103,8 +104,7 @@ class BlockList(Numbered):
         wanted = (-(-shape[0] // rows), -(-shape[1] // columns))
         if tuple(allowed.shape[2:]) != wanted:
             raise TensorError(f"shape {shape} has {wanted} blocks, not {tuple(allowed.shape[2:])}")
-        count = allowed.sum(-1, dtype=torch.int32)
-        index = torch.argsort((~allowed).to(torch.int8), dim=-1, stable=True).to(torch.int32)
+        count, index = listed(allowed)
         return cls(count, index, (rows, columns), shape, check=False)
 
     @classmethod

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gossamer.bitmaps import block_areas, evaluate
 from gossamer.block_sources import RATES, Blocks, assemble
+from gossamer.block_states import FULL, NOTHING, states_of
 from gossamer.blocks import BlockList
 
 Block = tuple[int, int]
@@ -58,10 +59,10 @@ def _rebuilt(blocks: BlockList, states: Tensor, block: Block) -> BlockList:
     def allowed(matrix: Tensor, query: Tensor, key: Tensor) -> Tensor:
         state = states[matrix, query // rows, key // columns]
         if bits is None:
-            return state == _FULL
+            return state == FULL
         within = key % columns
         word = bits[state.clamp(min=0), query % rows, within // 32]
-        return (state == _FULL) | ((state >= 0) & ((word >> (within % 32).to(torch.int32)) & 1).bool())
+        return (state == FULL) | ((state >= 0) & ((word >> (within % 32).to(torch.int32)) & 1).bool())
 
     matrix, row, column = _touched(blocks, states, block).nonzero().unbind(1)
     made, count = evaluate(allowed, matrix, row, column, block, blocks.shape)
@@ -71,31 +72,15 @@ def _rebuilt(blocks: BlockList, states: Tensor, block: Block) -> BlockList:
     return assemble(found, (blocks.count.shape[0], blocks.count.shape[1]), block, blocks.shape)
 
 
-_NOTHING, _FULL = -2, -1
-
-
 def _states(blocks: BlockList) -> Tensor:
-    """The number of each block's bitmap, or that it has none: int64 [matrices, rows, columns]."""
-    matrices, rows = blocks.count.shape[0] * blocks.count.shape[1], blocks.count.shape[2]
-    columns = -(-blocks.shape[1] // blocks.block[1])
-    states = torch.full((matrices * rows, columns), _NOTHING, device=blocks.device)
-    for count, index, numbers in (
-        (blocks.count, blocks.index, None),
-        (blocks.partial_count, blocks.partial_index, blocks.partial_bits),
-    ):
-        if count is None or index is None:
-            continue
-        used = torch.arange(index.shape[-1], device=index.device) < count[..., None]
-        row = used.view(-1, index.shape[-1]).nonzero()[:, 0]
-        state = torch.full_like(row, _FULL) if numbers is None else numbers[used].long()
-        states[row, index[used].long()] = state
-    return states.view(matrices, rows, columns)
+    """What `states_of` says, of batches and heads as one: int64 [matrices, rows, columns]."""
+    return states_of(blocks).flatten(0, 1).long()
 
 
 def _touched(blocks: BlockList, states: Tensor, block: Block) -> Tensor:
     """Which of the new blocks have part of an old one in which something is allowed: bool [matrices, rows, columns]."""
     # Sums over all old blocks above and to the left give those over any rectangle.
-    sums = torch.nn.functional.pad((states != _NOTHING).long(), (1, 0, 1, 0)).cumsum(1).cumsum(2)
+    sums = torch.nn.functional.pad((states != NOTHING).long(), (1, 0, 1, 0)).cumsum(1).cumsum(2)
     begins, ends = [], []
     for new, old, length in zip(block, blocks.block, blocks.shape, strict=True):
         begin = torch.arange(0, length, new, device=states.device)

@@ -15,8 +15,6 @@ from gossamer.compiler.compile import compile_region
 from gossamer.runtime.kernel import CompiledRegion
 from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, target_of
 
-# Of the keys and queries of a block: a warpgroup computes 64 rows at once.
-BLOCKS = (64, 128)
 # Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list.
 _TENSOR, _REST, _LIST = struct.Struct("4q"), struct.Struct("4q9q"), struct.Struct("7q4q")
 Gradients = tuple[Tensor, Tensor, Tensor]
