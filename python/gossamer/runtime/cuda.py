@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gossamer.errors import CudaError, UnsupportedError
+from gossamer.runtime.allocation import allocator
 
 if TYPE_CHECKING:
     from gossamer.compiler.library import Gpus, Kernel, Library
@@ -125,8 +126,8 @@ class CudaKernel:
         module = _Module(gpus, gpus.load(_image(self._library, self.ptx, index), self._count, index))
         self._modules[index] = module
         run, handle, entry, what = gpus.run, module.handle, self._host.address, self._what
-        stream_of, empty, uint8 = torch._C._cuda_getCurrentRawStream, torch.empty, torch.uint8
-        device, byref, pointer = torch.device("cuda", index), ctypes.byref, ctypes.c_void_p
+        stream_of, byref, pointer = torch._C._cuda_getCurrentRawStream, ctypes.byref, ctypes.c_void_p
+        empty, uint8 = allocator(torch.device("cuda", index)), torch.uint8
         guess = 0  # what the last call needed for its temporaries, if that is little: asking takes as long as launching
 
         def call(words: Any) -> None:
@@ -134,12 +135,12 @@ class CudaKernel:
             error = pointer()
             stream = stream_of(index)
             # Given back as soon as everything is launched: torch gives it to nobody but this stream.
-            memory = empty(guess, dtype=uint8, device=device) if guess else None
+            memory = empty((guess,), (1,), uint8) if guess else None
             address = memory.data_ptr() if memory is not None else None
             needed = run(handle, entry, words, stream, address, guess, byref(error))
             if needed > 0:
                 guess = needed if needed <= _SMALL else 0
-                memory = empty(needed, dtype=uint8, device=device)
+                memory = empty((needed,), (1,), uint8)
                 needed = run(handle, entry, words, stream, memory.data_ptr(), needed, byref(error))
             if needed < 0:
                 raise CudaError(f"{what} failed on cuda:{index}: {gpus.taken(error)}")

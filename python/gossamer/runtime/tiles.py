@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
+from gossamer.runtime.allocation import allocator
 from gossamer.runtime.apart import apart
 from gossamer.runtime.cuda import chip_of, number_of
 from gossamer.runtime.kernel import CompiledRegion
@@ -105,7 +106,8 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
     """What `run` does, for tensors that are as these in all but their address: they can be moved, and are not empty."""
     batch, heads, queries, columns = shape = q.shape
     out = empty_as(q, device="meta")
-    strides, lse_shape, dtype, device = out.stride(), shape[:3], q.dtype, q.device
+    strides, dtype, device = out.stride(), q.dtype, q.device
+    lse_shape, lse_strides = shape[:3], (heads * queries, queries, 1)
     lists: tuple[int, ...] = (0, 0, 0)  # not read without a list
     order = None
     list_sizes = 0, 0, 0
@@ -126,12 +128,11 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         *partial,
     )
     kernel = kernel_of(kind, target_of(device)).on(device)
-    pack, float32 = _ADDRESSES.pack, torch.float32
+    pack, float32, empty = _ADDRESSES.pack, torch.float32, allocator(device)
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
     def call(q: Tensor, k: Tensor, v: Tensor, _keep: object = (blocks, order)) -> tuple[Tensor, Tensor]:
-        out = torch.empty_strided(shape, strides, dtype=dtype, device=device)
-        lse = torch.empty(lse_shape, dtype=float32, device=device)
+        out, lse = empty(shape, strides, dtype), empty(lse_shape, lse_strides, float32)
         counter = counter_of(device)
         addresses = q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr()
         kernel(pack(*addresses, *lists, counter.data_ptr()) + rest)
