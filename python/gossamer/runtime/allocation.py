@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 _guards = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
-# Of sizes, strides and a dtype; the one for CUDA is for the current device. None: this PyTorch has none.
+# Of sizes and strides (tuples, and no torch.Size) and a dtype; the one for CUDA is for the current device. None: this
+# PyTorch has none.
 LEAN = {kind: getattr(_guards, f"_empty_strided_{kind}", None) for kind in ("cpu", "cuda")}
 
 Allocate = Callable[[tuple[int, ...], tuple[int, ...], torch.dtype], Tensor]

@@ -104,7 +104,7 @@ def run(
 
 def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int) -> Call:
     """What `run` does, for tensors that are as these in all but their address: they can be moved, and are not empty."""
-    batch, heads, queries, columns = shape = q.shape
+    batch, heads, queries, columns = shape = tuple(q.shape)
     out = empty_as(q, device="meta")
     strides, dtype, device = out.stride(), q.dtype, q.device
     lse_shape, lse_strides = shape[:3], (heads * queries, queries, 1)
