@@ -15,6 +15,8 @@ from gossamer.tensor import SparseTensor
 
 # Keys and values of the heads whose tiles run side by side stay well within an H200's 50 MB of cache.
 _CACHE_BYTES = 16 << 20
+# Tiles that run side by side on an H200, of which one is long if it has more than a fourth of what each does on average.
+_AT_ONCE, _LONG = 132, 4
 
 
 class BlockList(Numbered):
@@ -176,7 +178,7 @@ class BlockList(Numbered):
 
     def order(self, batch: int, heads: int, head_bytes: int, shared: int = 0) -> Tensor:
         """Tiles (block of rows + rows x (head + heads x batch)) as they are best done: the longest lists first, so that
-        none is left over at the end, within groups of heads whose operands fit the cache.
+        none is left over at the end, within groups of heads whose operands fit the cache, but for the very long ones.
 
         Args:
             batch, heads: Of the tiles.
@@ -194,13 +196,15 @@ class BlockList(Numbered):
 
 
 def _longest_first(count: Tensor, group: int) -> Tensor:
-    """The order of [heads, rows] tiles of so many steps, in groups of heads."""
-    heads, rows = count.shape
-    groups = -(-heads // group)
-    padded = torch.nn.functional.pad(count, (0, 0, 0, groups * group - heads), value=-1)
-    order = padded.reshape(groups, -1).argsort(dim=-1, descending=True, stable=True)
-    order += torch.arange(groups, device=order.device)[:, None] * (group * rows)
-    return order.reshape(-1)[: count.numel()].to(torch.int32)
+    """The order of [heads, rows] tiles of so many steps: the longest first, in groups of heads; but before all groups
+    the tiles that would still run when everything else is done, if they began with their group.
+    """
+    count = count.long()
+    groups = torch.arange(count.shape[0], device=count.device)[:, None] // group
+    is_long = count * (_AT_ONCE * _LONG) > count.sum()
+    above = count.max() + 1 if count.numel() else 1
+    rank = torch.where(is_long, 1, -groups)  # the first group has 0
+    return (rank * above + count).reshape(-1).argsort(descending=True, stable=True).to(torch.int32)
 
 
 def _not_empty(index: Tensor | None) -> Tensor:
