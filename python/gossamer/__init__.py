@@ -5,6 +5,7 @@ from gossamer.annotation import annotate
 from gossamer.attention import attention
 from gossamer.block_sources import from_block_mask
 from gossamer.blocks import BlockList
+from gossamer.cost import Cost, cost
 from gossamer.errors import (
     AnnotationError,
     CacheWarning,
@@ -39,6 +40,7 @@ __all__ = [
     "BlockList",
     "CacheWarning",
     "CompileError",
+    "Cost",
     "CudaError",
     "FallbackWarning",
     "Format",
@@ -51,6 +53,7 @@ __all__ = [
     "UnsupportedError",
     "annotate",
     "attention",
+    "cost",
     "dump",
     "explain",
     "from_block_mask",

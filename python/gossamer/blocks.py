@@ -15,7 +15,7 @@ from gossamer.tensor import SparseTensor
 
 # Keys and values of the heads whose tiles run side by side stay well within an H200's 50 MB of cache.
 _CACHE_BYTES = 16 << 20
-# Tiles that run side by side on an H200, of which one is long if it has more than a fourth of what each does on average.
+# Tiles that run side by side on an H200; one is long that has more than a fourth of the mean work of each place.
 _AT_ONCE, _LONG = 132, 4
 
 

@@ -1,0 +1,132 @@
+"""`gs.cost`: what attention under a mask will take on a GPU, beside dense attention, from measured rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gossamer.attention import Mask, check, kind_of, scale_of
+from gossamer.block_sources import band
+from gossamer.blocks import BlockList
+from gossamer.errors import TensorError, UnsupportedError
+from gossamer.patterns.classes import BlockClasses
+from gossamer.patterns.masks import listed
+
+# (columns, block, with gradients): microseconds of a multiprocessor for a tile, and for each block of keys in it, with
+# all of an H200 at work (benchmarks/gpu_rates.py). Gradients are without the forward.
+RATES: dict[tuple[int, tuple[int, int], bool], tuple[float, float]] = {
+    (128, (128, 128), False): (2.3, 1.59),
+    (128, (64, 64), False): (1.2, 0.45),
+    (64, (128, 128), False): (2.3, 1.2),
+    (64, (64, 64), False): (1.0, 0.3),
+    (128, (128, 128), True): (5.0, 5.7),
+    (128, (64, 64), True): (3.0, 1.4),
+    (64, (128, 128), True): (4.0, 3.3),
+    (64, (64, 64), True): (2.0, 0.8),
+}
+_DENSE = (128, 128)
+_MULTIPROCESSORS = 132
+_LAUNCH = 4.0  # microseconds that a kernel takes if it does nothing
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What attention is predicted to take on one H200, in microseconds of GPU time.
+
+    Attributes:
+        sparse: Under the mask.
+        dense: With all keys, and no mask.
+        density: Allowed positions over all positions.
+        covered: Positions in blocks that are looked at, over all positions.
+        balance: Mean over longest time of the multiprocessors: 1 if all are busy to the end.
+        pays_below: The share of the keys, in blocks of this size and as many in each row, at which both take as long.
+        block: Queries and keys of a block.
+    """
+
+    sparse: float
+    dense: float
+    density: float
+    covered: float
+    balance: float
+    pays_below: float
+    block: tuple[int, int]
+
+    @property
+    def speedup(self) -> float:
+        """Dense over sparse."""
+        return self.dense / self.sparse
+
+    def __str__(self) -> str:
+        rows, columns = self.block
+        return (
+            f"{self.sparse:.0f} us sparse, {self.dense:.0f} us dense: {self.speedup:.1f}x; density {self.density:.3g}, "
+            f"{self.covered:.3g} in blocks of {rows} x {columns}, balance {self.balance:.2f}; sparse pays below "
+            f"{self.pays_below:.2g}"
+        )
+
+
+def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = None, gradients: bool = False) -> Cost:
+    """Predicts what `gs.attention` takes under a mask on an H200, beside dense attention, with bfloat16 or float16.
+
+    Counts tiles and blocks, and adds up what each took where it was measured, on all multiprocessors; a tile that is
+    longer than everything else is what the whole then takes. Making the mask is not in it.
+
+    Args:
+        mask: What `gs.attention` takes; None: all keys.
+        shape: Of the queries: batch, heads, queries, columns.
+        keys: How many, if not as many as queries.
+        gradients: Of the gradients, without the forward.
+
+    Raises:
+        TensorError: A mask of another shape, or what is no mask.
+        UnsupportedError: There is no tile program for such heads; the text says why.
+    """
+    if len(shape) != 4:
+        raise TensorError(f"the shape of the queries is (batch, heads, queries, columns), not {shape}")
+    batch, heads, queries, columns = shape
+    keys = queries if keys is None else keys
+    device = mask.device if isinstance(mask, (BlockList, Tensor)) else torch.device("cpu")
+    # Of the right shapes, without memory.
+    element = torch.empty((), dtype=torch.bfloat16, device=device)
+    q, k = element.expand(batch, heads, queries, columns), element.expand(batch, heads, keys, columns)
+    mask = listed(mask, q, k)
+    check(q, k, k, mask, False, None)
+    kind, blocks, reason = kind_of(q, k, mask, scale_of(q, None), False)
+    if kind is None:
+        raise UnsupportedError(f"nothing was measured for this attention: {reason}")
+    everything = band(queries, keys, None, None, _DENSE, device)
+    blocks = everything if blocks is None else blocks
+    if gradients:
+        blocks = blocks.differentiable()
+    classes = _classes(blocks)
+    rate = RATES[kind.head, blocks.block, gradients]
+    sparse, balance = _time(blocks, batch, heads, rate)
+    dense, _ = _time(everything, batch, heads, RATES[kind.head, _DENSE, gradients])
+    # Of the blocks of a row, if all rows have as many.
+    tiles = batch * heads * blocks.count.shape[2] / _MULTIPROCESSORS
+    fitting = ((dense - _LAUNCH) / tiles - rate[0]) / rate[1]
+    pays_below = min(1.0, max(0.0, fitting * blocks.block[1] / keys))
+    places = max(1, queries * keys * classes.leading[0] * classes.leading[1])
+    return Cost(sparse, dense, classes.density, classes.covered / places, balance, pays_below, blocks.block)
+
+
+def _time(blocks: BlockList, batch: int, heads: int, rate: tuple[float, float]) -> tuple[float, float]:
+    """Microseconds, and the balance."""
+    count = blocks.count if blocks.partial_count is None else blocks.count + blocks.partial_count
+    tiles = rate[0] + rate[1] * count.expand(batch, heads, -1).double()
+    # Two thread blocks of 64 rows share a multiprocessor: each takes twice as long.
+    resident = 2 if blocks.block[0] == 64 else 1
+    mean, longest = float(tiles.sum()) / _MULTIPROCESSORS, float(tiles.max()) * resident if tiles.numel() else 0.0
+    taken = max(mean, longest)
+    return taken + _LAUNCH, mean / taken if taken else 1.0
+
+
+def _classes(blocks: BlockList) -> BlockClasses:
+    """The list as classes of blocks, which know how much is allowed."""
+    none = blocks.count.new_zeros
+    partial = blocks.partial_count, blocks.partial_index, blocks.partial_bits, blocks.bits
+    if any(array is None for array in partial):
+        partial = none(blocks.count.shape), none(*blocks.count.shape, 0), none(*blocks.count.shape, 0), none(0, 1, 1)
+    return BlockClasses(blocks.shape, blocks.block, blocks.count, blocks.index, *partial)  # type: ignore[arg-type]
