@@ -211,15 +211,14 @@ def sparse_attention_backward(
     window: list[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of q, k and v; the output is computed again, as nothing else of its graph could be kept."""
-    q, k, v = (tensor.detach() for tensor in (q, k, v))
+    q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
 
-    def gradients() -> tuple[Tensor, ...]:
-        inputs = [tensor.requires_grad_() for tensor in (q, k, v)]
+    def forward() -> Tensor:
         with torch.enable_grad():
-            out = _eager(inputs[0], inputs[1], inputs[2], number, scale, causal, window)
-        return torch.autograd.grad(out, inputs, out_grad)
+            return _eager(q, k, v, number, scale, causal, window)
 
-    grads = on_a_thread(gradients, q.device)
+    # The graph goes back on this thread: that of a GPU, which works off all gradients there, would wait for another.
+    grads = torch.autograd.grad(on_a_thread(forward, q.device), (q, k, v), out_grad)
     return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
 
 
