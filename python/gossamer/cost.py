@@ -17,14 +17,26 @@ from gossamer.patterns.masks import listed
 # (columns, block, with gradients): microseconds of a multiprocessor for a tile, and for each block of keys in it, with
 # all of an H200 at work (benchmarks/gpu_rates.py). Gradients are without the forward.
 RATES: dict[tuple[int, tuple[int, int], bool], tuple[float, float]] = {
-    (128, (128, 128), False): (2.3, 1.59),
-    (128, (64, 64), False): (1.2, 0.45),
-    (64, (128, 128), False): (2.3, 1.2),
-    (64, (64, 64), False): (1.0, 0.3),
-    (128, (128, 128), True): (5.0, 5.7),
-    (128, (64, 64), True): (3.0, 1.4),
-    (64, (128, 128), True): (4.0, 3.3),
-    (64, (64, 64), True): (2.0, 0.8),
+    (128, (128, 128), False): (1.54, 1.555),
+    (128, (128, 128), True): (6.74, 5.141),
+    (128, (128, 64), False): (1.78, 0.766),
+    (128, (128, 64), True): (6.74, 2.543),
+    (128, (128, 32), False): (1.98, 0.398),
+    (128, (128, 16), False): (1.88, 0.260),
+    (128, (64, 64), False): (0.93, 0.456),
+    (128, (64, 64), True): (3.47, 1.320),
+    (128, (64, 32), False): (0.92, 0.246),
+    (128, (64, 16), False): (0.88, 0.156),
+    (64, (128, 128), False): (0.92, 1.239),
+    (64, (128, 128), True): (4.96, 3.128),
+    (64, (128, 64), False): (1.30, 0.566),
+    (64, (128, 64), True): (4.66, 1.507),
+    (64, (128, 32), False): (1.37, 0.280),
+    (64, (128, 16), False): (1.45, 0.169),
+    (64, (64, 64), False): (0.61, 0.322),
+    (64, (64, 64), True): (2.11, 0.760),
+    (64, (64, 32), False): (0.64, 0.169),
+    (64, (64, 16), False): (0.63, 0.102),
 }
 _DENSE = (128, 128)
 _MULTIPROCESSORS = 132
