@@ -15,6 +15,7 @@ from gossamer.build import build
 from gossamer.errors import FormatError
 from gossamer.formats import BSR, CSR, Format
 from gossamer.frontend.leaf import is_tracing
+from gossamer.packing import cheapest, packed
 from gossamer.pattern import Pattern
 from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.bits import unpacked
@@ -163,6 +164,9 @@ def list_of(
     """The list that `gs.attention` uses for a pattern, in the blocks that cost least; the last ones are kept."""
     there = torch.device("cpu") if device.type == "meta" else device  # where arrays have something in them
     candidates = [classes_of(pattern, q_len, kv_len, block, there, batch, heads) for block in _BLOCKS]
+    if device.type == "cuda":
+        return cheapest([packed(block_list(classes)) for classes in candidates])
+    # What a processor runs takes the mask itself, in blocks where it can be.
     return block_list(min(candidates, key=_cost).to(device))
 
 
