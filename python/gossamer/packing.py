@@ -1,9 +1,9 @@
 """Scattered keys of block lists, packed: where a block of keys has a few that are seen, as of every 128th, it is
 touched for these alone; side by side in blocks of their own they cost a fraction.
 
-A partial block of which few columns are seen is *scattered*, and keys that many scattered blocks see are candidates. A
-block all of whose seen columns are packed leaves the list; blocks of packed keys get its entries, and all other blocks
-stay as they are. So no query sees a key twice, and no bitmap changes.
+A partial block of which few columns are seen is *scattered*, and keys that many scattered blocks see are candidates.
+Blocks of packed keys have all that queries see of them; the keys' own blocks lose these columns, and those that have no
+others leave the list. So the gradient of a packed key is one sum, and rounded once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from gossamer import block_sources
 from gossamer.bitmaps import pack, unpack
 from gossamer.block_sources import RATES, Block
-from gossamer.block_states import NOTHING, arrays_of, entries_of, states_of
+from gossamer.block_states import FULL, NOTHING, arrays_of, entries_of, states_of
 from gossamer.blocks import BlockList
 from gossamer.patterns.bits import distinct_rows
 from gossamer.tensor import SparseTensor
@@ -76,69 +76,49 @@ class _Search:
         self.lines = self.states.shape[0] * self.states.shape[1]
         self.total = int((self.states != NOTHING).sum())
         holds = _columns_of(blocks)
-        # Partial blocks: their matrix, row and column; and which kind each is, where kinds are pairs of a column and a
-        # bitmap, of which there are fewer.
-        self.at = (self.states >= 0).nonzero()
-        bitmap = self.states[tuple(self.at.unbind(1))].long()
-        pair = self.at[:, 2] * holds.shape[0] + bitmap
+        count_bitmaps = holds.shape[0]
+        holds = torch.cat([holds, torch.ones_like(holds[:1])])  # the last is a whole block's
+        # The blocks that are touched: their matrix, row and column; and which kind each is, where kinds are pairs of a
+        # column and a bitmap, of which there are fewer.
+        self.at = (self.states != NOTHING).nonzero()
+        state = self.states[tuple(self.at.unbind(1))].long()
+        pair = self.at[:, 2] * holds.shape[0] + torch.where(state == FULL, count_bitmaps, state)
         pairs, self.kind, count = pair.unique(return_inverse=True, return_counts=True)
-        self.column = pairs // holds.shape[0]  # of a kind
-        self.holds = holds[pairs % holds.shape[0]]  # [kinds, columns]
+        self.column, self.bitmap = pairs // holds.shape[0], pairs % holds.shape[0]  # of a kind
+        self.holds = holds[self.bitmap]  # [kinds, columns]
         is_scattered = self.holds.sum(1) <= self.columns // _FEW
         self.seen = torch.zeros(self.states.shape[2], self.columns, dtype=torch.int64, device=pair.device)
         self.seen.index_add_(0, self.column, self.holds * (is_scattered * count)[:, None])
 
     def cost(self, keys: Tensor) -> int:
         """How many blocks are touched if these keys are packed."""
-        goes, touched = self._replaced(keys)
-        return self.total - int(goes.sum()) + int(touched.sum())
+        kept = (self.holds & ~keys[self.column]).any(1)[self.kind]
+        return int(kept.sum()) + int(self._touched(keys).sum())
 
-    def _replaced(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Which partial blocks go, and which blocks of packed keys come for them: bool [matrices, rows, packed]."""
-        goes = ~(self.holds & ~keys[self.column]).any(1) & self.holds.any(1)
+    def _touched(self, keys: Tensor) -> Tensor:
+        """Which blocks of packed keys blocks of queries see: bool [matrices, rows, packed]."""
+        packed = self.holds & keys[self.column]
         place = (keys.flatten().cumsum(0) - 1).view_as(keys)[self.column]
-        last = torch.where(self.holds, place, -1).amax(1)
-        first = torch.where(self.holds, place, keys.numel()).amin(1)
+        ends = torch.where(packed, place, keys.numel()).amin(1), torch.where(packed, place, -1).amax(1)
         touched = self.states.new_zeros(*self.states.shape[:2], -(-int(keys.sum()) // self.columns), dtype=torch.bool)
-        goes = goes[self.kind]
-        matrix, row, _ = self.at[goes].unbind(1)
-        for key in (first, last):  # of a block fewer are packed than a block has columns
-            touched[matrix, row, key[self.kind][goes] // self.columns] = True
-        return goes, touched
+        sees = packed.any(1)[self.kind]
+        matrix, row, _ = self.at[sees].unbind(1)
+        for key in ends:  # a block has no more columns than one of packed keys
+            touched[matrix, row, key[self.kind][sees] // self.columns] = True
+        return touched
 
     def build(self, keys: Tensor) -> BlockList:
         """The list with these keys packed."""
-        blocks, columns = self.blocks, self.columns
-        goes, touched = self._replaced(keys)
-        gone = torch.full_like(self.states, NOTHING)
-        where = tuple(self.at[goes].unbind(1))
-        gone[where] = self.states[where]
-        rest = self.states.clone()
-        rest[where] = NOTHING
+        blocks = self.blocks
+        own, own_bits = self._without(keys)
         packed_keys = keys.flatten().nonzero()[:, 0]
-        filled = torch.nn.functional.pad(packed_keys, (0, -packed_keys.numel() % columns)).view(-1, columns)
-        matrix, row, place = touched.nonzero().unbind(1)
-        key = filled[place]
-        own = gone[matrix[:, None], row[:, None], key // columns]
-        exists = torch.arange(filled.numel(), device=key.device).view_as(filled) < packed_keys.numel()
-        own = torch.where(exists[place], own, NOTHING)
-        # The same blocks turned up by the same packed keys have the same entries.
-        kinds, kind = distinct_rows(torch.cat([place.to(own.dtype)[:, None], own], 1))
-        made, is_full = [], []
-        for part in kinds.split(_AT_ONCE):
-            entries = entries_of(blocks, part[:, 1:], filled[part[:, 0].long()] % columns)
-            is_full.append(entries.all(2).all(1))
-            made.append(pack(entries))
-        full = torch.cat(is_full)
-        used, number = rest[rest >= 0].unique(return_inverse=True)
-        rest[rest >= 0] = number.to(rest.dtype)
-        assert blocks.bits is not None
-        bits = torch.cat([blocks.bits[used.long()], torch.cat(made)[~full]])
-        state = torch.where(full, -1, (~full).cumsum(0) - 1 + used.numel()).to(rest.dtype)
-        states = torch.full_like(touched, NOTHING, dtype=rest.dtype)
-        states[touched] = state[kind]
-        states = torch.cat([states, rest], 2).unflatten(0, blocks.count.shape[:2])
-        arrays = arrays_of(states, bits if bits.shape[0] else None)
+        packed, packed_bits = self._packed(keys, packed_keys)
+        packed = torch.where(packed >= 0, packed + own_bits.shape[0], packed)
+        bits, number = distinct_rows(torch.cat([own_bits, packed_bits]))
+        states = torch.cat([packed, own], 2)
+        if bits.shape[0]:
+            states = torch.where(states >= 0, number[states.clamp(min=0).long()].to(states.dtype), states)
+        arrays = arrays_of(states.unflatten(0, blocks.count.shape[:2]), bits if bits.shape[0] else None)
         return type(blocks)(
             **{name: _cut(name, array, arrays) for name, array in arrays.items()},
             block=blocks.block,
@@ -146,6 +126,49 @@ class _Search:
             packed_keys=packed_keys.to(torch.int32)[None, None],
             check=False,
         )
+
+    def _without(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """States and bitmaps of the blocks of all keys, without those that are packed."""
+        bits = self.blocks.bits
+        assert bits is not None
+        exist = torch.arange(keys.numel(), device=keys.device).view_as(keys) < self.blocks.shape[1]
+        whole = torch.full_like(bits[:1], -1)
+        left = torch.cat([bits, whole])[self.bitmap] & pack(exist & ~keys)[self.column][:, None, :]
+        is_whole = (self.bitmap == bits.shape[0]) & ~keys[self.column].any(1)
+        is_gone = ~(self.holds & ~keys[self.column]).any(1)
+        state = torch.arange(is_gone.numel(), dtype=self.states.dtype, device=keys.device)
+        state = state.masked_fill(is_whole, FULL).masked_fill(is_gone, NOTHING)
+        states = torch.full_like(self.states, NOTHING)
+        states[tuple(self.at.unbind(1))] = state[self.kind]
+        return _renumbered(states, left)
+
+    def _packed(self, keys: Tensor, packed_keys: Tensor) -> tuple[Tensor, Tensor]:
+        """States and bitmaps of the blocks of packed keys."""
+        columns = self.columns
+        filled = torch.nn.functional.pad(packed_keys, (0, -packed_keys.numel() % columns)).view(-1, columns)
+        exist = torch.arange(filled.numel(), device=keys.device).view_as(filled) < packed_keys.numel()
+        touched = self._touched(keys)
+        matrix, row, place = touched.nonzero().unbind(1)
+        state = self.states[matrix[:, None], row[:, None], filled[place] // columns]
+        state = torch.where(exist[place], state, NOTHING)
+        # Where the same packed keys are columns of the same bitmaps, entries are the same.
+        kinds, kind = distinct_rows(torch.cat([place.to(state.dtype)[:, None], state], 1))
+        bits, is_full = [], []
+        for part in kinds.split(_AT_ONCE):
+            entries = entries_of(self.blocks, part[:, 1:], filled[part[:, 0].long()] % columns)
+            is_full.append(entries.all(2).all(1))
+            bits.append(pack(entries))
+        number = torch.arange(kinds.shape[0], dtype=state.dtype, device=keys.device)
+        states = torch.full_like(touched, NOTHING, dtype=state.dtype)
+        states[touched] = number.masked_fill(torch.cat(is_full), FULL)[kind]
+        return _renumbered(states, torch.cat(bits))
+
+
+def _renumbered(states: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
+    """The same without bitmaps that no block has."""
+    used, number = states[states >= 0].unique(return_inverse=True)
+    states[states >= 0] = number.to(states.dtype)
+    return states, bits[used.long()]
 
 
 def _cut(name: str, array: Tensor, arrays: dict[str, Tensor]) -> Tensor:
