@@ -114,10 +114,10 @@ class _Search:
         packed_keys = keys.flatten().nonzero()[:, 0]
         packed, packed_bits = self._packed(keys, packed_keys)
         packed = torch.where(packed >= 0, packed + own_bits.shape[0], packed)
-        bits, number = distinct_rows(torch.cat([own_bits, packed_bits]))
-        states = torch.cat([packed, own], 2)
-        if bits.shape[0]:
-            states = torch.where(states >= 0, number[states.clamp(min=0).long()].to(states.dtype), states)
+        states, bits = torch.cat([packed, own], 2), torch.cat([own_bits, packed_bits])
+        used, place = states[states >= 0].unique(return_inverse=True)
+        bits, number = distinct_rows(bits[used.long()])
+        states[states >= 0] = number[place].to(states.dtype)
         arrays = arrays_of(states.unflatten(0, blocks.count.shape[:2]), bits if bits.shape[0] else None)
         return type(blocks)(
             **{name: _cut(name, array, arrays) for name, array in arrays.items()},
@@ -140,7 +140,7 @@ class _Search:
         state = state.masked_fill(is_whole, FULL).masked_fill(is_gone, NOTHING)
         states = torch.full_like(self.states, NOTHING)
         states[tuple(self.at.unbind(1))] = state[self.kind]
-        return _renumbered(states, left)
+        return states, left
 
     def _packed(self, keys: Tensor, packed_keys: Tensor) -> tuple[Tensor, Tensor]:
         """States and bitmaps of the blocks of packed keys."""
@@ -161,14 +161,7 @@ class _Search:
         number = torch.arange(kinds.shape[0], dtype=state.dtype, device=keys.device)
         states = torch.full_like(touched, NOTHING, dtype=state.dtype)
         states[touched] = number.masked_fill(torch.cat(is_full), FULL)[kind]
-        return _renumbered(states, torch.cat(bits))
-
-
-def _renumbered(states: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
-    """The same without bitmaps that no block has."""
-    used, number = states[states >= 0].unique(return_inverse=True)
-    states[states >= 0] = number.to(states.dtype)
-    return states, bits[used.long()]
+        return states, torch.cat(bits)
 
 
 def _cut(name: str, array: Tensor, arrays: dict[str, Tensor]) -> Tensor:

@@ -80,7 +80,8 @@ def test_patterns(is_causal):
     assert mask.packed_rows
     allowed = pattern.blocks(q_len, kv_len, device="cuda").to_dense()
     assert torch.equal(mask.to_mask().to_dense(), allowed[0, 0])
-    check((2, 4, 1, q_len, kv_len, 64), allowed, pattern)
+    for one in (pattern, pattern.mask(q_len, kv_len, device="cuda")):
+        check((2, 4, 1, q_len, kv_len, 64), allowed, one)
 
 
 def test_keys_of_each_kv_head_made_on_the_device():

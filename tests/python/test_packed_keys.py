@@ -128,6 +128,10 @@ def test_scattered_keys_of_a_mask_are_packed():
         assert packs(blocks) >= 24
         assert set(blocks.packed_keys.flatten().tolist()) <= set(keys.tolist())
         assert torch.equal(blocks.to_mask().to_dense(), allowed)
+        # Not in their own blocks, too, so that their gradients are rounded once.
+        own = packing.states_of(blocks)[..., blocks.packed_rows // blocks.block[1] :]
+        rest = gs.BlockList(**arrays_of(own, blocks.bits), block=blocks.block, shape=blocks.shape).to_mask().to_dense()
+        assert not rest[:, blocks.packed_keys[0, 0].long()].any()
     check((1, 2, 1, 1000, 1000, 64), allowed[None, None], blocks)
 
 
