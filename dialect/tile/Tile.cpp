@@ -66,7 +66,6 @@ template <typename T> static void printShaped(AsmPrinter &printer, T type) {
 #define TILE_SHAPED_SYNTAX(TYPE)                                               \
   Type TYPE::parse(AsmParser &parser) { return parseShaped<TYPE>(parser); }    \
   void TYPE::print(AsmPrinter &printer) const { printShaped(printer, *this); }
-TILE_SHAPED_SYNTAX(MapType)
 TILE_SHAPED_SYNTAX(RingType)
 TILE_SHAPED_SYNTAX(QueueType)
 TILE_SHAPED_SYNTAX(SeriesType)
@@ -101,22 +100,36 @@ void SharedType::print(AsmPrinter &printer) const {
   printer << '>';
 }
 
-Type RowsType::parse(AsmParser &parser) {
+/// A type that is what a word behind its shape says, or is not.
+template <typename T>
+static Type parseMarked(AsmParser &parser, StringRef word) {
   SmallVector<int64_t> shape;
   Type element;
   SMLoc loc = parser.getCurrentLocation();
   if (parseShape(parser, shape, element))
     return {};
-  bool partial = succeeded(parser.parseOptionalComma());
-  if ((partial && parser.parseKeyword("partial")) || parser.parseGreater())
+  bool marked = succeeded(parser.parseOptionalComma());
+  if ((marked && parser.parseKeyword(word)) || parser.parseGreater())
     return {};
-  return parser.getChecked<RowsType>(loc, parser.getContext(), shape, element,
-                                     partial);
+  return parser.getChecked<T>(loc, parser.getContext(), shape, element, marked);
+}
+
+Type RowsType::parse(AsmParser &parser) {
+  return parseMarked<RowsType>(parser, "partial");
 }
 
 void RowsType::print(AsmPrinter &printer) const {
   printShape(printer, getShape(), getElementType());
   printer << (getPartial() ? ", partial>" : ">");
+}
+
+Type MapType::parse(AsmParser &parser) {
+  return parseMarked<MapType>(parser, "joined");
+}
+
+void MapType::print(AsmPrinter &printer) const {
+  printShape(printer, getShape(), getElementType());
+  printer << (getJoined() ? ", joined>" : ">");
 }
 
 //===----------------------------------------------------------------------===//

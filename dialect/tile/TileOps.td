@@ -569,6 +569,27 @@ def Tile_DescribeOp : Tile_Op<"describe", [AttrSizedOperandSegments]> {
   let hasVerifier = 1;
 }
 
+def Tile_JoinOp : Tile_Op<"join"> {
+  let summary = "the map of two tensors, one behind the other";
+  let description = [{
+    The first has the rows before `row`, those that it does not have itself being
+    0, and the second those from there on. No box of the map has rows of both.
+
+    ```mlir
+    %map = tile.join %first, %second at(%row)
+        : !tile.map<128x128xbf16>, !tile.map<128x128xbf16>
+       -> !tile.map<128x128xbf16, joined>
+    ```
+  }];
+  let arguments = (ins Tile_Map:$first, Tile_Map:$second, I64:$row);
+  let results = (outs Tile_Map:$result);
+  let assemblyFormat = [{
+    $first `,` $second `at` `(` $row `)` attr-dict
+    `:` type($first) `,` type($second) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
 def Tile_ResidentOp : Tile_Op<"resident", [Pure]> {
   let summary = "how many thread blocks of a program a device runs at once";
   let description = [{ Example: `%n = tile.resident @attention` }];
@@ -612,6 +633,8 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
       `causal` those that are not behind the query (as many queries as keys), and
       with `window` of these as many of the last as the call says;
     * `partial`: the list has blocks that are allowed in part, with their bits;
+    * `packed`: the list has blocks of packed keys, which are in tensors of their
+      own, before those of the others;
     * `tail`: the number of keys is no multiple of `block_k`; with `partial` the
       program looks for itself.
 
@@ -619,12 +642,13 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$listed,
-                       UnitAttr:$partial, UnitAttr:$causal, UnitAttr:$window,
-                       UnitAttr:$tail);
+                       UnitAttr:$partial, UnitAttr:$packed, UnitAttr:$causal,
+                       UnitAttr:$window, UnitAttr:$tail);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`listed` $listed^)?
-    (`partial` $partial^)? (`causal` $causal^)? (`window` $window^)? (`tail` $tail^)? attr-dict
+    (`partial` $partial^)? (`packed` $packed^)? (`causal` $causal^)?
+    (`window` $window^)? (`tail` $tail^)? attr-dict
   }];
   let hasVerifier = 1;
 }
@@ -645,11 +669,11 @@ def Tile_AttentionBackwardOp : Tile_Op<"attention_backward", [Symbol]> {
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$tail,
-                       UnitAttr:$partial);
+                       UnitAttr:$partial, UnitAttr:$packed);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`tail` $tail^)?
-    (`partial` $partial^)? attr-dict
+    (`partial` $partial^)? (`packed` $packed^)? attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -34,8 +34,20 @@ def Tile_Map : Tile_ShapedType<"Map", "map"> {
     The shape is the box that one asynchronous copy moves: rows x columns. What of
     a box lies outside of the tensor is read as 0, and is not written.
 
-    Example: `!tile.map<128x64xbf16>`
+    One that is `joined` stands for two tensors, one behind the other along the
+    rows (`tile.join`); a box lies in one of them.
+
+    Example: `!tile.map<128x64xbf16>`, `!tile.map<128x64xbf16, joined>`
   }];
+  let parameters = (ins ArrayRefParameter<"int64_t">:$shape,
+                        "::mlir::Type":$elementType, "bool":$joined);
+  let builders = [
+    TypeBuilderWithInferredContext<(ins "::llvm::ArrayRef<int64_t>":$shape,
+                                        "::mlir::Type":$elementType,
+                                        CArg<"bool", "false">:$joined), [{
+      return $_get(elementType.getContext(), shape, elementType, joined);
+    }]>
+  ];
 }
 
 def Tile_Shared : Tile_ShapedType<"Shared", "shared"> {

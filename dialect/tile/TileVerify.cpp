@@ -43,7 +43,7 @@ static LogicalResult verifyFragment(EmitError emitError,
 }
 
 LogicalResult MapType::verify(EmitError emitError, ArrayRef<int64_t> shape,
-                              Type element) {
+                              Type element, bool) {
   return verifyHalfTile(emitError, shape, 2, element);
 }
 
@@ -434,9 +434,23 @@ LogicalResult LoadOperandOp::verify() {
 //===----------------------------------------------------------------------===//
 
 LogicalResult DescribeOp::verify() {
+  if (getResult().getType().getJoined())
+    return emitOpError("describes one tensor; tile.join joins two");
   if (getSizes().size() != 4 || getStrides().size() != 3)
     return emitOpError("takes four sizes and three strides, not ")
            << getSizes().size() << " and " << getStrides().size();
+  return success();
+}
+
+LogicalResult JoinOp::verify() {
+  MapType result = getResult().getType();
+  auto part = MapType::get(result.getShape(), result.getElementType());
+  if (!result.getJoined() || getFirst().getType() != part ||
+      getSecond().getType() != part)
+    return emitOpError("makes a joined map of two that are not joined, of the "
+                       "same box, not ")
+           << result << " of " << getFirst().getType() << " and "
+           << getSecond().getType();
   return success();
 }
 
@@ -468,14 +482,22 @@ LogicalResult AttentionOp::verify() {
     return emitOpError("has a window only if it is causal");
   if (getPartial() && !getListed())
     return emitOpError("has blocks that are allowed in part only with a list");
+  if (getPacked() && !getListed())
+    return emitOpError("has packed keys only with a list");
   if (getPartial() && getTail())
     return emitOpError("knows the end of its keys by itself where blocks are "
                        "allowed in part");
   // The producer gathers eight blocks from two lists: with the registers that
-  // consumers of wide heads leave it would spill.
-  if (getPartial() && getBlockQ() / getBlockK() == 8 && getHead() > 64)
-    return emitOpError("has heads of 64 columns if blocks of 128 x 16 are "
-                       "allowed in part");
+  // consumers of wide heads leave it would spill, and so it would if each block
+  // were of one of two tensors.
+  if (getPartial() && getBlockQ() / getBlockK() == 8) {
+    if (getHead() > 64)
+      return emitOpError("has heads of 64 columns if blocks of 128 x 16 are "
+                         "allowed in part");
+    if (getPacked())
+      return emitOpError("packs no keys if blocks of 128 x 16 are allowed in "
+                         "part");
+  }
   return success();
 }
 

@@ -10,6 +10,8 @@
 //   keys of a window; bits of the scale (f32)
 //   blocks that are allowed in part: addresses of count, index, bits of an
 //   entry, bits; entries a row
+//   with packed keys: how many, the row of the first other key, strides;
+//   addresses of k v
 //
 //===----------------------------------------------------------------------===//
 
@@ -28,25 +30,21 @@ public:
 
   void build(ProgramOp program) {
     SmallVector<Value> arguments(NumAttentionArguments);
-    Value q = next(pointer), k = next(pointer), v = next(pointer),
-          out = next(pointer);
+    Tensor q, k, v, out;
+    for (Tensor *tensor : {&q, &k, &v, &out})
+      tensor->address = next(pointer);
     for (unsigned at : {LogSumExp, Count, Index, Order, Counter})
       arguments[at] = next(pointer);
     Value batch = next(), heads = next(), kvHeads = next(), queries = next(),
           keys = next(), columns = next();
-    arguments[QueryMap] =
-        describe(q, {batch, heads, queries, columns}, plan.queries);
-    int64_t rows = plan.gathered > 1 ? plan.block : plan.keys;
-    arguments[KeyMap] = describe(k, {batch, kvHeads, keys, columns}, rows);
-    arguments[ValueMap] = describe(v, {batch, kvHeads, keys, columns}, rows);
-    arguments[OutMap] = describe(out, {batch, heads, queries, columns}, 64);
+    for (Tensor *tensor : {&q, &k, &v, &out})
+      nextStrides(*tensor);
 
     Value queryBlocks = n.ceilDiv(queries, plan.queries);
     Value tiles = n.mul(n.mul(batch, heads), queryBlocks);
     arguments[Heads] = narrow(heads);
     arguments[Group] = narrow(n.div(heads, kvHeads));
     arguments[Queries] = narrow(queries);
-    arguments[Keys] = narrow(keys);
     arguments[QueryBlocks] = narrow(queryBlocks);
     arguments[Tiles] = narrow(tiles);
     for (unsigned at : {RowsOfBatch, RowsOfHead, ListLength, WindowLength})
@@ -55,17 +53,24 @@ public:
     for (unsigned at : {PartialCount, PartialIndex, PartialBits, Bits})
       arguments[at] = next(pointer);
     arguments[PartialLength] = narrow(next());
+    if (plan.packed)
+      nextPacked({&k, &v});
+    arguments[Keys] = narrow(plan.packed ? n.add(packedRows, keys) : keys);
 
+    SmallVector<Value> querySizes{batch, heads, queries, columns};
+    SmallVector<Value> keySizes{batch, kvHeads, keys, columns};
+    MapType keyBox = boxOf(plan.gathered > 1 ? plan.block : plan.keys);
+    arguments[QueryMap] = describe(q, querySizes, boxOf(plan.queries));
+    arguments[KeyMap] = describe(k, keySizes, keyBox);
+    arguments[ValueMap] = describe(v, keySizes, keyBox);
+    arguments[OutMap] = describe(out, querySizes, boxOf(64));
     launch(program, tiles, arguments);
     end();
   }
 
 private:
-  Value describe(Value address, ValueRange sizes, int64_t rows) {
-    SmallVector<Value> strides{next(), next(), next()};
-    return DescribeOp::create(b, loc,
-                              MapType::get({rows, plan.head}, plan.element),
-                              address, sizes, strides);
+  MapType boxOf(int64_t rows) {
+    return MapType::get({rows, plan.head}, plan.element);
   }
 
   const AttentionPlan &plan;

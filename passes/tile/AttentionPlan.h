@@ -20,7 +20,7 @@ struct AttentionPlan {
   int64_t gathered; // blocks of a step
   int64_t consumers, keyStages, valueStages;
   int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
-  bool listed, partial, causal, window, tail;
+  bool listed, partial, packed, causal, window, tail;
 
   /// Whether the first step of a tile has keys that take no part. It has the
   /// highest keys of a list, and the blocks that do not make a whole step.

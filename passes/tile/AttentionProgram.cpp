@@ -29,7 +29,8 @@ AttentionBuilder::AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
   int64_t box = plan.gathered > 1 ? plan.block : plan.keys;
   SmallVector<Type> types(NumAttentionArguments, i32);
   types[QueryMap] = MapType::get({plan.queries, plan.head}, element);
-  types[KeyMap] = types[ValueMap] = MapType::get({box, plan.head}, element);
+  types[KeyMap] = types[ValueMap] =
+      MapType::get({box, plan.head}, element, plan.packed);
   types[OutMap] = MapType::get({64, plan.head}, element);
   types[LogSumExp] = MemRefType::get({ShapedType::kDynamic}, f32);
   for (unsigned at : {Count, Index, Order, Counter, PartialCount, PartialIndex,

@@ -12,6 +12,8 @@
 //   lists, of the queries and of the keys: addresses count index order, and of
 //          partial blocks count index bitmaps bits; rows a batch, rows a head,
 //          entries a row, of partial blocks
+//   with packed keys: how many, the row of the first other key, strides;
+//          addresses of k v dk dv
 //
 //===----------------------------------------------------------------------===//
 
@@ -31,27 +33,18 @@ public:
   void build(ProgramOp queriesProgram, ProgramOp keysProgram);
 
 private:
-  struct Tensor {
-    Value address, strides[3];
-  };
   struct List {
     Value count, index, order, partialCount, partialIndex, partialBits, bits;
     Value rowsOfBatch, rowsOfHead, length, partialLength;
   };
 
-  Tensor nextTensor();
   List nextList();
-  Value describe(const Tensor &tensor, ValueRange sizes, int64_t rows);
+  MapType boxOf(int64_t rows) {
+    return MapType::get({rows, plan.head}, plan.element);
+  }
 
   const BackwardPlan &plan;
 };
-
-EntryBuilder::Tensor EntryBuilder::nextTensor() {
-  Tensor tensor{next(pointer), {}};
-  for (Value &stride : tensor.strides)
-    stride = next();
-  return tensor;
-}
 
 EntryBuilder::List EntryBuilder::nextList() {
   List list;
@@ -63,13 +56,6 @@ EntryBuilder::List EntryBuilder::nextList() {
        {&list.rowsOfBatch, &list.rowsOfHead, &list.length, &list.partialLength})
     *number = narrow(next());
   return list;
-}
-
-Value EntryBuilder::describe(const Tensor &tensor, ValueRange sizes,
-                             int64_t rows) {
-  return DescribeOp::create(b, loc,
-                            MapType::get({rows, plan.head}, plan.element),
-                            tensor.address, sizes, ValueRange(tensor.strides));
 }
 
 void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
@@ -85,15 +71,20 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   SmallVector<Value> querySizes{batch, heads, queries, columns};
   SmallVector<Value> keySizes{batch, kvHeads, keys, columns};
   Value group = n.div(heads, kvHeads);
+  Value rowsOfKeys = keys;
+  if (plan.packed) {
+    nextPacked({&k, &v, &kGrad, &vGrad});
+    rowsOfKeys = n.add(packedRows, keys);
+  }
 
   SmallVector<Value> arguments(NumQueriesArguments);
   int64_t rows = plan.queries.rows;
-  arguments[QueriesQueryMap] = describe(q, querySizes, rows);
-  arguments[QueriesKeyMap] = describe(k, keySizes, 64);
-  arguments[QueriesValueMap] = describe(v, keySizes, 64);
-  arguments[QueriesOutMap] = describe(out, querySizes, rows);
-  arguments[QueriesOutGradMap] = describe(outGrad, querySizes, rows);
-  arguments[QueriesQueryGradMap] = describe(qGrad, querySizes, 64);
+  arguments[QueriesQueryMap] = describe(q, querySizes, boxOf(rows));
+  arguments[QueriesKeyMap] = describe(k, keySizes, boxOf(64));
+  arguments[QueriesValueMap] = describe(v, keySizes, boxOf(64));
+  arguments[QueriesOutMap] = describe(out, querySizes, boxOf(rows));
+  arguments[QueriesOutGradMap] = describe(outGrad, querySizes, boxOf(rows));
+  arguments[QueriesQueryGradMap] = describe(qGrad, querySizes, boxOf(64));
   arguments[QueriesLogSumExp] = lse;
   arguments[QueriesLogSumExpGrad] = lseGrad;
   arguments[QueriesNumbers] = numbers;
@@ -123,12 +114,12 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
 
   arguments.assign(NumKeysArguments, Value());
   rows = plan.keys.rows;
-  arguments[KeysKeyMap] = describe(k, keySizes, rows);
-  arguments[KeysValueMap] = describe(v, keySizes, rows);
-  arguments[KeysQueryMap] = describe(q, querySizes, 64);
-  arguments[KeysOutGradMap] = describe(outGrad, querySizes, 64);
-  arguments[KeysKeyGradMap] = describe(kGrad, keySizes, 64);
-  arguments[KeysValueGradMap] = describe(vGrad, keySizes, 64);
+  arguments[KeysKeyMap] = describe(k, keySizes, boxOf(rows));
+  arguments[KeysValueMap] = describe(v, keySizes, boxOf(rows));
+  arguments[KeysQueryMap] = describe(q, querySizes, boxOf(64));
+  arguments[KeysOutGradMap] = describe(outGrad, querySizes, boxOf(64));
+  arguments[KeysKeyGradMap] = describe(kGrad, keySizes, boxOf(64));
+  arguments[KeysValueGradMap] = describe(vGrad, keySizes, boxOf(64));
   arguments[KeysNumbers] = numbers;
   arguments[KeysCount] = ofKeys.count;
   arguments[KeysIndex] = ofKeys.index;
@@ -138,7 +129,7 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   arguments[KeysKeyHeads] = narrow(kvHeads);
   arguments[KeysGroup] = narrow(group);
   arguments[KeysPaddedLength] = narrow(padded);
-  blocks = n.ceilDiv(keys, rows);
+  blocks = n.ceilDiv(rowsOfKeys, rows);
   tiles = n.mul(n.mul(batch, kvHeads), blocks);
   arguments[KeysBlocks] = narrow(blocks);
   arguments[KeysTiles] = narrow(tiles);

@@ -65,10 +65,11 @@ KeysBuilder::KeysBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
   Type element = plan.element, f32 = b.getF32Type(), i32 = b.getI32Type();
   SmallVector<Type> types(NumKeysArguments, i32);
   for (unsigned at : {KeysKeyMap, KeysValueMap})
-    types[at] = MapType::get({tiling.rows, plan.head}, element);
-  for (unsigned at :
-       {KeysQueryMap, KeysOutGradMap, KeysKeyGradMap, KeysValueGradMap})
+    types[at] = MapType::get({tiling.rows, plan.head}, element, plan.packed);
+  for (unsigned at : {KeysQueryMap, KeysOutGradMap})
     types[at] = MapType::get({64, plan.head}, element);
+  for (unsigned at : {KeysKeyGradMap, KeysValueGradMap})
+    types[at] = MapType::get({64, plan.head}, element, plan.packed);
   types[KeysNumbers] = MemRefType::get({ShapedType::kDynamic}, f32);
   for (unsigned at : {KeysCount, KeysIndex, KeysOrder, KeysPartialCount,
                       KeysPartialIndex, KeysPartialBits, KeysBits, KeysCounter})

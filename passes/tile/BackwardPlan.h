@@ -35,6 +35,8 @@ struct BackwardPlan {
   bool tail;
   /// Whether there are lists of blocks that are allowed in part, too.
   bool partial;
+  /// Whether some keys are packed, before the others.
+  bool packed;
 };
 
 /// The arguments of the program of the queries, in order.

@@ -73,7 +73,7 @@ QueriesBuilder::QueriesBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
   for (unsigned at : {QueriesQueryMap, QueriesOutMap, QueriesOutGradMap})
     types[at] = MapType::get({tiling.rows, plan.head}, element);
   for (unsigned at : {QueriesKeyMap, QueriesValueMap})
-    types[at] = MapType::get({64, plan.head}, element);
+    types[at] = MapType::get({64, plan.head}, element, plan.packed);
   types[QueriesQueryGradMap] = MapType::get({64, plan.head}, element);
   for (unsigned at : {QueriesLogSumExp, QueriesLogSumExpGrad, QueriesNumbers})
     types[at] = MemRefType::get({ShapedType::kDynamic}, f32);

@@ -20,7 +20,7 @@ BackwardPlan::BackwardPlan(AttentionBackwardOp op)
     : element(op.getElement()), head(op.getHead()),
       queries(op.getBlockQ(), op.getBlockK()),
       keys(op.getBlockK(), op.getBlockQ()), tail(op.getTail()),
-      partial(op.getPartial()) {
+      partial(op.getPartial()), packed(op.getPacked()) {
   // As many as shared memory has room for.
   bool wide = head > 64;
   if (wide)

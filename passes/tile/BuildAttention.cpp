@@ -17,8 +17,8 @@ AttentionPlan::AttentionPlan(AttentionOp op)
     : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
       keys(op.getBlockQ()), block(op.getBlockK()),
       gathered(op.getBlockQ() / op.getBlockK()), consumers(queries / 64),
-      listed(op.getListed()), partial(op.getPartial()), causal(op.getCausal()),
-      window(op.getWindow()), tail(op.getTail()) {
+      listed(op.getListed()), partial(op.getPartial()), packed(op.getPacked()),
+      causal(op.getCausal()), window(op.getWindow()), tail(op.getTail()) {
   // One warpgroup has so few keys at a time that a second thread block is
   // needed to fill a multiprocessor.
   bool small = consumers == 1;

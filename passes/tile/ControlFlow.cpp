@@ -1,6 +1,7 @@
 //===- ControlFlow.cpp - what all lowerings of programs do alike ----------===//
 
 #include "passes/tile/ControlFlow.h"
+#include "passes/tile/Runtime.h"
 
 using namespace mlir;
 using namespace gossamer::tile;
@@ -21,6 +22,26 @@ void ControlFlow::take(Value value, ValueRange &from) {
   size_t count = typesOf(value.getType()).size();
   set(value, Values(from.take_front(count)));
   from = from.drop_front(count);
+}
+
+std::pair<Value, Value> ControlFlow::partOf(Value map, Value row) {
+  Value memory = get(map), at = get(row);
+  if (!cast<MapType>(map.getType()).getJoined())
+    return {memory, at};
+  auto number = [&](Type type, int64_t value) -> Value {
+    return LLVM::ConstantOp::create(b, loc, type,
+                                    b.getIntegerAttr(type, value));
+  };
+  Type i32 = b.getI32Type(), i64 = b.getI64Type();
+  Value begin = LLVM::LoadOp::create(
+      b, loc, i32, byteOf(b, loc, memory, static_cast<int32_t>(2 * mapBytes)));
+  Value isFirst =
+      LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::slt, at, begin);
+  Value offset = LLVM::SelectOp::create(b, loc, isFirst, number(i64, 0),
+                                        number(i64, mapBytes));
+  Value before = LLVM::SelectOp::create(b, loc, isFirst, number(i32, 0), begin);
+  return {byteOf(b, loc, memory, offset),
+          LLVM::SubOp::create(b, loc, at, before)};
 }
 
 //===----------------------------------------------------------------------===//

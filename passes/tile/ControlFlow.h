@@ -43,6 +43,8 @@ protected:
     return registers[value];
   }
   void set(mlir::Value value, Values to) { registers[value] = std::move(to); }
+  /// The map of the tensor that has this row of a map, and its row there.
+  std::pair<mlir::Value, mlir::Value> partOf(mlir::Value map, mlir::Value row);
   void append(mlir::ValueRange from, llvm::SmallVectorImpl<mlir::Value> &to);
   /// Takes as many of `from` as the value has registers.
   void take(mlir::Value value, mlir::ValueRange &from);

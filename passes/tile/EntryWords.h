@@ -33,6 +33,49 @@ protected:
                                       place);
   }
 
+  /// A tensor of q's or k's kind; one of keys may have packed ones before it.
+  struct Tensor {
+    mlir::Value address, strides[3], packed;
+  };
+
+  Tensor nextTensor() {
+    Tensor tensor{next(pointer), {}, {}};
+    nextStrides(tensor);
+    return tensor;
+  }
+  void nextStrides(Tensor &tensor) {
+    for (mlir::Value &stride : tensor.strides)
+      stride = next();
+  }
+
+  /// How many keys are packed, the row of the first other one, strides and
+  /// addresses of what the keys of these tensors are packed in.
+  void nextPacked(llvm::ArrayRef<Tensor *> tensors) {
+    packedKeys = next();
+    packedRows = next();
+    for (mlir::Value &stride : packedStrides)
+      stride = next();
+    for (Tensor *tensor : tensors)
+      tensor->packed = next(pointer);
+  }
+
+  /// Its sizes are those of batch, head, row and column.
+  mlir::Value describe(const Tensor &tensor, mlir::ValueRange sizes,
+                       MapType type) {
+    mlir::Value map = DescribeOp::create(b, loc, type, tensor.address, sizes,
+                                         mlir::ValueRange(tensor.strides));
+    if (!tensor.packed)
+      return map;
+    llvm::SmallVector<mlir::Value> sizesOfPacked(sizes);
+    sizesOfPacked[2] = packedKeys;
+    mlir::Value first =
+        DescribeOp::create(b, loc, type, tensor.packed, sizesOfPacked,
+                           mlir::ValueRange(packedStrides));
+    auto joined = MapType::get(type.getShape(), type.getElementType(),
+                               /*joined=*/true);
+    return JoinOp::create(b, loc, joined, first, map, packedRows);
+  }
+
   /// An f32, whose bits are in the next word.
   mlir::Value nextFloat() {
     return mlir::arith::BitcastOp::create(b, loc, b.getF32Type(),
@@ -58,6 +101,7 @@ protected:
   mlir::Location loc;
   mlir::Type pointer;
   Numbers n;
+  mlir::Value packedKeys, packedRows, packedStrides[3];
 
 private:
   mlir::Value words;

@@ -9,7 +9,7 @@ using namespace gossamer::tile;
 LogicalResult EntryLowering::run() {
   SmallVector<Operation *> ops;
   module.walk([&](Operation *op) {
-    if (isa<DescribeOp, ResidentOp, LaunchOp>(op))
+    if (isa<DescribeOp, JoinOp, ResidentOp, LaunchOp>(op))
       ops.push_back(op);
   });
   for (Operation *op : ops) {
@@ -24,9 +24,13 @@ LogicalResult EntryLowering::run() {
 
 LogicalResult EntryLowering::lower(Operation *op) {
   if (auto map = dyn_cast<DescribeOp>(op)) {
-    Value place = reserve(op, LLVM::LLVMArrayType::get(b.getI8Type(), 128), 64);
+    Value place = reserve(op, storageOf(map.getResult().getType()), 64);
     describe(map, place);
     maps[map.getResult()] = place;
+    return success();
+  }
+  if (auto join = dyn_cast<JoinOp>(op)) {
+    lowerJoin(join);
     return success();
   }
   if (auto count = dyn_cast<ResidentOp>(op)) {
@@ -39,6 +43,21 @@ LogicalResult EntryLowering::lower(Operation *op) {
   auto launched = cast<LaunchOp>(op);
   ProgramOp program = find(op, launched.getProgram());
   return program ? lowerLaunch(launched, program) : failure();
+}
+
+void EntryLowering::lowerJoin(JoinOp op) {
+  Location loc = op.getLoc();
+  Value place = reserve(op, storageOf(op.getResult().getType()), 64);
+  auto at = [&](int64_t offset) {
+    return byteOf(b, loc, place, static_cast<int32_t>(offset));
+  };
+  LLVM::MemcpyOp::create(b, loc, at(0), maps.lookup(op.getFirst()),
+                         literal(mapBytes), /*isVolatile=*/false);
+  LLVM::MemcpyOp::create(b, loc, at(mapBytes), maps.lookup(op.getSecond()),
+                         literal(mapBytes), /*isVolatile=*/false);
+  Value row = LLVM::TruncOp::create(b, loc, b.getI32Type(), op.getRow());
+  LLVM::StoreOp::create(b, loc, row, at(2 * mapBytes));
+  maps[op.getResult()] = place;
 }
 
 ProgramOp EntryLowering::find(Operation *op, StringRef program) {

@@ -41,6 +41,7 @@ protected:
 
 private:
   mlir::LogicalResult lower(mlir::Operation *op);
+  void lowerJoin(JoinOp op);
   mlir::LogicalResult lowerLaunch(LaunchOp op, ProgramOp program);
   ProgramOp find(mlir::Operation *op, llvm::StringRef program);
   /// Memory of the calling function, uninitialised.

@@ -336,13 +336,12 @@ void ProgramLowering::lowerStore(StoreOp op) {
   // What was written as usual is read by another unit.
   ptx.fenceAsync();
   ptx.namedBarrier("sync", barrier, 128);
+  auto [map, row] = partOf(op.getMap(), op.getRow());
   for (int64_t c = 0; c < scratch.getColumns(); c += panelColumns) {
     int64_t panel = c / panelColumns * scratch.getPanel() * lineBytes;
     Value column = ptx.add(get(op.getColumn()), ptx.i32(c));
-    ptx.storeBox(
-        get(op.getMap()),
-        {column, get(op.getRow()), get(op.getHead()), get(op.getBatch())},
-        ptx.add(get(op.getScratch()), ptx.i32(panel)), isElected);
+    ptx.storeBox(map, {column, row, get(op.getHead()), get(op.getBatch())},
+                 ptx.add(get(op.getScratch()), ptx.i32(panel)), isElected);
   }
   ptx.commitStores(isElected);
 }

@@ -1,6 +1,7 @@
 //===- LowerProgram.cpp - memory, barriers and roles of a kernel ----------===//
 
 #include "passes/tile/LowerProgram.h"
+#include "passes/tile/Runtime.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -121,10 +122,9 @@ void ProgramLowering::createFunction() {
   function->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(),
                     b.getI32IntegerAttr(program.getBlocksPerProcessor()));
   for (auto [n, type] : llvm::enumerate(program.getBody().getArgumentTypes())) {
-    if (isa<MapType>(type)) {
-      function.setArgAttr(
-          n, LLVM::LLVMDialect::getByValAttrName(),
-          TypeAttr::get(LLVM::LLVMArrayType::get(b.getI8Type(), 128)));
+    if (auto map = dyn_cast<MapType>(type)) {
+      function.setArgAttr(n, LLVM::LLVMDialect::getByValAttrName(),
+                          TypeAttr::get(storageOf(map)));
       function.setArgAttr(n, LLVM::LLVMDialect::getAlignAttrName(),
                           b.getI32IntegerAttr(64));
       function.setArgAttr(n, NVVM::NVVMDialect::getGridConstantAttrName(),
@@ -171,9 +171,13 @@ void ProgramLowering::emitBarriers() {
     ptx.assembly("fence.mbarrier_init.release.cluster;", "~{memory}", {}, {});
     ptx.fenceAsync();
     for (BlockArgument argument : program.getBody().getArguments())
-      if (isa<MapType>(argument.getType()))
-        ptx.assembly("prefetch.tensormap [$0];", "l,~{memory}", get(argument),
-                     {});
+      if (auto map = dyn_cast<MapType>(argument.getType()))
+        for (int32_t part = 0; part <= map.getJoined(); ++part) {
+          Value at = get(argument);
+          if (part)
+            at = byteOf(b, loc, at, static_cast<int32_t>(mapBytes));
+          ptx.assembly("prefetch.tensormap [$0];", "l,~{memory}", at, {});
+        }
   }
   NVVM::Barrier0Op::create(b, loc);
 }

@@ -62,15 +62,17 @@ void ProgramLowering::lowerLoad(LoadOp op) {
   Value slot = slotAddress(place.data, place.stageBytes, place.stages, n);
   int64_t boxRows = op.getMap().getType().getRows();
   int64_t panelBytes = ring.getRows() * lineBytes;
-  for (auto [g, row] : llvm::enumerate(op.getRows()))
+  for (auto [g, row] : llvm::enumerate(op.getRows())) {
+    auto [map, rowOfPart] = partOf(op.getMap(), row);
     for (int64_t c = 0; c < ring.getColumns(); c += panelColumns) {
       int64_t offset = c / panelColumns * panelBytes +
                        static_cast<int64_t>(g) * boxRows * lineBytes;
       Value column = ptx.add(get(op.getColumn()), ptx.i32(c));
-      ptx.loadBox(ptx.add(slot, ptx.i32(offset)), get(op.getMap()),
-                  {column, get(row), get(op.getHead()), get(op.getBatch())},
+      ptx.loadBox(ptx.add(slot, ptx.i32(offset)), map,
+                  {column, rowOfPart, get(op.getHead()), get(op.getBatch())},
                   barrier);
     }
+  }
 }
 
 void ProgramLowering::lowerLoadNumbers(LoadNumbersOp op) {

@@ -3,10 +3,28 @@
 #ifndef GOSSAMER_PASSES_TILE_RUNTIME_H
 #define GOSSAMER_PASSES_TILE_RUNTIME_H
 
+#include "dialect/tile/Tile.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace gossamer::tile {
+
+/// A map is an argument of so many bytes. A joined one is both of its parts
+/// and, as an i32, the first row of the second.
+constexpr int64_t mapBytes = 128, joinedBytes = 2 * mapBytes + 4;
+
+inline mlir::Type storageOf(MapType type) {
+  return mlir::LLVM::LLVMArrayType::get(
+      mlir::IntegerType::get(type.getContext(), 8),
+      type.getJoined() ? joinedBytes : mapBytes);
+}
+
+/// Where byte `offset` of memory is.
+inline mlir::Value byteOf(mlir::OpBuilder &b, mlir::Location loc,
+                          mlir::Value memory, mlir::LLVM::GEPArg offset) {
+  return mlir::LLVM::GEPOp::create(b, loc, memory.getType(), b.getI8Type(),
+                                   memory, offset);
+}
 
 /// A call of a function of engine/include/gossamer-c.h, declared where it is
 /// not yet; null for one without a result.

@@ -221,6 +221,10 @@ def check(q: Tensor, k: Tensor, v: Tensor, mask: Mask, causal: bool, window: Win
     for given, wanted in zip(reversed(lead), (q.shape[1], q.shape[0]), strict=False):
         if given not in (1, wanted):
             raise TensorError(f"a mask with leading dimensions {lead} for batch and heads {tuple(q.shape[:2])}")
+    if isinstance(mask, BlockList) and mask.packed_keys is not None:
+        own = tuple(mask.packed_keys.shape[:2])
+        if own[0] not in (1, k.shape[0]) or own[1] not in (1, k.shape[1]):
+            raise TensorError(f"a mask that packs keys of (batch, heads) {own}, for keys of {tuple(k.shape[:2])}")
 
 
 def _check_window(causal: bool, window: Window) -> None:
@@ -302,7 +306,8 @@ def kind_of(
     block = (128, 128) if blocks is None else blocks.block
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
-    return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial), blocks, ""
+    packed = blocks is not None and blocks.packed_rows > 0
+    return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial, packed), blocks, ""
 
 
 def why_not(q: Tensor, k: Tensor, scale: float) -> str:

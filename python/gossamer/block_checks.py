@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gossamer.bitmaps import words_of
 from gossamer.errors import TensorError
+from gossamer.packed_checks import check_packed_entries, check_packed_shapes
 
 if TYPE_CHECKING:
     from gossamer.blocks import BlockList
@@ -35,6 +36,7 @@ def check_shapes(blocks: BlockList) -> None:
             f"{count.shape[2]}"
         )
     _check_parts(blocks)
+    check_packed_shapes(blocks)
 
 
 def _check_parts(blocks: BlockList) -> None:
@@ -72,21 +74,23 @@ def _check_parts(blocks: BlockList) -> None:
 
 
 def check_entries(blocks: BlockList) -> None:
-    """Raises TensorError for counts, indices and bits that are wrong; waits for the device once."""
+    """Raises TensorError for counts, indices, bits and packed keys that are wrong; waits for the device, once if no
+    keys are packed.
+    """
     lists = [("index", blocks.count, blocks.index)]
     if blocks.partial_count is not None:
         assert blocks.partial_index is not None
         lists.append(("partial_index", blocks.partial_count, blocks.partial_index))
-    columns = -(-blocks.shape[1] // blocks.block[1])
+    columns = blocks.key_blocks
     found = [flag for _, count, index in lists for flag in _wrong(count, index, columns)]
-    if blocks.partial_count is not None:
-        found += _wrong_bits(blocks, columns)
-    flags = iter(torch.stack([wrong.any() for wrong in found]).tolist())
+    named = _wrong_bits(blocks, columns)
+    flags = iter(torch.stack([wrong.any() for wrong in (*found, *named.values())]).tolist())
     for name, count, index in lists:
         _report(name, index, columns, _wrong(count, index, columns), [next(flags) for _ in range(3)])
-    for message, is_wrong in zip(_bits_messages(blocks), flags, strict=False):
+    for message, is_wrong in zip(named, flags, strict=True):
         if is_wrong:
             raise TensorError(message)
+    check_packed_entries(blocks)
 
 
 def _wrong(count: Tensor, index: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,8 +118,10 @@ def _report(name: str, index: Tensor, columns: int, where: tuple[Tensor, ...], f
         raise TensorError(f"{name}{at} of a block list is repeated or not ascending")
 
 
-def _wrong_bits(blocks: BlockList, columns: int) -> list[Tensor]:
-    """Whether numbers of bitmaps are out of range, blocks in both lists, or keys allowed that do not exist."""
+def _wrong_bits(blocks: BlockList, columns: int) -> dict[str, Tensor]:
+    """Where numbers of bitmaps are out of range, blocks in both lists, or keys allowed that do not exist."""
+    if blocks.bits is None:
+        return {}
     count, index, numbers, bits = (getattr(blocks, name) for name in _PARTS)
     used = torch.arange(index.shape[-1], device=index.device) < count[..., None]
     out_of_range = ((numbers < 0) | (numbers >= bits.shape[0])) & used
@@ -125,21 +131,26 @@ def _wrong_bits(blocks: BlockList, columns: int) -> list[Tensor]:
         # What is not in use, or wrong, counts in a column of its own.
         place = torch.where(in_use & (its_index >= 0) & (its_index < columns), its_index, columns)
         seen.scatter_add_(-1, place.long(), torch.ones_like(place))
-    inside = blocks.shape[1] - (columns - 1) * blocks.block[1]  # keys of the last block
+    number = numbers.clamp(0, bits.shape[0] - 1).long()
+    behind = {"keys": (columns - 1, blocks.packed_rows + blocks.shape[1])}
+    if blocks.packed_keys is not None:
+        behind["packed keys"] = (blocks.packed_rows // blocks.block[1] - 1, blocks.packed_keys.shape[-1])
+    wrong = {
+        f"a number of partial_bits of a block list is out of range; there are {bits.shape[0]} bitmaps": out_of_range,
+        "a block of a block list is allowed as a whole and in part: it is in index and in partial_index": seen[..., :-1]
+        > 1,
+    }
+    for what, (last, end) in behind.items():
+        beyond = _is_beyond(bits, end - last * blocks.block[1])
+        total = end - blocks.packed_rows if what == "keys" else end
+        message = f"a bitmap of a block list allows {what} behind the last of {total}"
+        wrong[message] = beyond[number] & used & (index == last)
+    return wrong
+
+
+def _is_beyond(bits: Tensor, inside: int) -> Tensor:
+    """Which bitmaps have a bit behind the first so many columns."""
     words = torch.arange(bits.shape[2], device=bits.device)
     # An arithmetic shift of all ones leaves those from the first key that does not exist on.
     beyond = (torch.full_like(words, -1) << (inside - 32 * words).clamp(0, 63)).to(torch.int32)
-    is_beyond = (bits & beyond).ne(0).flatten(1).any(1)
-    last = is_beyond[numbers.clamp(0, bits.shape[0] - 1).long()] & used & (index == columns - 1)
-    return [out_of_range, seen[..., :-1] > 1, last]
-
-
-def _bits_messages(blocks: BlockList) -> list[str]:
-    assert blocks.bits is not None or blocks.partial_count is None
-    if blocks.bits is None:
-        return []
-    return [
-        f"a number of partial_bits of a block list is out of range; there are {blocks.bits.shape[0]} bitmaps",
-        "a block of a block list is allowed as a whole and in part: it is in index and in partial_index",
-        f"a bitmap of a block list allows keys behind the last of {blocks.shape[1]}",
-    ]
+    return (bits & beyond).ne(0).flatten(1).any(1)

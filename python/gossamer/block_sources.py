@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gossamer.bitmaps import block_areas, evaluate, pack, unpack, words_of
+from gossamer.block_states import keys_of
 from gossamer.blocks import BlockList
 from gossamer.coordinates import unravel
 from gossamer.errors import TensorError
@@ -60,7 +61,9 @@ class Blocks:
     numbers: Tensor | None = None
 
 
-def assemble(blocks: Blocks, lead: tuple[int, int], block: Block, shape: Shape) -> BlockList:
+def assemble(
+    blocks: Blocks, lead: tuple[int, int], block: Block, shape: Shape, packed_keys: Tensor | None = None
+) -> BlockList:
     """Returns the list of these blocks of [*lead, *shape]; waits for the device to know how long its rows are."""
     rows = -(-shape[0] // block[0])
     total = lead[0] * lead[1] * rows
@@ -77,19 +80,19 @@ def assemble(blocks: Blocks, lead: tuple[int, int], block: Block, shape: Shape) 
 
     count, index, _ = listed(blocks.is_full)
     if not blocks.bits.shape[0]:
-        return BlockList(count, index, block, shape, check=False)
+        return BlockList(count, index, block, shape, packed_keys=packed_keys, check=False)
     partial_count, partial_index, where = listed(~blocks.is_full)
     numbers = torch.zeros_like(partial_index).view(total, -1)
     own = torch.arange(blocks.bits.shape[0], device=numbers.device) if blocks.numbers is None else blocks.numbers
     numbers[where] = own.to(torch.int32)
     return BlockList(
         count, index, block, shape, partial_count=partial_count, partial_index=partial_index,
-        partial_bits=numbers.view_as(partial_index), bits=blocks.bits, check=False,
+        partial_bits=numbers.view_as(partial_index), bits=blocks.bits, packed_keys=packed_keys, check=False,
     )  # fmt: skip
 
 
 def list_of(mask: SparseTensor | Tensor, block: Block | None) -> BlockList:
-    """Does what `BlockList.of` says."""
+    """Does what `BlockList.of` says, without packing keys."""
     if mask.dtype != torch.bool or not 2 <= mask.dim() <= 4:
         raise TensorError(
             f"a mask is bool, [queries, keys] up to [B, H, queries, keys], not {mask.dtype} of shape {list(mask.shape)}"
@@ -102,7 +105,7 @@ def list_of(mask: SparseTensor | Tensor, block: Block | None) -> BlockList:
     lead: Any = (1,) * (4 - mask.dim()) + tuple(mask.shape[:-2])
     shape = mask.shape[-2], mask.shape[-1]
     if isinstance(mask, SparseTensor):
-        stored = _stored_block(mask)
+        stored = stored_block(mask)
         if stored is not None and block in (None, stored):
             return assemble(_of_stored_blocks(mask, stored), lead, stored, shape)
         if not mask.fill and mask.pattern.format.outer:
@@ -161,8 +164,8 @@ def _cheapest(finest: Tensor) -> Block:
 # Of sparse masks.
 
 
-def _stored_block(mask: SparseTensor) -> Block | None:
-    """The block of a mask stored by rows of blocks."""
+def stored_block(mask: SparseTensor) -> Block | None:
+    """Returns the block of a mask stored by rows of blocks."""
     levels: list[Level] = [level for level in mask.pattern.format.levels if level.kind != "batch"]
     levels = levels[mask.dim() - 2 :]
     if mask.fill or [level.kind for level in levels] != ["dense", "compressed", "dense", "dense"]:
@@ -320,7 +323,7 @@ def mask_of(blocks: BlockList) -> SparseTensor:
     while lead and lead[0] == 1:
         lead = lead[1:]
     row, column, values = _entries(blocks)
-    if rows % blocks.block[0] or columns % blocks.block[1]:
+    if rows % blocks.block[0] or columns % blocks.block[1] or blocks.packed_rows:
         return _as_entries(row, column, values, blocks, lead)
     positions = _positions(row, blocks.count.numel())
     return _stored(BSR(blocks.block), (*lead, rows, columns), positions, column, values)
@@ -340,7 +343,7 @@ def _entries(blocks: BlockList) -> tuple[Tensor, Tensor, Tensor]:
         numbers = blocks.partial_bits[used].long()
         values = torch.cat([values, unpack(blocks.bits[numbers], blocks.block[1])])
     row, column = (torch.cat(parts) for parts in zip(*found, strict=True))
-    order = (row * -(-blocks.shape[1] // blocks.block[1]) + column).argsort()
+    order = (row * blocks.key_blocks + column).argsort()
     return row[order], column[order], values[order]
 
 
@@ -350,9 +353,10 @@ def _as_entries(row: Tensor, column: Tensor, values: Tensor, blocks: BlockList, 
     block_rows, (rows, columns) = blocks.count.shape[2], blocks.shape
     matrix, block_row = row // max(block_rows, 1), row % max(block_rows, 1)
     query = block_row[number] * blocks.block[0] + inner_row
-    key = column[number] * blocks.block[1] + inner_column
-    inside = (query < rows) & (key < columns)
-    line, key = (matrix[number] * rows + query)[inside], key[inside]
+    matrix = matrix[number]
+    key = keys_of(blocks, matrix, column[number] * blocks.block[1] + inner_column)
+    inside = (query < rows) & (key >= 0)
+    line, key = (matrix * rows + query)[inside], key[inside]
     order = (line * columns + key).argsort()
     total = rows * math.prod(lead)
     ones = torch.ones(order.numel(), dtype=torch.bool, device=row.device)

@@ -26,6 +26,11 @@ class BlockList(Numbered):
     are allowed in part have a list of their own, of the same layout, and each entry of it a bitmap. Entries may share
     a bitmap.
 
+    Keys that many blocks of queries see although they lie scattered (every 128th, vertical lines) can be *packed*:
+    their rows are gathered once a call, and blocks of them come before those of all keys. Of n packed keys there are
+    NP = ceil(n / columns of a block) blocks; block i of a list is one of these for i < NP, and block i - NP of the
+    keys from there on. What a query sees by way of a packed block it does not see by way of the key's own block, too.
+
     Args:
         count: int32 [B or 1, H or 1, MB]: how many blocks of keys block m of the queries sees; MB is the number of
             blocks of queries, the last of which may be shorter.
@@ -38,11 +43,13 @@ class BlockList(Numbered):
         bits: int32 [bitmaps, rows of a block, ceil(columns of a block / 32)]: bit j % 32 (the lowest is 0) of word
             j // 32 of row i says whether query i of the block sees key j. Of a block that ends behind the last key
             the bits there are 0.
+        packed_keys: int32 [B or 1, KV heads or 1, packed keys]: which keys are packed, ascending. A last block of them
+            that is not filled is one that is allowed in part. None: none.
         check: Whether to check the arrays, which waits for the device once.
 
     Raises:
-        TensorError: Other dtypes, shapes or devices, an index that is out of range, repeated or not ascending, or some
-            of the arrays of partial blocks without the others.
+        TensorError: Other dtypes, shapes or devices, an index or a packed key that is out of range, repeated or not
+            ascending, some of the arrays of partial blocks without the others, or a key that a query sees twice.
     """
 
     def __init__(
@@ -56,13 +63,14 @@ class BlockList(Numbered):
         partial_index: Tensor | None = None,
         partial_bits: Tensor | None = None,
         bits: Tensor | None = None,
+        packed_keys: Tensor | None = None,
         check: bool = True,
     ):
         self.block = (block, block) if isinstance(block, int) else (block[0], block[1])
         self.shape = (shape[0], shape[1])
         self.count, self.index = count, index
         self.partial_count, self.partial_index, self.partial_bits = partial_count, partial_index, partial_bits
-        self.bits = bits
+        self.bits, self.packed_keys = bits, packed_keys
         self._derived: dict[Any, Any] = {}
         check_shapes(self)
         # Without an entry there would be nothing to point to.
@@ -70,6 +78,8 @@ class BlockList(Numbered):
         if self.partial_count is not None:
             self.partial_count, self.partial_index = self.partial_count.contiguous(), _not_empty(self.partial_index)
             self.partial_bits, self.bits = _not_empty(self.partial_bits), _aligned(self.bits)
+        if self.packed_keys is not None:
+            self.packed_keys = self.packed_keys.contiguous()
         if check:
             check_entries(self)
         self._be_numbered()
@@ -88,6 +98,17 @@ class BlockList(Numbered):
     def partial_length(self) -> int:
         """How many partial blocks a block of queries has room for."""
         return 0 if self.partial_index is None else self.partial_index.shape[-1]
+
+    @property
+    def packed_rows(self) -> int:
+        """How many rows the blocks of packed keys take: what is before the first of the other keys."""
+        packed = 0 if self.packed_keys is None else self.packed_keys.shape[-1]
+        return -(-packed // self.block[1]) * self.block[1]
+
+    @property
+    def key_blocks(self) -> int:
+        """How many blocks of keys there are, of packed ones and of all."""
+        return -(-(self.packed_rows + self.shape[1]) // self.block[1])
 
     @classmethod
     def from_dense(cls, allowed: Tensor, block: int | tuple[int, int], shape: tuple[int, int]) -> BlockList:
@@ -118,12 +139,13 @@ class BlockList(Numbered):
         Args:
             mask: What is True is allowed.
             block: Rows and columns of a block; None: those of a mask that is stored as `gs.BSR(b)`, and for any other
-                of the blocks that tensor cores have tiles for the ones that come out cheapest.
+                of the blocks that tensor cores have tiles for the ones that come out cheapest, with keys packed where
+                that is cheaper still.
 
         Raises:
             TensorError: It is no bool, of another rank, or on the meta device.
         """
-        from gossamer.block_sources import list_of
+        from gossamer.packing import list_of
 
         block = (block, block) if isinstance(block, int) else block
         if isinstance(mask, Tensor):
@@ -137,7 +159,8 @@ class BlockList(Numbered):
         return self.count.device
 
     def to_mask(self) -> SparseTensor:
-        """The mask as a bool SparseTensor: stored as `gs.BSR`, or as `gs.CSR` where blocks do not divide the shape."""
+        """The mask as a bool SparseTensor: stored as `gs.BSR`, or as `gs.CSR` where blocks do not divide the shape or
+        keys are packed."""
         from gossamer.block_sources import mask_of
 
         return mask_of(self)
@@ -169,7 +192,10 @@ class BlockList(Numbered):
         return self._derived["differentiable"]
 
     def transposed(self) -> BlockList:
-        """Of each block of keys the blocks of queries that see it, made once, without waiting for the device."""
+        """Of each block of keys the blocks of queries that see it, made once, without waiting for the device.
+
+        Packed keys are keys of it like others, before them.
+        """
         if "transposed" not in self._derived:
             from gossamer.turned import transposed
 

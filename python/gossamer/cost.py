@@ -11,6 +11,8 @@ from gossamer.attention import Mask, check, kind_of, scale_of
 from gossamer.block_sources import band
 from gossamer.blocks import BlockList
 from gossamer.errors import TensorError, UnsupportedError
+from gossamer.packing import packed
+from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.classes import BlockClasses
 from gossamer.patterns.masks import listed
 
@@ -103,7 +105,7 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
     # Of the right shapes, without memory.
     element = torch.empty((), dtype=torch.bfloat16, device=device)
     q, k = element.expand(batch, heads, queries, columns), element.expand(batch, heads, keys, columns)
-    mask = listed(mask, q, k)
+    mask = packed(listed(mask, q, k)) if isinstance(mask, PositionPattern) else mask  # as on a GPU
     check(q, k, k, mask, False, None)
     kind, blocks, reason = kind_of(q, k, mask, scale_of(q, None), False)
     if kind is None:
@@ -121,7 +123,8 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
     fitting = ((dense - _LAUNCH) / tiles - rate[0]) / rate[1]
     pays_below = min(1.0, max(0.0, fitting * blocks.block[1] / keys))
     places = max(1, queries * keys * classes.leading[0] * classes.leading[1])
-    return Cost(sparse, dense, classes.density, classes.covered / places, balance, pays_below, blocks.block)
+    shares = classes.entries / places, classes.covered / places
+    return Cost(sparse, dense, *shares, balance, pays_below, blocks.block)
 
 
 def _time(blocks: BlockList, batch: int, heads: int, rate: tuple[float, float]) -> tuple[float, float]:
@@ -136,9 +139,10 @@ def _time(blocks: BlockList, batch: int, heads: int, rate: tuple[float, float]) 
 
 
 def _classes(blocks: BlockList) -> BlockClasses:
-    """The list as classes of blocks, which know how much is allowed."""
+    """The list as classes of blocks, which know how much is allowed; packed keys are keys like others."""
     none = blocks.count.new_zeros
     partial = blocks.partial_count, blocks.partial_index, blocks.partial_bits, blocks.bits
     if any(array is None for array in partial):
         partial = none(blocks.count.shape), none(*blocks.count.shape, 0), none(*blocks.count.shape, 0), none(0, 1, 1)
-    return BlockClasses(blocks.shape, blocks.block, blocks.count, blocks.index, *partial)  # type: ignore[arg-type]
+    shape = blocks.shape[0], blocks.packed_rows + blocks.shape[1]
+    return BlockClasses(shape, blocks.block, blocks.count, blocks.index, *partial)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ Block = tuple[int, int]
 def tiled(blocks: BlockList, wide: bool) -> BlockList:
     """Does what `BlockList.tiled` says; waits for the device unless the blocks are those of a tile, or are split."""
     # No program gathers so many blocks of two lists (dialect/tile/TileVerify.cpp).
-    refused = {(128, 16)} if wide and blocks.has_partial else set()
+    refused = {(128, 16)} if blocks.has_partial and (wide or blocks.packed_rows) else set()
     tiles = [tile for tile in RATES if tile not in refused]
     if blocks.block in tiles:
         return blocks
@@ -36,40 +36,56 @@ def in_blocks(blocks: BlockList, block: Block) -> BlockList:
 
 
 def _split(blocks: BlockList, block: Block) -> BlockList:
-    """Each block of a list of whole ones becomes several."""
+    """Each block of a list of whole ones becomes several; such a list has no packed block that is not filled."""
     down, across = blocks.block[0] // block[0], blocks.block[1] // block[1]
-    rows, columns = (-(-length // size) for length, size in zip(blocks.shape, block, strict=True))
+    rows, columns = -(-blocks.shape[0] // block[0]), -(-(blocks.packed_rows + blocks.shape[1]) // block[1])
     # Of the last block of keys only the parts that begin before the end.
-    missing = -(-blocks.shape[1] // blocks.block[1]) * across - columns
+    missing = blocks.key_blocks * across - columns
     last = blocks.index.gather(-1, (blocks.count - 1).clamp(min=0)[..., None].long())[..., 0]
-    has_end = (blocks.count > 0) & (last == -(-blocks.shape[1] // blocks.block[1]) - 1)
+    has_end = (blocks.count > 0) & (last == blocks.key_blocks - 1)
     count = blocks.count * across - has_end * missing
     index = (blocks.index[..., None] * across + torch.arange(across, dtype=torch.int32, device=blocks.device)).flatten(
         -2
     )
     row = torch.arange(rows, device=blocks.device) // down
-    return BlockList(count.to(torch.int32)[..., row], index[..., row, :], block, blocks.shape, check=False)
+    return BlockList(
+        count.to(torch.int32)[..., row], index[..., row, :], block, blocks.shape,
+        packed_keys=blocks.packed_keys, check=False,
+    )  # fmt: skip
 
 
 def _rebuilt(blocks: BlockList, states: Tensor, block: Block) -> BlockList:
     """Every entry of the new blocks is looked up in the old ones."""
     bits = blocks.bits
     rows, columns = blocks.block
+    packed, total = _packed(blocks), blocks.shape[1]
+    first = -(-packed // block[1]) * block[1]  # row of the first key that is not packed, in new blocks
 
     def allowed(matrix: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        is_packed = key < first
+        exists = ~is_packed | (key < packed)
+        key = torch.where(is_packed, key, key - first + blocks.packed_rows)
+        key = key.clamp(max=blocks.packed_rows + total - 1)
         state = states[matrix, query // rows, key // columns]
         if bits is None:
-            return state == FULL
+            return (state == FULL) & exists
         within = key % columns
         word = bits[state.clamp(min=0), query % rows, within // 32]
-        return (state == FULL) | ((state >= 0) & ((word >> (within % 32).to(torch.int32)) & 1).bool())
+        return exists & ((state == FULL) | ((state >= 0) & ((word >> (within % 32).to(torch.int32)) & 1).bool()))
 
     matrix, row, column = _touched(blocks, states, block).nonzero().unbind(1)
-    made, count = evaluate(allowed, matrix, row, column, block, blocks.shape)
-    is_full = count == block_areas(block, blocks.shape, count.device)[row, column]
+    shape = blocks.shape[0], first + total
+    made, count = evaluate(allowed, matrix, row, column, block, shape)
+    is_full = count == block_areas(block, shape, count.device)[row, column]
     some = count > 0
     found = Blocks(matrix[some], row[some], column[some], is_full[some], made[some & ~is_full])
-    return assemble(found, (blocks.count.shape[0], blocks.count.shape[1]), block, blocks.shape)
+    lead = blocks.count.shape[0], blocks.count.shape[1]
+    return assemble(found, lead, block, blocks.shape, blocks.packed_keys)
+
+
+def _packed(blocks: BlockList) -> int:
+    """How many keys are packed."""
+    return 0 if blocks.packed_keys is None else blocks.packed_keys.shape[-1]
 
 
 def _states(blocks: BlockList) -> Tensor:
@@ -81,14 +97,19 @@ def _touched(blocks: BlockList, states: Tensor, block: Block) -> Tensor:
     """Which of the new blocks have part of an old one in which something is allowed: bool [matrices, rows, columns]."""
     # Sums over all old blocks above and to the left give those over any rectangle.
     sums = torch.nn.functional.pad((states != NOTHING).long(), (1, 0, 1, 0)).cumsum(1).cumsum(2)
-    begins, ends = [], []
-    for new, old, length in zip(block, blocks.block, blocks.shape, strict=True):
+
+    def bounds(length: int, new: int, old: int, before: int = 0) -> tuple[Tensor, Tensor]:
+        """From which old block to which one new ones reach."""
         begin = torch.arange(0, length, new, device=states.device)
-        begins.append(begin // old)
-        ends.append(((begin + new).clamp(max=length) - 1) // old + 1)
+        return before + begin // old, before + ((begin + new).clamp(max=length) - 1) // old + 1
 
-    def at(rows: Tensor, columns: Tensor) -> Tensor:
-        return sums[:, rows[:, None], columns]
+    (new_rows, new_columns), (rows, columns) = block, blocks.block
+    top, bottom = bounds(blocks.shape[0], new_rows, rows)
+    packed = bounds(_packed(blocks), new_columns, columns)
+    others = bounds(blocks.shape[1], new_columns, columns, before=blocks.packed_rows // columns)
+    left, right = (torch.cat(sides) for sides in zip(packed, others, strict=True))
 
-    inside = at(ends[0], ends[1]) - at(begins[0], ends[1]) - at(ends[0], begins[1]) + at(begins[0], begins[1])
-    return inside > 0
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        return sums[:, row[:, None], column]
+
+    return at(bottom, right) - at(top, right) - at(bottom, left) + at(top, left) > 0

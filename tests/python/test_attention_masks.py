@@ -125,7 +125,8 @@ def test_every_mask_has_the_kernel_of_its_blocks():
     narrow, _ = attention_kind(q, k, v, None, None, False, (64, 64))
     assert narrow.block == (64, 64)
     vertical, _ = attention_kind(q, k, v, scattered, None, False, None)
-    assert vertical.block == (128, 16)
+    assert vertical.block == (64, 64)
+    assert vertical.packed
     # As many queries as keys, causal: no list.
     square, _ = attention_kind(q, q, q, None, None, True, (99, 5))
     assert (square.listed, square.causal, square.window) == (False, True, True)

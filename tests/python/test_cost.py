@@ -56,6 +56,16 @@ def test_masks_of_any_kind_and_lengths_that_blocks_do_not_divide():
     assert gs.cost(P.sliding_window((50, 50)), (1, 1, 100, 64), keys=200).dense > 0
 
 
+def test_packed_keys_are_counted_once():
+    def every_128th(b, h, q, k):
+        return (q >= k) & ((q - k < 128) | (k % 128 == 0))
+
+    cost = gs.cost(P.from_function(every_128th), (1, 1, 1024, 128))
+    place = torch.arange(1024)
+    assert cost.density == pytest.approx(every_128th(0, 0, place[:, None], place).float().mean().item())
+    assert cost.covered < 0.3
+
+
 def test_a_line_says_it():
     assert "sparse pays below" in str(gs.cost(P.causal(), SHAPE))
 

@@ -106,9 +106,10 @@ void HostProgram::lowerStore(StoreOp op) {
     code.store(rounded(code.load(from, f32, index), scratch.getElementType()),
                by, index);
   });
+  auto [map, row] = partOf(op.getMap(), op.getRow());
   code.call("gs_tile_store", code.nothing,
-            {by, get(op.getMap()), get(op.getBatch()), get(op.getHead()),
-             get(op.getRow()), get(op.getColumn()), code.i64(scratch.getRows()),
+            {by, map, get(op.getBatch()), get(op.getHead()), row,
+             get(op.getColumn()), code.i64(scratch.getRows()),
              code.i64(scratch.getColumns())});
 }
 

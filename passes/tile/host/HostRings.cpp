@@ -41,9 +41,10 @@ void HostProgram::lowerLoad(LoadOp op) {
   for (auto [n, row] : llvm::enumerate(op.getRows())) {
     Value to = code.at(stage, b.getI8Type(),
                        code.i64(static_cast<int64_t>(n) * boxBytes));
+    auto [map, rowOfPart] = partOf(op.getMap(), row);
     code.call("gs_tile_load", code.nothing,
-              {to, get(op.getMap()), get(op.getBatch()), get(op.getHead()),
-               get(row), get(op.getColumn()), code.i64(rows),
+              {to, map, get(op.getBatch()), get(op.getHead()), rowOfPart,
+               get(op.getColumn()), code.i64(rows),
                code.i64(ring.getColumns())});
   }
   callRing("gs_tile_publish", code.nothing, op.getRing(), op.getNumber());

@@ -15,6 +15,7 @@ from gossamer.build import build
 from gossamer.errors import FormatError
 from gossamer.formats import BSR, CSR, Format
 from gossamer.frontend.leaf import is_tracing
+from gossamer.packing import cheapest, packed
 from gossamer.pattern import Pattern
 from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.bits import unpacked
@@ -51,7 +52,7 @@ class PatternMask(SparseTensor):
             self.values = _bsr_values(self.classes)
             return self.values
         if name == "block_list":
-            self.block_list = block_list(self.classes)
+            self.block_list = _attention_list(self.classes)
             return self.block_list
         return super().__getattr__(name)
 
@@ -163,12 +164,20 @@ def list_of(
     """The list that `gs.attention` uses for a pattern, in the blocks that cost least; the last ones are kept."""
     there = torch.device("cpu") if device.type == "meta" else device  # where arrays have something in them
     candidates = [classes_of(pattern, q_len, kv_len, block, there, batch, heads) for block in _BLOCKS]
+    if device.type == "cuda":
+        return cheapest([_attention_list(classes) for classes in candidates])
     return block_list(min(candidates, key=_cost).to(device))
 
 
 def _cost(classes: BlockClasses) -> float:
     """What a tile program takes, in entries of blocks of 128 x 128."""
     return sum(classes.counts) * classes.block[0] * classes.block[1] / RATES[classes.block]
+
+
+def _attention_list(classes: BlockClasses) -> BlockList:
+    """The list for `gs.attention`: with keys packed on a GPU; a processor takes the mask itself, in its blocks."""
+    blocks = block_list(classes)
+    return packed(blocks) if classes.device.type == "cuda" else blocks
 
 
 def clear_cache() -> None:

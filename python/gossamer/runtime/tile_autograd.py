@@ -81,7 +81,9 @@ class Attention:
         call = blocks._derived.get(key)
         if call is None:
             tail = k.shape[2] % blocks.block[1] != 0
-            kind = tile_backward.BackwardKind(q.dtype, self.kind.head, blocks.block, tail, blocks.has_partial)
+            kind = tile_backward.BackwardKind(
+                q.dtype, self.kind.head, blocks.block, tail, blocks.has_partial, blocks.packed_rows > 0
+            )
             call = blocks._derived[key] = tile_backward.prepare(kind, q, k, blocks, self.scale)
         if self.is_prepared:
             self._gradients = call

@@ -13,10 +13,11 @@ from torch import Tensor
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.kernel import CompiledRegion
-from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, target_of
+from gossamer.runtime.tiles import CHIP, DTYPES, Packing, counter_of, empty_as, list_words, movable, target_of
 
-# Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list.
-_TENSOR, _REST, _LIST = struct.Struct("4q"), struct.Struct("4q9q"), struct.Struct("7q4q")
+# Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list; of packed keys their
+# number, rows, strides, addresses.
+_TENSOR, _REST, _LIST, _PACKED = (struct.Struct(words) for words in ("4q", "4q9q", "7q4q", "5q4q"))
 Gradients = tuple[Tensor, Tensor, Tensor]
 Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Gradients]
 
@@ -31,6 +32,7 @@ class BackwardKind:
         block: (queries, keys), each 64 or 128.
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether there are blocks that are allowed in part.
+        packed: Whether there are blocks of packed keys.
     """
 
     dtype: torch.dtype
@@ -38,12 +40,13 @@ class BackwardKind:
     block: tuple[int, int]
     tail: bool
     partial: bool
+    packed: bool = False
 
     def text(self) -> str:
         """What the compiler makes the kernels of."""
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})"]
-        parts += [name for name in ("tail", "partial") if getattr(self, name)]
+        parts += [name for name in ("tail", "partial", "packed") if getattr(self, name)]
         return f"tile.attention_backward @attention {' '.join(parts)}\n"
 
 
@@ -76,6 +79,7 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
     scale_bits = struct.unpack("I", struct.pack("f", scale))[0]
     sizes = batch, heads, kv_heads, queries, keys, columns
     kernel = kernels_of(kind, target_of(device)).on(device)
+    packing = Packing(blocks, k) if kind.packed else None
 
     # The arrays of the lists, whose addresses are known here, live as long as this function.
     def call(
@@ -106,7 +110,14 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
             padded,
             scale_bits,
         )
-        kernel(words + lists)
+        words += lists
+        if packing is None:
+            kernel(words)
+            return grads
+        packed = packing.gather(k), packing.gather(v), packing.empty(k), packing.empty(v)
+        kernel(words + _PACKED.pack(*packing.words, *(tensor.data_ptr() for tensor in packed)))
+        packing.add(packed[2], grads[1])
+        packing.add(packed[3], grads[2])
         return grads
 
     return call

@@ -21,8 +21,8 @@ from gossamer.runtime.kernel import CompiledRegion
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
 CHIP = "sm_90a"
 # Words of a kernel's entry (passes/tile/AttentionEntry.cpp): addresses; sizes, strides, list, window, scale, partial
-# blocks.
-_ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q5q")
+# blocks; of packed keys how many, rows, strides, addresses.
+_ADDRESSES, _REST, _PACKED = struct.Struct("9q"), struct.Struct("6q12q5q5q"), struct.Struct("5q2q")
 Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 # By device and stream: kernels of a stream run one after another, and leave their counter at 0.
@@ -42,6 +42,7 @@ class Kind:
         window: Whether it sees only the last of these.
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether the list has blocks that are allowed in part; such a kernel finds out about the tail itself.
+        packed: Whether it has blocks of packed keys.
     """
 
     dtype: torch.dtype
@@ -52,10 +53,11 @@ class Kind:
     window: bool
     tail: bool
     partial: bool = False
+    packed: bool = False
 
     def text(self) -> str:
         """What the compiler makes the kernel of."""
-        flags = [name for name in ("listed", "partial", "causal", "window", "tail") if getattr(self, name)]
+        flags = [name for name in ("listed", "partial", "packed", "causal", "window", "tail") if getattr(self, name)]
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})", *flags]
         return f"tile.attention @attention {' '.join(parts)}\n"
@@ -129,16 +131,55 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
     )
     kernel = kernel_of(kind, target_of(device)).on(device)
     pack, float32, empty = _ADDRESSES.pack, torch.float32, allocator(device)
+    packing = Packing(blocks, k) if kind.packed and blocks is not None else None
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
     def call(q: Tensor, k: Tensor, v: Tensor, _keep: object = (blocks, order)) -> tuple[Tensor, Tensor]:
         out, lse = empty(shape, strides, dtype), empty(lse_shape, lse_strides, float32)
         counter = counter_of(device)
         addresses = q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr()
-        kernel(pack(*addresses, *lists, counter.data_ptr()) + rest)
+        words = pack(*addresses, *lists, counter.data_ptr()) + rest
+        if packing is not None:
+            packed = packing.gather(k), packing.gather(v)
+            words += _PACKED.pack(*packing.words, *(tensor.data_ptr() for tensor in packed))
+        kernel(words)
         return out, lse
 
     return call
+
+
+class Packing:
+    """Gathers the rows of a list's packed keys from tensors that are as k, and adds to them.
+
+    Attributes:
+        words: How many keys are packed; the rows that their blocks take; strides of what `gather` returns.
+    """
+
+    def __init__(self, blocks: BlockList, k: Tensor):
+        assert blocks.packed_keys is not None
+        keys = blocks.packed_keys.long()
+        batch, heads, _, columns = k.shape
+        count = keys.shape[2]
+        self.words = count, blocks.packed_rows, heads * count * columns, count * columns, columns
+        self._shape = batch, heads, count, columns
+        self._is_shared = keys.shape[:2] == (1, 1)
+        self._keys = keys[0, 0] if self._is_shared else keys[..., None].expand(self._shape)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Their rows, contiguous: [batch, kv heads, packed keys, columns]."""
+        rows = tensor.index_select(2, self._keys) if self._is_shared else tensor.gather(2, self._keys)
+        return rows.contiguous()
+
+    def empty(self, like: Tensor) -> Tensor:
+        """What `gather` returns, uninitialised."""
+        return like.new_empty(self._shape)
+
+    def add(self, rows: Tensor, to: Tensor) -> None:
+        """Adds to their rows. Each key is packed once, so nothing is added in an order that may change."""
+        if self._is_shared:
+            to.index_add_(2, self._keys, rows)
+        else:
+            to.scatter_add_(2, self._keys, rows)
 
 
 def can_move(*tensors: Tensor) -> bool:

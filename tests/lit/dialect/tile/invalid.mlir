@@ -408,3 +408,40 @@ tile.attention @partial element(bf16) head(64) blocks(128, 128) listed partial t
 
 // expected-error@+1 {{has heads of 64 columns if blocks of 128 x 16 are allowed in part}}
 tile.attention @partial element(bf16) head(128) blocks(128, 16) listed partial
+
+// -----
+
+// expected-error@+1 {{packs no keys if blocks of 128 x 16 are allowed in part}}
+tile.attention @packed element(bf16) head(64) blocks(128, 16) listed partial packed
+
+// -----
+
+// expected-error@+1 {{has packed keys only with a list}}
+tile.attention @packed element(bf16) head(64) blocks(128, 128) packed
+
+// -----
+
+llvm.func @joined(%p: !llvm.ptr, %n: i64) {
+  // expected-error@+1 {{describes one tensor; tile.join joins two}}
+  %map = tile.describe %p sizes(%n, %n, %n, %n) strides(%n, %n, %n) : !llvm.ptr -> <64x64xf16, joined>
+  llvm.return
+}
+
+// -----
+
+llvm.func @other_boxes(%p: !llvm.ptr, %n: i64) {
+  %a = tile.describe %p sizes(%n, %n, %n, %n) strides(%n, %n, %n) : !llvm.ptr -> <64x64xf16>
+  %b = tile.describe %p sizes(%n, %n, %n, %n) strides(%n, %n, %n) : !llvm.ptr -> <32x64xf16>
+  // expected-error@+1 {{makes a joined map of two that are not joined, of the same box, not '!tile.map<64x64xf16, joined>' of '!tile.map<64x64xf16>' and '!tile.map<32x64xf16>'}}
+  %map = tile.join %a, %b at(%n) : !tile.map<64x64xf16>, !tile.map<32x64xf16> -> !tile.map<64x64xf16, joined>
+  llvm.return
+}
+
+// -----
+
+llvm.func @not_joined(%p: !llvm.ptr, %n: i64) {
+  %a = tile.describe %p sizes(%n, %n, %n, %n) strides(%n, %n, %n) : !llvm.ptr -> <64x64xf16>
+  // expected-error@+1 {{makes a joined map of two that are not joined}}
+  %map = tile.join %a, %a at(%n) : !tile.map<64x64xf16>, !tile.map<64x64xf16> -> !tile.map<64x64xf16>
+  llvm.return
+}

@@ -134,6 +134,8 @@ tile.program @numbers(%sums: memref<?xf32>, %x: f32) {
 llvm.func @host(%p: !llvm.ptr, %n: i64, %i: i32) {
   // CHECK: tile.describe %{{.*}} sizes(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) strides(%{{.*}}, %{{.*}}, %{{.*}}) : !llvm.ptr -> <64x64xf16>
   %map = tile.describe %p sizes(%n, %n, %n, %n) strides(%n, %n, %n) : !llvm.ptr -> <64x64xf16>
+  // CHECK: tile.join %{{.*}}, %{{.*}} at(%{{.*}}) : <64x64xf16>, <64x64xf16> -> <64x64xf16, joined>
+  %joined = tile.join %map, %map at(%n) : !tile.map<64x64xf16>, !tile.map<64x64xf16> -> !tile.map<64x64xf16, joined>
   // CHECK: %[[N:.*]] = tile.resident @two
   %blocks = tile.resident @two
   // CHECK: tile.launch @two blocks(%[[N]]) (%{{.*}}) : i32
@@ -149,5 +151,9 @@ tile.attention @b element(f16) head(64) blocks(128, 128) causal window
 tile.attention_backward @e element(bf16) head(128) blocks(128, 64) tail
 // CHECK: tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
 tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
+// CHECK: tile.attention @f element(bf16) head(128) blocks(128, 32) listed partial packed
+tile.attention @f element(bf16) head(128) blocks(128, 32) listed partial packed
+// CHECK: tile.attention_backward @g element(f16) head(64) blocks(64, 64) tail partial packed
+tile.attention_backward @g element(f16) head(64) blocks(64, 64) tail partial packed
 // CHECK: tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
 tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
