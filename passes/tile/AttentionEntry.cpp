@@ -10,6 +10,8 @@
 //   keys of a window; bits of the scale (f32)
 //   blocks that are allowed in part: addresses of count, index, bits of an
 //   entry, bits; entries a row
+//   of a split program: addresses of partial outputs and of their log-sum-exp;
+//   parts of a tile
 //
 //===----------------------------------------------------------------------===//
 
@@ -27,7 +29,7 @@ public:
       : EntryWords(op), plan(plan) {}
 
   void build(ProgramOp program) {
-    SmallVector<Value> arguments(NumAttentionArguments);
+    SmallVector<Value> arguments(plan.numArguments());
     Value q = next(pointer), k = next(pointer), v = next(pointer),
           out = next(pointer);
     for (unsigned at : {LogSumExp, Count, Index, Order, Counter})
@@ -39,7 +41,12 @@ public:
     int64_t rows = plan.gathered > 1 ? plan.block : plan.keys;
     arguments[KeyMap] = describe(k, {batch, kvHeads, keys, columns}, rows);
     arguments[ValueMap] = describe(v, {batch, kvHeads, keys, columns}, rows);
-    arguments[OutMap] = describe(out, {batch, heads, queries, columns}, 64);
+    if (plan.split) { // stored row by row, which follow one another
+      arguments[OutMap] = out;
+      skip(3);
+    } else {
+      arguments[OutMap] = describe(out, {batch, heads, queries, columns}, 64);
+    }
 
     Value queryBlocks = n.ceilDiv(queries, plan.queries);
     Value tiles = n.mul(n.mul(batch, heads), queryBlocks);
@@ -55,6 +62,15 @@ public:
     for (unsigned at : {PartialCount, PartialIndex, PartialBits, Bits})
       arguments[at] = next(pointer);
     arguments[PartialLength] = narrow(next());
+    if (plan.split) {
+      arguments[PartOut] = next(pointer);
+      arguments[PartLogSumExp] = next(pointer);
+      Value parts = next();
+      arguments[Parts] = narrow(parts);
+      arguments[Rows] = narrow(n.mul(n.mul(batch, heads), queries));
+      tiles = n.mul(tiles, parts);
+      arguments[Tiles] = narrow(tiles);
+    }
 
     launch(program, tiles, arguments);
     end();

@@ -33,6 +33,8 @@ protected:
                                       place);
   }
 
+  void skip(int32_t count) { position += count; }
+
   /// An f32, whose bits are in the next word.
   mlir::Value nextFloat() {
     return mlir::arith::BitcastOp::create(b, loc, b.getF32Type(),
