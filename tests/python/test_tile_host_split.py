@@ -13,6 +13,7 @@ from gossamer.patterns.masks import listed
 from gossamer.runtime import tiles
 from gossamer.runtime.tile_split import Split
 from test_tile_host import close, dense
+from test_tile_host_backward import check as check_gradients
 from tile_inputs import entries, inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -151,6 +152,13 @@ def test_a_score_that_is_no_number():
     out, lse = tiles.run(kind, q, k, v, None, 0.125)
     assert out.isnan().all()
     assert lse.isnan().all()
+
+
+@pytest.mark.parametrize("block", [(64, 128), (1, 64)], ids=str)
+def test_gradients(block):
+    """Are those of any other attention, from what split programs leave."""
+    mask, allowed = random_list((2, 1), block, 1, 700, 0.4)
+    check_gradients((2, 4, 2, 1, 700, 40), torch.bfloat16, mask, allowed)
 
 
 def choice(batch, heads, kv_heads, queries, keys, mask=None) -> tuple[int, int]:
