@@ -61,9 +61,9 @@ def test_heads_that_do_not_fit_a_tile():
     check((1, 2, 1, 60, 2100, 64), (1, 2))
 
 
-@pytest.mark.parametrize("columns", [64, 128])
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_lists_of_each_batch(block, columns):
+def test_lists_of_each_batch(block):
+    columns = 128 if block in ((64, 64), (64, 16)) else 64
     for queries, density in ((1, 0.3), (min(3, block[0]), 1.0)):
         mask, allowed = random_list((3, 1), block, queries, 1027, density)
         kind = check((3, 8, 2, queries, 1027, columns), (4, 8 if queries == 1 else 5), mask=mask, allowed=allowed)
@@ -79,10 +79,10 @@ def test_parts_with_nothing():
         check((3, 4, 2, 3, 1060, 64), (2, 8), mask=mask, allowed=entries(blocks, (64, 64), 3, 1060), parts=parts)
 
 
-@pytest.mark.parametrize("columns", [64, 128])
-@pytest.mark.parametrize("block", [(64, 64), (64, 16), (128, 128), (64, 128)], ids=str)
-def test_bitmaps(block, columns):
+@pytest.mark.parametrize("block", [(64, 64), (64, 16), (128, 128)], ids=str)
+def test_bitmaps(block):
     """Whole blocks, blocks of which each query sees other keys, and lengths of each batch."""
+    columns = 128 if block[1] == 128 else 64
     for queries in (1, 3):
         allowed = torch.rand(3, 1, queries, 1027) < 0.5
         allowed[..., 128:640] = True
@@ -96,7 +96,7 @@ def test_bitmaps(block, columns):
         assert kind is not None
         assert kind.split.heads == 2
         assert kind.split.parts > 1
-        for parts in (kind.split.parts, 1, 3, 16):
+        for parts in (kind.split.parts, 1, 11):
             one = replace(kind, split=Split(2, parts))
             close(tiles.run(one, q, k, v, blocks, 0.125), dense(q, k, v, allowed, 0.125), torch.bfloat16)
 
@@ -191,6 +191,7 @@ def test_how_calls_are_split():
 
 
 def test_what_is_said_of_it():
-    q, k, _ = inputs(1, 4, 1, 1, 1024, 64, torch.bfloat16)
+    q, k, v = inputs(1, 4, 1, 1, 1024, 64, torch.bfloat16)
     kind, _, _ = kind_of(q, k, None, 0.125, causal=False)
+    assert "bar.red.or.pred" in gs.dump(gs.attention, q, k, v, stage="ptx", target="sm_90a")
     assert str(kind).endswith("tiles of 64 x 64, all keys, 4 heads a tile, keys in 8 parts")

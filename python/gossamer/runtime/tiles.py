@@ -122,7 +122,7 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
     out = empty_as(q, device="meta")
     out_strides = packed_strides(out.stride(), queries, together)
     copies_q = q_strides is None
-    if parts > 1:  # written row by row, which have all columns that a tile has
+    if parts > 1:  # written by rows, each of all the columns of a tile
         out = torch.empty(*shape[:3], kind.head, dtype=dtype, device="meta")
     elif out_strides is None:
         out = torch.empty(shape, dtype=dtype, device="meta")
@@ -138,13 +138,6 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         if parts == 1:
             order = blocks.order(batch, heads, 2 * k.shape[2] * columns * k.element_size())
             lists = *lists[:2], order.data_ptr()
-    partial: tuple[int, ...] = (0, 0, 0, 0, 0)
-    if kind.partial:
-        assert blocks is not None
-        is_as_it_is = kind.block[0] == blocks.block[0] and together == 1
-        bits = blocks.bits if is_as_it_is else packed_bits(blocks, shape[2])
-        arrays = blocks.partial_count, blocks.partial_index, blocks.partial_bits, bits
-        partial = (*(array.data_ptr() for array in arrays if array is not None), blocks.partial_length)
     rest = _REST.pack(
         *(batch, heads, k.shape[1], queries, k.shape[2], columns),
         *(q_strides or contiguous),
@@ -152,7 +145,7 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         *(out_strides or contiguous),
         *(*list_sizes, min(window, k.shape[2])),
         struct.unpack("I", struct.pack("f", scale))[0],
-        *partial,
+        *_partial_words(kind, blocks, shape[2]),
     )
     kernel = kernel_of(kind, target_of(device)).on(device)
     pack, float32 = _ADDRESSES.pack, torch.float32
@@ -181,6 +174,16 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         return out[..., :columns] if out.shape[3] > columns else out, lse
 
     return call
+
+
+def _partial_words(kind: Kind, blocks: BlockList | None, queries: int) -> tuple[int, ...]:
+    """Addresses of what a program reads of blocks that are allowed in part, and how many entries a row has."""
+    if blocks is None or not kind.partial:
+        return 0, 0, 0, 0, 0
+    has_rows_of_tiles = kind.split.heads == 1 and kind.block[0] == blocks.block[0]
+    bits = blocks.bits if has_rows_of_tiles else packed_bits(blocks, queries)
+    arrays = blocks.partial_count, blocks.partial_index, blocks.partial_bits, bits
+    return *(array.data_ptr() for array in arrays if array is not None), blocks.partial_length
 
 
 def can_move(*tensors: Tensor) -> bool:
