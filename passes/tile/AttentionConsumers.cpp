@@ -5,8 +5,6 @@
 using namespace mlir;
 using namespace gossamer::tile;
 
-static constexpr double lnOf2 = 0.6931471805599453;
-
 AttentionBuilder::Header AttentionBuilder::receive(Value number) {
   auto op = ReceiveOp::create(b, loc, headers, number);
   return headerOf(op.getWords());

@@ -16,7 +16,6 @@ using namespace mlir;
 using namespace gossamer::tile;
 
 static constexpr int64_t pieceColumns = 16, partsAtOnce = 8;
-static constexpr double lnOf2 = 0.6931471805599453;
 
 void AttentionBuilder::storePart(Value output, Value lse, Value tile) {
   Coordinates at = coordinatesOf(tile);

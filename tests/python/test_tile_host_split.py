@@ -134,6 +134,15 @@ def test_queries_that_lie_otherwise():
             close(tiles.run(one, given, k, v, None, 0.125), expected, torch.bfloat16)
 
 
+def test_counters_are_left_at_zero(monkeypatch):
+    """A stream's counters are those of its next call, too: here of one with fewer parts."""
+    counters = torch.zeros(8, dtype=torch.int32)
+    monkeypatch.setattr(tiles, "counter_of", lambda device, count: counters[:count])
+    for parts in (7, 2, 5):
+        check((2, 4, 2, 1, 640, 64), (2, 5), parts=parts)
+        assert not counters.any()
+
+
 def test_the_same_every_time():
     q, k, v = inputs(1, 2, 1, 1, 2000, 64, torch.bfloat16)
     kind, _, _ = kind_of(q, k, None, 0.125, causal=False)
