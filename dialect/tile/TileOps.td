@@ -145,21 +145,42 @@ def Tile_NextOp : Tile_Op<"next"> {
       "$counter `wrap` `(` $wrap `)` attr-dict `:` type($counter)";
 }
 
+def Tile_ArriveOp : Tile_Op<"arrive"> {
+  let summary = "whether this warpgroup is the last that arrives at a counter";
+  let description = [{
+    Of `count` warpgroups, of any thread blocks, each of which arrives once; the last
+    one leaves the counter at 0, where it was. Behind it the last one may read what
+    all of them have stored before. For consumers.
+
+    Example: `%last = tile.arrive %counters[%n] of(%count) : memref<?xi32>`
+  }];
+  let arguments = (ins MemRefRankOf<[I32], [1]>:$counters, I32:$index,
+                       I32:$count);
+  let results = (outs I1:$last);
+  let assemblyFormat = [{
+    $counters `[` $index `]` `of` `(` $count `)` attr-dict `:` type($counters)
+  }];
+  let hasVerifier = 1;
+}
+
 def Tile_LoadRowsOp : Tile_Op<"load_rows"> {
   let summary = "the numbers of rows from global memory";
   let description = [{
     Of row r `memory[base + r]` for r < `limit`, and `otherwise` for the others,
-    for which nothing is read. For consumers.
+    for which nothing is read. As many rows in a row as `span` says, 1, 2, 4, 8 or
+    16, have the same number: that of row r is `memory[base + r / span]`. Of a
+    fragment, whose rows follow one another in memory, row r is the row `base + r`.
+    For consumers.
 
     Example: `%lse = tile.load_rows %in[%base] limit(%n) otherwise(%x) :
     memref<?xf32> to !tile.rows<64xf32>`
   }];
   let arguments = (ins MemRefRankOf<[F32], [1]>:$memory, I32:$base, I32:$limit,
-                       F32:$otherwise);
-  let results = (outs Tile_Rows:$result);
+                       F32:$otherwise, DefaultValuedAttr<I32Attr, "1">:$span);
+  let results = (outs AnyTypeOf<[Tile_Rows, Tile_Fragment]>:$result);
   let assemblyFormat = [{
     $memory `[` $base `]` `limit` `(` $limit `)` `otherwise` `(` $otherwise `)`
-    attr-dict `:` type($memory) `to` type($result)
+    (`span` `(` $span^ `)`)? attr-dict `:` type($memory) `to` type($result)
   }];
   let hasVerifier = 1;
 }
@@ -186,16 +207,18 @@ def Tile_LoadBitsOp : Tile_Op<"load_bits"> {
 def Tile_StoreRowsOp : Tile_Op<"store_rows"> {
   let summary = "the numbers of rows to global memory";
   let description = [{
-    That of row r to `memory[base + r]`, for r < `limit`.
+    To where `tile.load_rows` finds them, for r < `limit`; rows that share a number
+    have the same one. A fragment is rounded to the memory's type. For consumers.
 
     Example: `tile.store_rows %lse to %out[%base] limit(%n) : !tile.rows<64xf32>,
     memref<?xf32>`
   }];
-  let arguments = (ins Tile_Rows:$value, MemRefRankOf<[F32], [1]>:$memory,
-                       I32:$base, I32:$limit);
+  let arguments = (ins AnyTypeOf<[Tile_Rows, Tile_Fragment]>:$value,
+                       MemRefRankOf<[F32, BF16, F16], [1]>:$memory, I32:$base,
+                       I32:$limit, DefaultValuedAttr<I32Attr, "1">:$span);
   let assemblyFormat = [{
-    $value `to` $memory `[` $base `]` `limit` `(` $limit `)` attr-dict
-    `:` type($value) `,` type($memory)
+    $value `to` $memory `[` $base `]` `limit` `(` $limit `)`
+    (`span` `(` $span^ `)`)? attr-dict `:` type($value) `,` type($memory)
   }];
   let hasVerifier = 1;
 }
@@ -636,19 +659,21 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
     * `packed`: the list has blocks of packed keys, which are in tensors of their
       own, before those of the others;
     * `tail`: the number of keys is no multiple of `block_k`; with `partial` the
-      program looks for itself.
+      program looks for itself;
+    * `split`: the keys of a tile are shared by as many thread blocks as the call
+      says, the last of which merges their results.
 
     Example: `tile.attention @main element(bf16) head(128) blocks(128, 64) listed`
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$listed,
                        UnitAttr:$partial, UnitAttr:$packed, UnitAttr:$causal,
-                       UnitAttr:$window, UnitAttr:$tail);
+                       UnitAttr:$window, UnitAttr:$tail, UnitAttr:$split);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`listed` $listed^)?
     (`partial` $partial^)? (`packed` $packed^)? (`causal` $causal^)?
-    (`window` $window^)? (`tail` $tail^)? attr-dict
+    (`window` $window^)? (`tail` $tail^)? (`split` $split^)? attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -237,13 +237,25 @@ LogicalResult StoreOp::verify() {
   return success();
 }
 
-LogicalResult LoadRowsOp::verify() {
-  if (failed(roleOf(*this, RoleKind::Consumer)))
+/// What loads and stores of rows ask of what they move.
+static LogicalResult verifyRows(Operation *op, Type type, int64_t span) {
+  if (failed(roleOf(op, RoleKind::Consumer)))
     return failure();
-  if (getResult().getType().getPartial())
-    return emitOpError("loads whole rows; these are partial");
+  auto rows = dyn_cast<RowsType>(type);
+  if (rows && rows.getPartial())
+    return op->emitOpError("moves whole rows; these are partial");
+  if (!rows && span != 1)
+    return op->emitOpError("has a span of rows, not of ") << type;
+  if (!llvm::is_contained({1, 2, 4, 8, 16}, span))
+    return op->emitOpError("has a span of 1, 2, 4, 8 or 16 rows, not ") << span;
   return success();
 }
+
+LogicalResult LoadRowsOp::verify() {
+  return verifyRows(*this, getResult().getType(), getSpan());
+}
+
+LogicalResult ArriveOp::verify() { return roleOf(*this, RoleKind::Consumer); }
 
 LogicalResult LoadNumbersOp::verify() {
   return roleOf(*this, RoleKind::Producer);
@@ -260,8 +272,12 @@ LogicalResult LoadBitsOp::verify() {
 }
 
 LogicalResult StoreRowsOp::verify() {
-  if (getValue().getType().getPartial())
-    return emitOpError("stores whole rows; these are partial");
+  if (failed(verifyRows(*this, getValue().getType(), getSpan())))
+    return failure();
+  if (isa<RowsType>(getValue().getType()) &&
+      !getMemory().getType().getElementType().isF32())
+    return emitOpError("stores rows as f32, not as ")
+           << getMemory().getType().getElementType();
   return success();
 }
 
@@ -471,11 +487,9 @@ static LogicalResult verifyAttention(Attention op) {
 LogicalResult AttentionOp::verify() {
   if (failed(verifyAttention(*this)))
     return failure();
-  if (getBlockK() < 16 || getBlockK() > getBlockQ() ||
-      !llvm::isPowerOf2_32(getBlockK()))
-    return emitOpError("has key blocks of 16, 32, ... up to its query blocks "
-                       "of ")
-           << getBlockQ() << ", not " << getBlockK();
+  if (!llvm::is_contained({16, 32, 64, 128}, getBlockK()))
+    return emitOpError("has key blocks of 16, 32, 64 or 128, not ")
+           << getBlockK();
   if (getCausal() && (getListed() || getBlockQ() != getBlockK()))
     return emitOpError("is causal without a list, in square blocks");
   if (getWindow() && !getCausal())
@@ -484,6 +498,9 @@ LogicalResult AttentionOp::verify() {
     return emitOpError("has blocks that are allowed in part only with a list");
   if (getPacked() && !getListed())
     return emitOpError("has packed keys only with a list");
+  if (getSplit() && (getCausal() || getPacked()))
+    return emitOpError("shares the keys of lists and all keys, not causal or "
+                       "packed ones");
   if (getPartial() && getTail())
     return emitOpError("knows the end of its keys by itself where blocks are "
                        "allowed in part");

@@ -22,6 +22,8 @@ private:
     // With partial blocks: the row of the lists, their number; and how many
     // steps are masked, with how many entries of the list (`splitSteps`).
     mlir::Value row, partials, masked, whole;
+    // Of a split program instead of the row: its first partial block.
+    mlir::Value partialList;
   };
   /// What consumers know of it.
   struct Header {
@@ -29,6 +31,8 @@ private:
     // With partial blocks, where `allowed` entries are in masked steps: these
     // steps, and how many of the entries are whole blocks.
     mlir::Value masked, whole;
+    // The first of the tile's partial blocks in the list of all.
+    mlir::Value partialList;
   };
   /// The state of an online softmax: p as left side, maximum, partial sum.
   struct Softmax {
@@ -41,10 +45,10 @@ private:
   };
 
   // AttentionProgram.cpp, for both roles
-  Coordinates coordinatesOf(mlir::Value tile) {
-    return ProgramParts::coordinatesOf(tile, argument(QueryBlocks),
-                                       argument(Heads));
-  }
+  Coordinates coordinatesOf(mlir::Value tile);
+  /// This warpgroup's first query, of its head and of all heads.
+  mlir::Value rowInHead(const Coordinates &at);
+  mlir::Value firstRow(const Coordinates &at);
   Window windowOf(mlir::Value queryBlock);
   mlir::Value listRow(const Coordinates &at) {
     return ProgramParts::listRow(at, argument(RowsOfBatch),
@@ -55,6 +59,7 @@ private:
   void buildProducer();
   mlir::Value tileOf(mlir::Value number);
   Item itemOf(mlir::Value number);
+  mlir::Value takeShare(mlir::Value tile, mlir::Value &entries);
   void splitSteps(Item &item);
   Values maskedRows(const Item &item, mlir::Value step);
   Values stateOf(const Item &item);
@@ -71,6 +76,8 @@ private:
   // AttentionConsumers.cpp
   void buildConsumers();
   Header receive(mlir::Value number);
+  Header headerOf(mlir::ValueRange words);
+  Values stateOf(const Header &header);
   mlir::Value takeQueries(mlir::Value number);
   mlir::Value beginScores(mlir::Value query, mlir::Value number);
   mlir::Value beginOutput(mlir::Value p, mlir::Value output,
@@ -80,7 +87,7 @@ private:
   mlir::Value masked(mlir::Value scores, const Header &header,
                      mlir::Value firstKey);
   mlir::Value masked(mlir::Value scores, mlir::Value bits);
-  mlir::Value firstPartial(mlir::Value tile);
+  mlir::Value firstPartial(const Header &header);
   Values bitsOf(const Header &header, mlir::Value partialList,
                 mlir::Value step);
   mlir::Value loadBits(mlir::ValueRange numbers);
@@ -93,9 +100,17 @@ private:
   mlir::Value exponentials(mlir::Value scores, mlir::Value shift);
   mlir::Value shiftOf(mlir::Value maximum, bool mayBeEmpty);
   void finish(mlir::Value output, const Softmax &state, const Header &header);
+  mlir::Value isAny(mlir::Value sum);
   Softmax softmaxOf(mlir::ValueRange values) {
     return {values[0], values[1], values[2]};
   }
+
+  // AttentionMerge.cpp, of split programs
+  void storePart(mlir::Value output, mlir::Value lse, mlir::Value tile);
+  void merge(mlir::Value tile);
+  void mergeRows(mlir::Value firstRow, mlir::Value piece, mlir::Value limit);
+  Values mergeParts(mlir::ValueRange sofar, mlir::ValueRange outputs,
+                    mlir::ValueRange logSumExps);
 
   mlir::Value rowsWise(mlir::ValueRange inputs, Body body);
   mlir::Value argument(AttentionArgument at) {

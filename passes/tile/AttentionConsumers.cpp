@@ -5,21 +5,33 @@
 using namespace mlir;
 using namespace gossamer::tile;
 
-static constexpr double lnOf2 = 0.6931471805599453;
-
 AttentionBuilder::Header AttentionBuilder::receive(Value number) {
   auto op = ReceiveOp::create(b, loc, headers, number);
-  Header header{op.getResult(0),
-                op.getResult(1),
-                op.getResult(2),
-                op.getResult(3),
-                {},
-                {}};
+  return headerOf(op.getWords());
+}
+
+AttentionBuilder::Header AttentionBuilder::headerOf(ValueRange words) {
+  Header header;
+  header.tile = words[0];
+  header.steps = words[1];
+  header.first = words[2];
+  header.allowed = words[3];
   if (plan.partial) {
-    header.masked = op.getResult(4);
-    header.whole = op.getResult(5);
+    header.masked = words[4];
+    header.whole = words[5];
   }
+  if (plan.partial && plan.split)
+    header.partialList = words[6];
   return header;
+}
+
+AttentionBuilder::Values AttentionBuilder::stateOf(const Header &header) {
+  Values words{header.tile, header.steps, header.first, header.allowed};
+  if (plan.partial)
+    words.append({header.masked, header.whole});
+  if (plan.partial && plan.split)
+    words.push_back(header.partialList);
+  return words;
 }
 
 /// Kept in registers, so that the next queries may be loaded at once.
@@ -112,8 +124,10 @@ Value AttentionBuilder::masked(Value scores, Value bits) {
 }
 
 /// The first of a tile's partial blocks in the list of all.
-Value AttentionBuilder::firstPartial(Value tile) {
-  return n.mul(listRow(coordinatesOf(tile)), argument(PartialLength));
+Value AttentionBuilder::firstPartial(const Header &header) {
+  if (plan.split)
+    return header.partialList;
+  return n.mul(listRow(coordinatesOf(header.tile)), argument(PartialLength));
 }
 
 /// Where the bits of the blocks of a masked step begin, for this warpgroup.
@@ -185,28 +199,31 @@ AttentionBuilder::Softmax AttentionBuilder::nextSoftmax(Value scores,
   return {p, maximum, sum};
 }
 
+/// Whether a row has a sum of exponentials: in a NaN among the scores, too.
+Value AttentionBuilder::isAny(Value sum) {
+  Value some =
+      arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, sum, f32(0));
+  Value unordered =
+      arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, sum, sum);
+  return arith::OrIOp::create(b, loc, some, unordered);
+}
+
 /// The output of a tile, divided by the sums, and its log-sum-exp.
 void AttentionBuilder::finish(Value output, const Softmax &state,
                               const Header &header) {
   Value sum = CombineOp::create(b, loc, rows, Combining::Sum, state.sum);
   Value listed = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sgt,
                                        header.allowed, literal(0));
-  auto isAny = [&](Value x) -> Value {
-    Value some =
-        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OGT, x, f32(0));
-    // A NaN among the scores stays one.
-    Value unordered =
-        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
-    some = arith::OrIOp::create(b, loc, some, unordered);
-    return arith::AndIOp::create(b, loc, some, listed);
+  auto isListed = [&](Value x) -> Value {
+    return arith::AndIOp::create(b, loc, isAny(x), listed);
   };
   Value inverse = rowsWise(sum, [&](ValueRange x) -> Value {
-    Value safe = arith::SelectOp::create(b, loc, isAny(x[0]), x[0], f32(1));
+    Value safe = arith::SelectOp::create(b, loc, isListed(x[0]), x[0], f32(1));
     return arith::DivFOp::create(b, loc, f32(1), safe,
                                  arith::FastMathFlags::arcp);
   });
   Value lse = rowsWise({sum, state.maximum}, [&](ValueRange x) -> Value {
-    Value some = isAny(x[0]);
+    Value some = isListed(x[0]);
     Value safe = arith::SelectOp::create(b, loc, some, x[0], f32(1));
     Value log = math::Log2Op::create(b, loc, safe);
     Value whole = math::FmaOp::create(b, loc, x[1], scale, log);
@@ -217,16 +234,16 @@ void AttentionBuilder::finish(Value output, const Softmax &state,
       elementwise({output, inverse}, outputType, [&](ValueRange x) -> Value {
         return arith::MulFOp::create(b, loc, x[0], x[1]);
       });
+  if (plan.split)
+    return storePart(output, lse, header.tile);
   Coordinates at = coordinatesOf(header.tile);
   Value part = SubtileOp::create(
       b, loc, SharedType::get({64, plan.head}, plan.element, plan.queries),
       scratch, n.mul(warpgroup, 64));
-  Value row = n.add(n.mul(at.block, plan.queries), n.mul(warpgroup, 64));
+  Value row = rowInHead(at);
   StoreOp::create(b, loc, output, argument(OutMap), at.batch, at.head, row,
                   literal(0), part);
-  Value head = n.div(header.tile, argument(QueryBlocks));
-  Value base = n.add(n.mul(head, argument(Queries)), row);
-  StoreRowsOp::create(b, loc, lse, argument(LogSumExp), base,
+  StoreRowsOp::create(b, loc, lse, argument(LogSumExp), firstRow(at),
                       n.sub(argument(Queries), row));
 }
 
@@ -290,7 +307,7 @@ void AttentionBuilder::buildConsumers() {
   auto firstBits = [&](const Header &header) -> Values {
     if (!plan.partial)
       return {};
-    return bitsOf(header, firstPartial(header.tile), zero);
+    return bitsOf(header, firstPartial(header), zero);
   };
   auto loadFirstBits = [&](ValueRange bits) -> Value {
     return plan.partial ? loadBits(bits) : Value();
@@ -307,13 +324,11 @@ void AttentionBuilder::buildConsumers() {
   release(keyRing, zero);
   Softmax first = firstSoftmax(scores, header, allowed);
 
-  Values inits{first.p,      first.maximum, first.sum,      query, header.tile,
-               header.steps, header.first,  header.allowed, zero,  zero};
-  if (plan.partial)
-    inits.append({header.masked, header.whole});
+  Values inits{first.p, first.maximum, first.sum, query, zero, zero};
+  inits.append(stateOf(header));
   doWhile(inits, [&](ValueRange state, Values &carried) {
-    Value query = state[3], before = state[8], count = state[9];
-    Header header{state[4], state[5], state[6], state[7], {}, {}};
+    Value query = state[3], before = state[4], count = state[5];
+    Header header = headerOf(state.drop_front(6));
     Value from = literal(1);
     Values inits{state[0], state[1], state[2], noOutput()};
     if (plan.window) {
@@ -325,11 +340,9 @@ void AttentionBuilder::buildConsumers() {
       from = to;
     }
     if (plan.partial) {
-      header.masked = state[10];
-      header.whole = state[11];
       auto partial =
           buildSteps(from, header.masked, inits, query, before, header,
-                     /*isMasked=*/true, firstPartial(header.tile));
+                     /*isMasked=*/true, firstPartial(header));
       inits.assign(partial.result_begin(), partial.result_end());
       from = header.masked;
     }
@@ -372,10 +385,10 @@ void AttentionBuilder::buildConsumers() {
                            ValueRange{last.p, last.maximum, last.sum, query});
     }
     carried.assign(branch.getResults().begin(), branch.getResults().end());
-    carried.append({next.tile, next.steps, next.first, next.allowed, nextBefore,
-                    nextCount});
-    if (plan.partial)
-      carried.append({next.masked, next.whole});
+    carried.append({nextBefore, nextCount});
+    carried.append(stateOf(next));
+    if (plan.split)
+      merge(header.tile);
     return more;
   });
 }

@@ -12,6 +12,8 @@
 //   entry, bits; entries a row
 //   with packed keys: how many, the row of the first other key, strides;
 //   addresses of k v
+//   of a split program: addresses of partial outputs and of their log-sum-exp;
+//   parts of a tile
 //
 //===----------------------------------------------------------------------===//
 
@@ -29,7 +31,7 @@ public:
       : EntryWords(op), plan(plan) {}
 
   void build(ProgramOp program) {
-    SmallVector<Value> arguments(NumAttentionArguments);
+    SmallVector<Value> arguments(plan.numArguments());
     Tensor q, k, v, out;
     for (Tensor *tensor : {&q, &k, &v, &out})
       tensor->address = next(pointer);
@@ -56,6 +58,15 @@ public:
     if (plan.packed)
       nextPacked({&k, &v});
     arguments[Keys] = narrow(plan.packed ? n.add(packedRows, keys) : keys);
+    if (plan.split) {
+      arguments[PartOut] = next(pointer);
+      arguments[PartLogSumExp] = next(pointer);
+      Value parts = next();
+      arguments[Parts] = narrow(parts);
+      arguments[Rows] = narrow(n.mul(n.mul(batch, heads), queries));
+      tiles = n.mul(tiles, parts);
+      arguments[Tiles] = narrow(tiles);
+    }
 
     SmallVector<Value> querySizes{batch, heads, queries, columns};
     SmallVector<Value> keySizes{batch, kvHeads, keys, columns};
@@ -63,7 +74,9 @@ public:
     arguments[QueryMap] = describe(q, querySizes, boxOf(plan.queries));
     arguments[KeyMap] = describe(k, keySizes, keyBox);
     arguments[ValueMap] = describe(v, keySizes, keyBox);
-    arguments[OutMap] = describe(out, querySizes, boxOf(64));
+    // Parts are stored row by row, which follow one another.
+    arguments[OutMap] =
+        plan.split ? out.address : describe(out, querySizes, boxOf(64));
     launch(program, tiles, arguments);
     end();
   }

@@ -7,29 +7,6 @@
 
 namespace gossamer::tile {
 
-/// Sizes and budgets of a program, from what was measured on an H200
-/// (docs/tile.md).
-struct AttentionPlan {
-  explicit AttentionPlan(AttentionOp op);
-
-  mlir::Type element;
-  int64_t head;     // columns of q, k and v
-  int64_t queries;  // rows of a tile, a warpgroup for each 64
-  int64_t keys;     // columns of a step
-  int64_t block;    // keys of a block of the list
-  int64_t gathered; // blocks of a step
-  int64_t consumers, keyStages, valueStages;
-  int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
-  bool listed, partial, packed, causal, window, tail;
-
-  /// Whether the first step of a tile has keys that take no part. It has the
-  /// highest keys of a list, and the blocks that do not make a whole step.
-  bool masksFirst() const { return causal || tail || partial || gathered > 1; }
-
-  /// Words of a row of the bits of a block.
-  int64_t blockWords() const { return llvm::divideCeil(block, 32); }
-};
-
 /// The arguments of the program, in order.
 enum AttentionArgument : unsigned {
   QueryMap,
@@ -57,7 +34,41 @@ enum AttentionArgument : unsigned {
   PartialBits,
   Bits,
   PartialLength,
-  NumAttentionArguments
+  NumAttentionArguments,
+  // Of split programs: thread blocks that share a tile; rows of all heads and
+  // batches; and of each part the output and log-sum-exp of all these rows.
+  Parts = NumAttentionArguments,
+  Rows,
+  PartOut,
+  PartLogSumExp,
+  NumSplitArguments
+};
+
+/// Sizes and budgets of a program, from what was measured on an H200
+/// (docs/tile.md).
+struct AttentionPlan {
+  explicit AttentionPlan(AttentionOp op);
+
+  mlir::Type element;
+  int64_t head;     // columns of q, k and v
+  int64_t queries;  // rows of a tile, a warpgroup for each 64
+  int64_t keys;     // columns of a step
+  int64_t block;    // keys of a block of the list
+  int64_t gathered; // blocks of a step
+  int64_t consumers, keyStages, valueStages;
+  int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
+  bool listed, partial, packed, causal, window, tail, split;
+
+  /// Whether the first step of a tile has keys that take no part. It has the
+  /// highest keys of a list, and the blocks that do not make a whole step.
+  bool masksFirst() const { return causal || tail || partial || gathered > 1; }
+
+  unsigned numArguments() const {
+    return split ? NumSplitArguments : NumAttentionArguments;
+  }
+
+  /// Words of a row of the bits of a block.
+  int64_t blockWords() const { return llvm::divideCeil(block, 32); }
 };
 
 /// The program, before `op`, of the name `name`.

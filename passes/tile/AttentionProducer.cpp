@@ -8,6 +8,8 @@ using namespace gossamer::tile;
 /// The number-th tile to be done: block of queries + blocks x (head + heads x
 /// batch).
 Value AttentionBuilder::tileOf(Value number) {
+  if (plan.split)
+    return number;
   if (plan.listed)
     return read(argument(Order), number);
   if (!plan.causal)
@@ -25,6 +27,16 @@ Value AttentionBuilder::tileOf(Value number) {
   return n.add(n.mul(head, blocks), block);
 }
 
+/// Of so many entries those that are a part's: the first, and in `entries` how
+/// many.
+Value AttentionBuilder::takeShare(Value tile, Value &entries) {
+  Value part = n.rem(tile, argument(Parts));
+  Value each = n.div(entries, argument(Parts));
+  Value left = n.rem(entries, argument(Parts));
+  entries = n.add(each, n.select(n.less(part, left), literal(1), literal(0)));
+  return n.add(n.mul(part, each), n.min(part, left));
+}
+
 AttentionBuilder::Item AttentionBuilder::itemOf(Value number) {
   Item item;
   item.tile = tileOf(number);
@@ -35,6 +47,12 @@ AttentionBuilder::Item AttentionBuilder::itemOf(Value number) {
     if (plan.partial) {
       item.row = row;
       item.partials = read(argument(PartialCount), row);
+      if (plan.split) {
+        Value first = takeShare(item.tile, item.entries);
+        item.list = n.add(n.mul(row, argument(ListLength)), first);
+        first = takeShare(item.tile, item.partials);
+        item.partialList = n.add(n.mul(row, argument(PartialLength)), first);
+      }
       return item;
     }
     item.list = n.mul(row, argument(ListLength));
@@ -43,6 +61,8 @@ AttentionBuilder::Item AttentionBuilder::itemOf(Value number) {
         plan.causal ? n.add(at.block, 1) : n.ceilDiv(argument(Keys), plan.keys);
     item.list = literal(0);
   }
+  if (plan.split)
+    item.list = n.add(item.list, takeShare(item.tile, item.entries));
   item.steps = n.max(n.ceilDiv(item.entries, plan.gathered), literal(1));
   if (plan.window) {
     item.list = windowOf(at.block).first;
@@ -67,7 +87,8 @@ void AttentionBuilder::splitSteps(Item &item) {
   item.masked = n.ceilDiv(n.add(item.whole, item.partials), plan.gathered);
   item.masked = n.max(item.masked, literal(1));
   item.steps = n.add(item.masked, others);
-  item.list = n.mul(item.row, argument(ListLength));
+  if (!plan.split)
+    item.list = n.mul(item.row, argument(ListLength));
 }
 
 /// First rows of the blocks of a masked step: the last entries of the list,
@@ -97,7 +118,8 @@ AttentionBuilder::Values AttentionBuilder::maskedRows(const Item &item,
       return firstRow(Index, n.sub(last, entry));
     };
     auto fromPartials = [&] {
-      Value first = n.mul(item.row, argument(PartialLength));
+      Value first = plan.split ? item.partialList
+                               : n.mul(item.row, argument(PartialLength));
       return firstRow(PartialIndex, n.add(first, n.sub(entry, item.whole)));
     };
     result.push_back(choose(n.less(entry, item.whole), fromList, [&] {
@@ -110,6 +132,9 @@ AttentionBuilder::Values AttentionBuilder::maskedRows(const Item &item,
 
 /// What the producer carries of a tile.
 AttentionBuilder::Values AttentionBuilder::stateOf(const Item &item) {
+  if (plan.partial && plan.split)
+    return {item.tile, item.entries, item.list, item.partials,
+            item.partialList};
   if (plan.partial)
     return {item.tile, item.entries, item.row, item.partials};
   return {item.tile, item.entries, item.steps, item.list};
@@ -119,17 +144,22 @@ AttentionBuilder::Item AttentionBuilder::itemOf(ValueRange state) {
   Item item;
   item.tile = state[0];
   item.entries = state[1];
-  (plan.partial ? item.row : item.steps) = state[2];
-  (plan.partial ? item.partials : item.list) = state[3];
+  if (plan.partial) {
+    (plan.split ? item.list : item.row) = state[2];
+    item.partials = state[3];
+    if (plan.split)
+      item.partialList = state[4];
+  } else {
+    item.steps = state[2];
+    item.list = state[3];
+  }
   splitSteps(item);
   return item;
 }
 
 Value AttentionBuilder::blockOf(const Item &item, Value entry) {
-  if (!plan.listed)
-    return n.mul(entry, plan.block);
-  Value block = read(argument(Index), n.add(item.list, entry));
-  return n.mul(block, plan.block);
+  Value place = plan.window ? entry : n.add(item.list, entry);
+  return n.mul(plan.listed ? read(argument(Index), place) : place, plan.block);
 }
 
 /// First rows of the blocks of step 0: the last entries, and the end of the
@@ -167,9 +197,11 @@ void AttentionBuilder::sendHeader(Value number, const Item &item, Value first,
   };
   if (plan.partial) {
     Value entries = n.add(item.whole, item.partials);
-    SendOp::create(b, loc, headers, number,
-                   ValueRange{tileIfExists(), item.steps, first, entries,
-                              item.masked, item.whole});
+    Values words{tileIfExists(), item.steps,  first,
+                 entries,        item.masked, item.whole};
+    if (plan.split)
+      words.push_back(item.partialList);
+    SendOp::create(b, loc, headers, number, words);
     return;
   }
   Value others = n.mul(n.add(item.steps, -1), plan.gathered);
@@ -198,15 +230,17 @@ void AttentionBuilder::buildProducer() {
   // Every block takes a number for each tile that it does, and one that is
   // none.
   Value numbers = n.add(tiles, blocks);
-  auto nextNumber = [&] {
+  auto numberAfter = [&](Value number) {
+    if (plan.split)
+      return n.add(number, blocks);
     return n.add(
         NextOp::create(b, loc, b.getI32Type(), argument(Counter), numbers),
         blocks);
   };
-  Value zero = literal(0);
-  Item item = itemOf(BlockOp::create(b, loc));
+  Value zero = literal(0), block = BlockOp::create(b, loc);
+  Item item = itemOf(block);
   splitSteps(item);
-  Value number = nextNumber();
+  Value number = numberAfter(block);
   Values firsts = firstRows(item);
   sendHeader(zero, item, firsts[0], /*exists=*/{});
   loadQueries(item, zero);
@@ -215,13 +249,15 @@ void AttentionBuilder::buildProducer() {
   // carried: the tile, the number of the next, steps and tiles before it, rows
   // of step 0
   Values inits = stateOf(item);
+  size_t words = inits.size();
   inits.append({number, zero, zero});
   llvm::append_range(inits, firsts);
   doWhile(inits, [&](ValueRange state, Values &carried) {
     Item item = itemOf(state);
-    Value number = state[4], before = state[5], count = state[6];
+    Value number = state[words], before = state[words + 1],
+          count = state[words + 2];
     Value exists = n.less(number, tiles);
-    Value following = nextNumber();
+    Value following = numberAfter(number);
     Item next = itemOf(n.min(number, n.add(tiles, -1)));
     auto loadSteps = [&](Value from, Value to, ValueRange rowsBefore,
                          bool isMasked) -> ValueRange {
@@ -238,7 +274,7 @@ void AttentionBuilder::buildProducer() {
       return steps.getResults();
     };
     Value from = literal(1);
-    ValueRange lastRows = state.drop_front(7);
+    ValueRange lastRows = state.drop_front(words + 3);
     if (plan.partial) {
       lastRows = loadSteps(from, item.masked, lastRows, /*isMasked=*/true);
       from = item.masked;

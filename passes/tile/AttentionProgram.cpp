@@ -15,6 +15,12 @@
 // blocks {tile, steps, first key, entries of masked steps, masked steps, whole
 // blocks among these}; a tile below 0 ends the program.
 //
+// Of a split program a tile is a part of one: number part + parts x tile, with
+// an equal share of its entries. Their results meet in memory
+// (AttentionMerge.cpp). Tiles are as long as one another, and each thread block
+// takes every so many-th. With partial blocks the queue also says where the
+// part's begin.
+//
 //===----------------------------------------------------------------------===//
 
 #include "passes/tile/AttentionBuilder.h"
@@ -27,7 +33,7 @@ AttentionBuilder::AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
     : ProgramParts(op), plan(plan) {
   Type element = plan.element, f32 = b.getF32Type(), i32 = b.getI32Type();
   int64_t box = plan.gathered > 1 ? plan.block : plan.keys;
-  SmallVector<Type> types(NumAttentionArguments, i32);
+  SmallVector<Type> types(plan.numArguments(), i32);
   types[QueryMap] = MapType::get({plan.queries, plan.head}, element);
   types[KeyMap] = types[ValueMap] =
       MapType::get({box, plan.head}, element, plan.packed);
@@ -37,6 +43,10 @@ AttentionBuilder::AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
                       PartialBits, Bits})
     types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
   types[Scale] = f32;
+  if (plan.split) {
+    types[OutMap] = MemRefType::get({ShapedType::kDynamic}, element);
+    types[PartOut] = types[PartLogSumExp] = types[LogSumExp];
+  }
   program = ProgramOp::create(b, loc, name, types, plan.blocksPerProcessor);
   scoresType = FragmentType::get({64, plan.keys}, f32);
   outputType = FragmentType::get({64, plan.head}, f32);
@@ -54,9 +64,11 @@ ProgramOp AttentionBuilder::build() {
       alloc(RingType::get({plan.keyStages, plan.keys, plan.head}, element));
   valueRing =
       alloc(RingType::get({plan.valueStages, plan.keys, plan.head}, element));
-  scratch =
-      alloc(SharedType::get({plan.queries, plan.head}, element, plan.queries));
-  headers = alloc(QueueType::get({2, plan.partial ? 6 : 4}, b.getI32Type()));
+  if (!plan.split)
+    scratch = alloc(
+        SharedType::get({plan.queries, plan.head}, element, plan.queries));
+  int64_t words = plan.partial ? (plan.split ? 7 : 6) : 4;
+  headers = alloc(QueueType::get({2, words}, b.getI32Type()));
   // Of base-2 exponentials.
   scale = arith::MulFOp::create(b, loc, argument(Scale), f32(log2OfE));
 
@@ -82,6 +94,22 @@ Value AttentionBuilder::rowsWise(ValueRange inputs, Body body) {
 //===----------------------------------------------------------------------===//
 // Tiles
 //===----------------------------------------------------------------------===//
+
+AttentionBuilder::Coordinates AttentionBuilder::coordinatesOf(Value tile) {
+  if (plan.split)
+    tile = n.div(tile, argument(Parts));
+  return ProgramParts::coordinatesOf(tile, argument(QueryBlocks),
+                                     argument(Heads));
+}
+
+Value AttentionBuilder::firstRow(const Coordinates &at) {
+  Value head = n.add(n.mul(at.batch, argument(Heads)), at.head);
+  return n.add(n.mul(head, argument(Queries)), rowInHead(at));
+}
+
+Value AttentionBuilder::rowInHead(const Coordinates &at) {
+  return n.add(n.mul(at.block, plan.queries), n.mul(warpgroup, 64));
+}
 
 AttentionBuilder::Window AttentionBuilder::windowOf(Value queryBlock) {
   Value size = literal(plan.queries), width = argument(WindowLength);

@@ -15,21 +15,28 @@ using namespace gossamer::tile;
 
 AttentionPlan::AttentionPlan(AttentionOp op)
     : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
-      keys(op.getBlockQ()), block(op.getBlockK()),
-      gathered(op.getBlockQ() / op.getBlockK()), consumers(queries / 64),
-      listed(op.getListed()), partial(op.getPartial()), packed(op.getPacked()),
-      causal(op.getCausal()), window(op.getWindow()), tail(op.getTail()) {
+      keys(std::max(op.getBlockQ(), op.getBlockK())), block(op.getBlockK()),
+      gathered(keys / block), consumers(queries / 64), listed(op.getListed()),
+      partial(op.getPartial()), packed(op.getPacked()), causal(op.getCausal()),
+      window(op.getWindow()), tail(op.getTail()), split(op.getSplit()) {
   // One warpgroup has so few keys at a time that a second thread block is
   // needed to fill a multiprocessor.
-  bool small = consumers == 1;
+  bool small = keys == 64;
   blocksPerProcessor = small ? 2 : 1;
-  keyStages = small ? 3 : 2;
-  valueStages = 2;
+  // Split programs wait for memory, and have no tile by which they store.
+  keyStages = small || split ? 3 : 2;
+  valueStages = split ? 3 : 2;
   // A producer that gathers many small blocks keeps more rows at hand;
   // consumers with narrow heads can spare the registers.
-  bool spare = gathered > (partial ? 1 : 2) || head == 64;
-  producerRegisters = spare ? 56 : 40;
-  consumerRegisters = (small ? 216 : 232) - (spare ? (small ? 16 : 8) : 0);
+  int64_t more = gathered > (partial ? 1 : 2) || head == 64 ? 16 : 0;
+  // And so does one that has a part of two lists.
+  if (split && partial)
+    more = gathered == 8 ? 32 : 16;
+  producerRegisters = 40 + more;
+  if (consumers == 2)
+    consumerRegisters = 232 - more / 2;
+  else
+    consumerRegisters = small ? 216 - more : 240;
 }
 
 namespace {

@@ -8,9 +8,6 @@
 using namespace mlir;
 using namespace gossamer::tile;
 
-/// Named barriers of the warpgroups of a role, one each.
-static constexpr int64_t stagingBarrier = 4;
-
 /// Which of the two rows of a thread its register is of.
 static int64_t rowOf(int64_t n) { return n / 2 % 2; }
 
@@ -344,50 +341,4 @@ void ProgramLowering::lowerStore(StoreOp op) {
                  ptx.add(get(op.getScratch()), ptx.i32(panel)), isElected);
   }
   ptx.commitStores(isElected);
-}
-
-void ProgramLowering::overRows(
-    Value memory, Value base, Value limit,
-    llvm::function_ref<void(int64_t, Value, Value)> body) {
-  Value firstRow = ptx.add(ptx.shiftLeft(warp, 4), ptx.shiftRight(lane, 2));
-  for (int64_t n = 0; n < 2; ++n) {
-    Value row = ptx.add(firstRow, ptx.i32(8 * n));
-    Value inside =
-        LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::slt, row, limit);
-    Value index =
-        LLVM::SExtOp::create(b, loc, b.getI64Type(), ptx.add(base, row));
-    Value at = LLVM::GEPOp::create(b, loc, memory.getType(), b.getF32Type(),
-                                   memory, ArrayRef<LLVM::GEPArg>{index});
-    body(n, at, inside);
-  }
-}
-
-void ProgramLowering::lowerLoadRows(LoadRowsOp op) {
-  Registers numbers;
-  overRows(get(op.getMemory()), get(op.getBase()), get(op.getLimit()),
-           [&](int64_t, Value at, Value inside) {
-             Value word = LLVM::ZExtOp::create(b, loc, b.getI32Type(), inside);
-             llvm::append_range(
-                 numbers,
-                 ptx.assembly("{ .reg .pred p; setp.ne.b32 p, $2, 0; "
-                              "mov.b32 $0, $3; @p ld.global.f32 $0, [$1]; }",
-                              "=&f,l,r,f", {at, word, get(op.getOtherwise())},
-                              b.getF32Type()));
-           });
-  set(op, std::move(numbers));
-}
-
-void ProgramLowering::lowerStoreRows(StoreRowsOp op) {
-  // Four lanes have the same row; one of them stores it.
-  Value stores = ptx.equals(ptx.bitAnd(lane, 3), 0);
-  overRows(
-      get(op.getMemory()), get(op.getBase()), get(op.getLimit()),
-      [&](int64_t n, Value at, Value inside) {
-        Value word =
-            LLVM::ZExtOp::create(b, loc, b.getI32Type(),
-                                 LLVM::AndOp::create(b, loc, stores, inside));
-        ptx.assembly("{ .reg .pred p; setp.ne.b32 p, $2, 0; "
-                     "@p st.global.f32 [$0], $1; }",
-                     "l,f,r,~{memory}", {at, all(op.getValue())[n], word}, {});
-      });
 }

@@ -269,6 +269,7 @@ LogicalResult ProgramLowering::lower(Operation *op) {
       .Case([&](LoadOperandOp o) { return lowerLoadOperand(o), done(o); })
       .Case([&](StoreOp o) { return lowerStore(o), done(o); })
       .Case([&](StoreRowsOp o) { return lowerStoreRows(o), done(o); })
+      .Case([&](ArriveOp o) { return lowerArrive(o), done(o); })
       .Case([&](LoadBitsOp o) { return lowerLoadBits(o), done(o); })
       .Case([&](scf::ForOp o) { return lowerFor(o); })
       .Case([&](scf::WhileOp o) { return lowerWhile(o); })

@@ -13,6 +13,9 @@ namespace gossamer::tile {
 /// lines are swizzled together.
 constexpr int64_t lineBytes = 128, panelColumns = 64;
 
+/// Named barriers of the warpgroups of a role, one each.
+constexpr int64_t stagingBarrier = 4;
+
 /// What the host must know to launch a kernel.
 struct KernelInfo {
   int64_t number, threads, sharedBytes;
@@ -76,13 +79,20 @@ private:
   void lowerToFragment(ToFragmentOp op);
   void lowerLoadOperand(LoadOperandOp op);
   void lowerStore(StoreOp op);
+
+  // LowerRows.cpp
   void lowerLoadRows(LoadRowsOp op);
   void lowerStoreRows(StoreRowsOp op);
-  /// For each row that a thread has numbers of: where in memory that is, and
-  /// whether it is one of the first `limit`.
-  void
-  overRows(mlir::Value memory, mlir::Value base, mlir::Value limit,
-           llvm::function_ref<void(int64_t, mlir::Value, mlir::Value)> body);
+  void lowerArrive(ArriveOp op);
+  /// Where in memory the first of its numbers in a row is, and whether the row
+  /// is one of the first `limit`.
+  struct RowPlace {
+    mlir::Value at, inside;
+  };
+  /// Of the thread's n-th row.
+  RowPlace rowPlace(mlir::Value memory, mlir::Type element, mlir::Value base,
+                    mlir::Value limit, int64_t n, int64_t span,
+                    int64_t columns);
 
   // LowerBits.cpp
   void lowerLoadBits(LoadBitsOp op);

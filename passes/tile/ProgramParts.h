@@ -8,7 +8,7 @@
 
 namespace gossamer::tile {
 
-constexpr double log2OfE = 1.4426950408889634;
+constexpr double log2OfE = 1.4426950408889634, lnOf2 = 0.6931471805599453;
 
 /// Writes programs whose thread blocks stay and take tiles from a counter.
 ///

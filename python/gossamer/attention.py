@@ -17,7 +17,7 @@ from gossamer.errors import TensorError, UnsupportedError
 from gossamer.jit import sparse_jit
 from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.masks import listed
-from gossamer.runtime import tiles
+from gossamer.runtime import tile_split, tiles
 from gossamer.runtime.tile_autograd import Attention
 from gossamer.tensor import SparseTensor
 
@@ -299,15 +299,19 @@ def kind_of(
     if reason:
         return None, None, reason
     blocks, causal, limited = _blocks_of(q, k, mask, causal, window)
-    columns = q.shape[3]
-    head = 64 if columns <= 64 else 128
-    if blocks is not None:
-        blocks = blocks.tiled(wide=head > 64)
-    block = (128, 128) if blocks is None else blocks.block
+    head = 64 if q.shape[3] <= 64 else 128
+    few = None if causal else tile_split.few_queries(q, k, blocks)
+    if few is not None:
+        block, split = few
+    else:
+        blocks = None if blocks is None else blocks.tiled(wide=head > 64)
+        block = (128, 128) if blocks is None else blocks.block
+        split = tile_split.WHOLE if causal else tile_split.many_queries(q, k, blocks, block)
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
     packed = blocks is not None and blocks.packed_rows > 0
-    return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial, packed), blocks, ""
+    flags = blocks is not None, causal, limited, tail, partial, packed
+    return tiles.Kind(q.dtype, head, block, *flags, split), blocks, ""
 
 
 def why_not(q: Tensor, k: Tensor, scale: float) -> str:

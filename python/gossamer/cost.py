@@ -95,7 +95,7 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
 
     Raises:
         TensorError: A mask of another shape, or what is no mask.
-        UnsupportedError: There is no tile program for such heads; the text says why.
+        UnsupportedError: There is no tile program for such heads, or nothing was measured; the text says why.
     """
     if len(shape) != 4:
         raise TensorError(f"the shape of the queries is (batch, heads, queries, columns), not {shape}")
@@ -110,14 +110,17 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
     kind, blocks, reason = kind_of(q, k, mask, scale_of(q, None), False)
     if kind is None:
         raise UnsupportedError(f"nothing was measured for this attention: {reason}")
+    if blocks is not None and kind.block != blocks.block:
+        raise UnsupportedError("nothing was measured for so few queries that heads share a tile")
     everything = band(queries, keys, None, None, _DENSE, device)
     blocks = everything if blocks is None else blocks
     if gradients:
         blocks = blocks.differentiable()
     classes = _classes(blocks)
     rate = RATES[kind.head, blocks.block, gradients]
-    sparse, balance = _time(blocks, batch, heads, rate)
-    dense, _ = _time(everything, batch, heads, RATES[kind.head, _DENSE, gradients])
+    parts = 1 if gradients else kind.split.parts
+    sparse, balance = _time(blocks, batch, heads, rate, parts)
+    dense, _ = _time(everything, batch, heads, RATES[kind.head, _DENSE, gradients], parts)
     # Of the blocks of a row, if all rows have as many.
     tiles = batch * heads * blocks.count.shape[2] / _MULTIPROCESSORS
     fitting = ((dense - _LAUNCH) / tiles - rate[0]) / rate[1]
@@ -127,13 +130,16 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
     return Cost(sparse, dense, *shares, balance, pays_below, blocks.block)
 
 
-def _time(blocks: BlockList, batch: int, heads: int, rate: tuple[float, float]) -> tuple[float, float]:
+def _time(blocks: BlockList, batch: int, heads: int, rate: tuple[float, float], parts: int) -> tuple[float, float]:
     """Microseconds, and the balance."""
     count = blocks.count if blocks.partial_count is None else blocks.count + blocks.partial_count
     tiles = rate[0] + rate[1] * count.expand(batch, heads, -1).double()
     # Two thread blocks of 64 rows share a multiprocessor: each takes twice as long.
     resident = 2 if blocks.block[0] == 64 else 1
-    mean, longest = float(tiles.sum()) / _MULTIPROCESSORS, float(tiles.max()) * resident if tiles.numel() else 0.0
+    mean, longest = (
+        float(tiles.sum()) / _MULTIPROCESSORS,
+        float(tiles.max()) * resident / parts if tiles.numel() else 0.0,
+    )
     taken = max(mean, longest)
     return taken + _LAUNCH, mean / taken if taken else 1.0
 

@@ -122,7 +122,7 @@ def test_the_words_of_a_call(monkeypatch):
 
     counter = torch.zeros(1, dtype=torch.int32)
     monkeypatch.setattr(tiles, "kernel_of", lambda *_: Kernel())
-    monkeypatch.setattr(tiles, "counter_of", lambda device: counter)
+    monkeypatch.setattr(tiles, "counter_of", lambda device, count: counter)
     q = torch.randn(2, 200, 4, 64).half().transpose(1, 2)
     k, v = (torch.randn(2, 2, 320, 64).half() for _ in range(2))
     blocks = gs.BlockList.from_dense(torch.ones(4, 4, 5, dtype=torch.bool), 64, (200, 320))

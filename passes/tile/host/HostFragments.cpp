@@ -113,31 +113,44 @@ void HostProgram::lowerStore(StoreOp op) {
              code.i64(scratch.getColumns())});
 }
 
-void HostProgram::forRows(Value limit, int64_t rows,
-                          llvm::function_ref<void(Value)> body) {
-  code.loop(arith::MinSIOp::create(b, loc, code.widen(limit), code.i64(rows)),
-            1, body);
+void HostProgram::forRows(Value base, Value limit, Extent extent, int64_t span,
+                          llvm::function_ref<void(Value, Value)> body) {
+  Value end =
+      arith::MinSIOp::create(b, loc, code.widen(limit), code.i64(extent.rows));
+  code.loop(end, 1, [&](Value row) {
+    Value place = arith::DivUIOp::create(b, loc, row, code.i64(span));
+    Value first = code.mul(code.add(code.widen(base), place), extent.columns);
+    if (extent.columns == 1)
+      return body(first, row);
+    Value begin = code.mul(row, extent.columns);
+    code.loop(extent.columns, 1, [&](Value column) {
+      body(code.add(first, column), code.add(begin, column));
+    });
+  });
 }
 
 void HostProgram::lowerLoadRows(LoadRowsOp op) {
-  Value to = place(op), base = code.widen(get(op.getBase()));
+  Value to = place(op), memory = get(op.getMemory());
   Extent extent = *extentOf(op.getType());
   forEach(extent, [&](Value, Value, Value index) {
     code.store(get(op.getOtherwise()), to, index);
   });
-  forRows(get(op.getLimit()), extent.rows, [&](Value row) {
-    code.store(code.load(get(op.getMemory()), f32, code.add(base, row)), to,
-               row);
-  });
+  forRows(get(op.getBase()), get(op.getLimit()), extent, op.getSpan(),
+          [&](Value from, Value index) {
+            code.store(code.load(memory, f32, from), to, index);
+          });
 }
 
 void HostProgram::lowerStoreRows(StoreRowsOp op) {
-  Value from = place(op.getValue()), base = code.widen(get(op.getBase()));
-  int64_t rows = op.getValue().getType().getRows();
-  forRows(get(op.getLimit()), rows, [&](Value row) {
-    code.store(code.load(from, f32, row), get(op.getMemory()),
-               code.add(base, row));
-  });
+  Value from = place(op.getValue()), memory = get(op.getMemory());
+  Type element = op.getMemory().getType().getElementType();
+  forRows(get(op.getBase()), get(op.getLimit()),
+          *extentOf(op.getValue().getType()), op.getSpan(),
+          [&](Value to, Value index) {
+            Value value = code.load(from, f32, index);
+            code.store(element.isF32() ? value : rounded(value, element),
+                       memory, to);
+          });
 }
 
 void HostProgram::lowerLoadBits(LoadBitsOp op) {

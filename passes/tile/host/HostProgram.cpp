@@ -148,6 +148,7 @@ LogicalResult HostProgram::lower(Operation *op) {
       .Case([&](StoreOp o) { return lowerStore(o), done(o); })
       .Case([&](LoadRowsOp o) { return lowerLoadRows(o), done(o); })
       .Case([&](StoreRowsOp o) { return lowerStoreRows(o), done(o); })
+      .Case([&](ArriveOp o) { return lowerArrive(o), done(o); })
       .Case([&](LoadBitsOp o) { return lowerLoadBits(o), done(o); })
       .Case([&](scf::ForOp o) { return lowerFor(o); })
       .Case([&](scf::WhileOp o) { return lowerWhile(o); })

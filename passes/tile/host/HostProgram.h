@@ -58,6 +58,7 @@ private:
   // HostRings.cpp
   void lowerRead(ReadOp op);
   void lowerNext(NextOp op);
+  void lowerArrive(ArriveOp op);
   void lowerLoad(LoadOp op);
   void lowerLoadNumbers(LoadNumbersOp op);
   void lowerWait(WaitOp op);
@@ -87,9 +88,10 @@ private:
   mlir::Value element(mlir::Value tile, mlir::Value row, mlir::Value column,
                       mlir::Value index);
   mlir::Value rounded(mlir::Value x, mlir::Type half);
-  /// Once for each row below `limit`.
-  void forRows(mlir::Value limit, int64_t rows,
-               llvm::function_ref<void(mlir::Value)> body);
+  /// Once for each number of rows below `limit`: its index in memory, counted
+  /// from `base` on, and among the numbers of the rows.
+  void forRows(mlir::Value base, mlir::Value limit, Extent extent, int64_t span,
+               llvm::function_ref<void(mlir::Value, mlir::Value)> body);
 
   // HostProducts.cpp
   void placeSides();

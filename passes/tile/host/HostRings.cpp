@@ -22,6 +22,17 @@ void HostProgram::lowerNext(NextOp op) {
                                      LLVM::AtomicOrdering::acq_rel)});
 }
 
+void HostProgram::lowerArrive(ArriveOp op) {
+  Value final = code.add(get(op.getCount()), code.i32(-1));
+  Value at = code.at(get(op.getCounters()), b.getI32Type(),
+                     code.widen(get(op.getIndex())));
+  Value before =
+      LLVM::AtomicRMWOp::create(b, loc, LLVM::AtomicBinOp::uinc_wrap, at, final,
+                                LLVM::AtomicOrdering::acq_rel);
+  set(op,
+      {arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, before, final)});
+}
+
 //===----------------------------------------------------------------------===//
 // Rings and queues
 //===----------------------------------------------------------------------===//

@@ -13,7 +13,8 @@ from torch import Tensor
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.kernel import CompiledRegion
-from gossamer.runtime.tiles import CHIP, DTYPES, Packing, counter_of, empty_as, list_words, movable, target_of
+from gossamer.runtime.tile_packing import Packing
+from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, target_of
 
 # Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list; of packed keys their
 # number, rows, strides, addresses.

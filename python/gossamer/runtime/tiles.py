@@ -17,21 +17,26 @@ from gossamer.runtime.allocation import allocator
 from gossamer.runtime.apart import apart
 from gossamer.runtime.cuda import chip_of, number_of
 from gossamer.runtime.kernel import CompiledRegion
+from gossamer.runtime.tile_packing import Packing
+from gossamer.runtime.tile_split import WHOLE, Split, packed_bits, packed_strides
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
 CHIP = "sm_90a"
 # Words of a kernel's entry (passes/tile/AttentionEntry.cpp): addresses; sizes, strides, list, window, scale, partial
-# blocks; of packed keys how many, rows, strides, addresses.
-_ADDRESSES, _REST, _PACKED = struct.Struct("9q"), struct.Struct("6q12q5q5q"), struct.Struct("5q2q")
+# blocks; of packed keys how many, rows, strides, addresses; of split ones what parts leave, and their number.
+_ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q5q")
+_PACKED, _SPLIT = struct.Struct("5q2q"), struct.Struct("3q")
 Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# What a stream has at least: enough for all but the largest of split calls.
+_COUNTERS = 1024
 
-# By device and stream: kernels of a stream run one after another, and leave their counter at 0.
+# By device and stream: kernels of a stream run one after another, and leave their counters at 0.
 _counters: dict[tuple[int, int], Tensor] = {}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Of a kernel: all that its code depends on.
+    """Of a kernel: all that its code depends on, and how its work is spread.
 
     Attributes:
         dtype: bfloat16 or float16.
@@ -43,6 +48,8 @@ class Kind:
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether the list has blocks that are allowed in part; such a kernel finds out about the tail itself.
         packed: Whether it has blocks of packed keys.
+        split: Which heads share a tile, and how many thread blocks share its keys; the code depends on whether several
+            do.
     """
 
     dtype: torch.dtype
@@ -54,10 +61,12 @@ class Kind:
     tail: bool
     partial: bool = False
     packed: bool = False
+    split: Split = WHOLE
 
     def text(self) -> str:
         """What the compiler makes the kernel of."""
         flags = [name for name in ("listed", "partial", "packed", "causal", "window", "tail") if getattr(self, name)]
+        flags += ["split"] if self.split.parts > 1 else []
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})", *flags]
         return f"tile.attention @attention {' '.join(parts)}\n"
@@ -66,13 +75,17 @@ class Kind:
         name = str(self.dtype).removeprefix("torch.")
         what = "a block list" if self.listed else "a window" if self.window else "causal" if self.causal else "all keys"
         what += ", with bitmaps" if self.partial else ""
+        what += f", {self.split}" if self.split != WHOLE else ""
         return f"tensor cores: {name}, heads of {self.head}, tiles of {self.block[0]} x {self.block[1]}, {what}"
 
 
-@cache
 def kernel_of(kind: Kind, chip: str = CHIP) -> CompiledRegion:
     """The kernel, compiled if neither this process nor the cache folder has it; without a chip, for the processor."""
-    text = kind.text()
+    return _compiled(kind.text(), chip)
+
+
+@cache
+def _compiled(text: str, chip: str) -> CompiledRegion:
     return compile_region(f"tile {text}", lambda: text, chip)
 
 
@@ -95,7 +108,8 @@ def run(
     `window` is the number of keys that a query sees, if the kernel has a window.
 
     Returns:
-        The output, strided as q where that is dense, and the log-sum-exp of the scores, f32 [batch, heads, queries].
+        The output, strided as q where that is dense and keys are not split, and the log-sum-exp of the scores, f32
+        [batch, heads, queries].
     """
     q, k, v = movable(q), movable(k), movable(v)
     if q.numel() and k.shape[2]:
@@ -107,79 +121,78 @@ def run(
 def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int) -> Call:
     """What `run` does, for tensors that are as these in all but their address: they can be moved, and are not empty."""
     batch, heads, queries, columns = shape = tuple(q.shape)
+    together, parts = kind.split.heads, kind.split.parts
+    dtype, device = q.dtype, q.device
+    q_strides = packed_strides(q.stride(), queries, together)
     out = empty_as(q, device="meta")
-    strides, dtype, device = out.stride(), q.dtype, q.device
-    lse_shape, lse_strides = shape[:3], (heads * queries, queries, 1)
+    out_strides = packed_strides(out.stride(), queries, together)
+    copies_q = q_strides is None
+    if parts > 1:  # written by rows, each of all the columns of a tile
+        out = torch.empty(*shape[:3], kind.head, dtype=dtype, device="meta")
+    elif out_strides is None:
+        out = torch.empty(shape, dtype=dtype, device="meta")
+    contiguous = heads * queries * columns, together * queries * columns, columns
+    # The kernel sees those heads that share a tile as one.
+    heads, queries = heads // together, queries * together
     lists: tuple[int, ...] = (0, 0, 0)  # not read without a list
     order = None
     list_sizes = 0, 0, 0
     if blocks is not None:
-        order = blocks.order(batch, heads, 2 * k.shape[2] * columns * k.element_size())
-        lists = blocks.count.data_ptr(), blocks.index.data_ptr(), order.data_ptr()
+        lists = blocks.count.data_ptr(), blocks.index.data_ptr(), 0
         list_sizes = list_words(blocks)
-    partial: tuple[int, ...] = (0, 0, 0, 0, 0)
-    if kind.partial:
-        assert blocks is not None
-        arrays = blocks.partial_count, blocks.partial_index, blocks.partial_bits, blocks.bits
-        partial = (*(array.data_ptr() for array in arrays if array is not None), blocks.partial_length)
+        if parts == 1:
+            order = blocks.order(batch, heads, 2 * k.shape[2] * columns * k.element_size())
+            lists = *lists[:2], order.data_ptr()
     rest = _REST.pack(
         *(batch, heads, k.shape[1], queries, k.shape[2], columns),
-        *(stride for tensor in (q, k, v, out) for stride in tensor.stride()[:3]),
+        *(q_strides or contiguous),
+        *(stride for tensor in (k, v) for stride in tensor.stride()[:3]),
+        *(out_strides or contiguous),
         *(*list_sizes, min(window, k.shape[2])),
         struct.unpack("I", struct.pack("f", scale))[0],
-        *partial,
+        *_partial_words(kind, blocks, shape[2]),
     )
     kernel = kernel_of(kind, target_of(device)).on(device)
     pack, float32, empty = _ADDRESSES.pack, torch.float32, allocator(device)
+    out_shape, strides = tuple(out.shape), out.stride()
+    lse_shape, lse_strides = shape[:3], (shape[1] * shape[2], shape[2], 1)
     packing = Packing(blocks, k) if kind.packed and blocks is not None else None
+    rows = batch * heads * queries
+    # Of each part the output and the log-sum-exp of every row.
+    part_numbers = parts * rows * (kind.head + 1) if parts > 1 else 0
+    # Parts of a tile meet at a counter for each 64 rows.
+    counters = batch * heads * -(-queries // kind.block[0]) * kind.block[0] // 64 if parts > 1 else 1
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
     def call(q: Tensor, k: Tensor, v: Tensor, _keep: object = (blocks, order)) -> tuple[Tensor, Tensor]:
-        out, lse = empty(shape, strides, dtype), empty(lse_shape, lse_strides, float32)
-        counter = counter_of(device)
+        if copies_q:
+            q = q.contiguous()
+        out, lse = empty(out_shape, strides, dtype), empty(lse_shape, lse_strides, float32)
+        counter = counter_of(device, counters)
         addresses = q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr()
         words = pack(*addresses, *lists, counter.data_ptr()) + rest
         if packing is not None:
             packed = packing.gather(k), packing.gather(v)
             words += _PACKED.pack(*packing.words, *(tensor.data_ptr() for tensor in packed))
-        kernel(words)
-        return out, lse
+        if not part_numbers:
+            kernel(words)
+            return out, lse
+        numbers = empty((part_numbers,), (1,), float32)
+        place = numbers.data_ptr()
+        kernel(words + _SPLIT.pack(place, place + 4 * parts * rows * kind.head, parts))
+        return out[..., :columns] if out_shape[3] > columns else out, lse
 
     return call
 
 
-class Packing:
-    """Gathers the rows of a list's packed keys from tensors that are as k, and adds to them.
-
-    Attributes:
-        words: How many keys are packed; the rows that their blocks take; strides of what `gather` returns.
-    """
-
-    def __init__(self, blocks: BlockList, k: Tensor):
-        assert blocks.packed_keys is not None
-        keys = blocks.packed_keys.long()
-        batch, heads, _, columns = k.shape
-        count = keys.shape[2]
-        self.words = count, blocks.packed_rows, heads * count * columns, count * columns, columns
-        self._shape = batch, heads, count, columns
-        self._is_shared = keys.shape[:2] == (1, 1)
-        self._keys = keys[0, 0] if self._is_shared else keys[..., None].expand(self._shape)
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        """Their rows, contiguous: [batch, kv heads, packed keys, columns]."""
-        rows = tensor.index_select(2, self._keys) if self._is_shared else tensor.gather(2, self._keys)
-        return rows.contiguous()
-
-    def empty(self, like: Tensor) -> Tensor:
-        """What `gather` returns, uninitialised."""
-        return like.new_empty(self._shape)
-
-    def add(self, rows: Tensor, to: Tensor) -> None:
-        """Adds to their rows. Each key is packed once, so nothing is added in an order that may change."""
-        if self._is_shared:
-            to.index_add_(2, self._keys, rows)
-        else:
-            to.scatter_add_(2, self._keys, rows)
+def _partial_words(kind: Kind, blocks: BlockList | None, queries: int) -> tuple[int, ...]:
+    """Addresses of what a program reads of blocks that are allowed in part, and how many entries a row has."""
+    if blocks is None or not kind.partial:
+        return 0, 0, 0, 0, 0
+    has_rows_of_tiles = kind.split.heads == 1 and kind.block[0] == blocks.block[0]
+    bits = blocks.bits if has_rows_of_tiles else packed_bits(blocks, queries)
+    arrays = blocks.partial_count, blocks.partial_index, blocks.partial_bits, bits
+    return *(array.data_ptr() for array in arrays if array is not None), blocks.partial_length
 
 
 def can_move(*tensors: Tensor) -> bool:
@@ -215,14 +228,17 @@ def list_words(blocks: BlockList) -> tuple[int, int, int]:
     return rows * heads if batch > 1 else 0, rows if heads > 1 else 0, blocks.index.shape[3]
 
 
-def counter_of(device: torch.device) -> Tensor:
-    """What the thread blocks of a program take their tiles from, on the current stream; 0 between programs."""
+def counter_of(device: torch.device, count: int = 1) -> Tensor:
+    """So many counters at least, from which the thread blocks of a program take their tiles or at which they arrive, on
+    the current stream; 0 between programs.
+    """
     # A graph may be replayed beside anything, and so may a call on the processor.
     if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
-        return torch.zeros(1, dtype=torch.int32, device=device)
+        return torch.zeros(count, dtype=torch.int32, device=device)
     index = number_of(device)
     key = index, torch._C._cuda_getCurrentRawStream(index)
     counter = _counters.get(key)
-    if counter is None:
-        counter = _counters[key] = apart(lambda: torch.zeros(1, dtype=torch.int32, device=device), device)
+    if counter is None or counter.shape[0] < count:
+        size = max(count, _COUNTERS)
+        counter = _counters[key] = apart(lambda: torch.zeros(size, dtype=torch.int32, device=device), device)
     return counter

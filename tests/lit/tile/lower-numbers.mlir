@@ -32,7 +32,7 @@ tile.program @numbers(%in: memref<?xf32>, %out: memref<?xf32>, %x: f32) {
   }
   tile.role consumer warpgroups(1) registers(128) {
   ^bb0(%w: i32):
-    %rows = tile.load_rows %in[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to <64xf32>
+    %rows = tile.load_rows %in[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to !tile.rows<64xf32>
     %left = tile.load_operand %tile : <64x64xbf16> to <64x64xbf16>
     %f = tile.to_fragment %left : <64x64xbf16> to <64x64xf32>
     %c:2 = tile.columns %series[%c0] : <2x2x64xf32>
@@ -44,6 +44,6 @@ tile.program @numbers(%in: memref<?xf32>, %out: memref<?xf32>, %x: f32) {
     tile.release %series[%c0] : !tile.series<2x2x64xf32>
     %part = tile.reduce sum %e : <64x64xf32> -> <64xf32, partial>
     %sum = tile.combine sum %part : <64xf32, partial> -> <64xf32>
-    tile.store_rows %sum to %out[%c0] limit(%c0) : <64xf32>, memref<?xf32>
+    tile.store_rows %sum to %out[%c0] limit(%c0) : !tile.rows<64xf32>, memref<?xf32>
   }
 }

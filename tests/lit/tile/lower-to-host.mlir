@@ -212,6 +212,33 @@ tile.program @numbers(%in: memref<?xf32>, %n: i32, %x: f32) {
 
 // -----
 
+// Rows of fragments, as many as there are; and whether a warpgroup is the last.
+
+// CHECK-LABEL: llvm.func internal @rows_warpgroup
+// CHECK: %[[FINAL:.*]] = arith.addi %{{.*}}, %c-1_i32
+// CHECK: %[[BEFORE:.*]] = llvm.atomicrmw uinc_wrap %{{.*}}, %[[FINAL]] acq_rel
+// CHECK: %[[LAST:.*]] = arith.cmpi eq, %[[BEFORE]], %[[FINAL]]
+// CHECK: scf.if %[[LAST]]
+// CHECK: %[[LIMIT:.*]] = arith.minsi %{{.*}}, %c64_i64
+// CHECK: scf.for %[[ROW:.*]] = %c0_i64 to %[[LIMIT]]
+// CHECK: arith.divui %[[ROW]], %c8_i64
+// CHECK: scf.for {{.*}} to %{{.*}}
+// CHECK: scf.for {{.*}} to %c16_i64
+// CHECK: arith.truncf %{{.*}} : f32 to bf16
+tile.program @rows(%in: memref<?xf32>, %out: memref<?xbf16>, %counters: memref<?xi32>, %n: i32, %x: f32) {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %last = tile.arrive %counters[%n] of(%n) : memref<?xi32>
+    scf.if %last {
+      %f = tile.splat %x : !tile.fragment<64x16xf32>
+      %r = tile.load_rows %in[%n] limit(%n) otherwise(%x) span(8) : memref<?xf32> to !tile.rows<64xf32>
+      tile.store_rows %f to %out[%n] limit(%n) : !tile.fragment<64x16xf32>, memref<?xbf16>
+    }
+  }
+}
+
+// -----
+
 // The launch: three warpgroups, the last two of which consume; 16 KiB and a line are shared.
 
 // CHECK: llvm.mlir.global internal constant @p_text("p\0Aring 0 (!tile.ring<2x64x64xf16>)\0Aqueue 1 (!tile.queue<1x2xi32>)\00")

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-BLOCKS = [(128, 128), (128, 64), (128, 32), (128, 16), (64, 64), (64, 32), (64, 16)]
+BLOCKS = [(128, 128), (128, 64), (128, 32), (128, 16), (64, 128), (64, 64), (64, 32), (64, 16)]
 
 
 def kinds():
@@ -18,7 +18,7 @@ def kinds():
 
 
 def kinds_of(element, head, blocks):
-    for flags in ("", "tail", "causal", "causal window"):
+    for flags in ("", "tail", "causal", "causal window", "split", "tail split"):
         yield f"tile.attention @attention element({element}) head({head}) blocks(128, 128) {flags}"
     for rows, columns in blocks:
         kind = f"@attention element({element}) head({head}) blocks({rows}, {columns})"
@@ -27,6 +27,8 @@ def kinds_of(element, head, blocks):
             is_refused = (rows, columns) == (128, 16) and "partial" in flags and (head == 128 or "packed" in flags)
             if not is_refused:
                 yield f"tile.attention {kind} listed {flags}"
+            if not is_refused and (flags == "partial" or (rows == columns == 64 and "packed" not in flags)):
+                yield f"tile.attention {kind} listed {flags} split"
         if min(rows, columns) >= 64:
             for flags in ("", "tail", "partial", "tail partial", "tail partial packed"):
                 yield f"tile.attention_backward {kind} {flags}"

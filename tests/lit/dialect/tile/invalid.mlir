@@ -276,8 +276,8 @@ tile.program @partial_stored(%x: f32, %to: memref<?xf32>) {
   tile.role consumer warpgroups(1) registers(128) {
   ^bb0(%w: i32):
     %r = tile.splat %x : !tile.rows<64xf32, partial>
-    // expected-error@+1 {{stores whole rows; these are partial}}
-    tile.store_rows %r to %to[%c0] limit(%c0) : <64xf32, partial>, memref<?xf32>
+    // expected-error@+1 {{moves whole rows; these are partial}}
+    tile.store_rows %r to %to[%c0] limit(%c0) : !tile.rows<64xf32, partial>, memref<?xf32>
   }
 }
 
@@ -298,8 +298,8 @@ tile.attention @causal element(bf16) head(64) blocks(128, 128) listed causal
 
 // -----
 
-// expected-error@+1 {{has key blocks of 16, 32, ... up to its query blocks of 64, not 128}}
-tile.attention @wide element(bf16) head(64) blocks(64, 128)
+// expected-error@+1 {{has key blocks of 16, 32, 64 or 128, not 256}}
+tile.attention @wide element(bf16) head(64) blocks(128, 256)
 
 // -----
 
@@ -340,7 +340,7 @@ tile.program @p(%m: memref<?xf32>, %x: f32) {
   tile.role producer warpgroups(1) registers(40) {
   ^bb0(%w: i32):
     // expected-error@+1 {{is for consumers}}
-    %r = tile.load_rows %m[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to <64xf32>
+    %r = tile.load_rows %m[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to !tile.rows<64xf32>
   }
 }
 
@@ -350,8 +350,8 @@ tile.program @p(%m: memref<?xf32>, %x: f32) {
   %c0 = arith.constant 0 : i32
   tile.role consumer warpgroups(1) registers(128) {
   ^bb0(%w: i32):
-    // expected-error@+1 {{loads whole rows; these are partial}}
-    %r = tile.load_rows %m[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to <64xf32, partial>
+    // expected-error@+1 {{moves whole rows; these are partial}}
+    %r = tile.load_rows %m[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to !tile.rows<64xf32, partial>
   }
 }
 
@@ -444,4 +444,50 @@ llvm.func @not_joined(%p: !llvm.ptr, %n: i64) {
   // expected-error@+1 {{makes a joined map of two that are not joined}}
   %map = tile.join %a, %a at(%n) : !tile.map<64x64xf16>, !tile.map<64x64xf16> -> !tile.map<64x64xf16>
   llvm.return
+}
+// -----
+
+// expected-error@+1 {{shares the keys of lists and all keys, not causal or packed ones}}
+tile.attention @split element(bf16) head(64) blocks(128, 128) causal split
+
+// -----
+
+tile.program @p(%m: memref<?xi32>, %n: i32) {
+  tile.role producer warpgroups(1) registers(40) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{is for consumers}}
+    %last = tile.arrive %m[%n] of(%n) : memref<?xi32>
+  }
+}
+
+// -----
+
+tile.program @p(%m: memref<?xf32>, %n: i32, %x: f32) {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    // expected-error@+1 {{has a span of 1, 2, 4, 8 or 16 rows, not 3}}
+    %r = tile.load_rows %m[%n] limit(%n) otherwise(%x) span(3) : memref<?xf32> to !tile.rows<64xf32>
+  }
+}
+
+// -----
+
+tile.program @p(%m: memref<?xf32>, %n: i32, %x: f32) {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %f = tile.splat %x : !tile.fragment<64x16xf32>
+    // expected-error@+1 {{has a span of rows, not of '!tile.fragment<64x16xf32>'}}
+    tile.store_rows %f to %m[%n] limit(%n) span(2) : !tile.fragment<64x16xf32>, memref<?xf32>
+  }
+}
+
+// -----
+
+tile.program @p(%m: memref<?xbf16>, %n: i32, %x: f32) {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+    %r = tile.splat %x : !tile.rows<64xf32>
+    // expected-error@+1 {{stores rows as f32, not as 'bf16'}}
+    tile.store_rows %r to %m[%n] limit(%n) : !tile.rows<64xf32>, memref<?xbf16>
+  }
 }

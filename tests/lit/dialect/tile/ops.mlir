@@ -85,8 +85,8 @@ tile.program @all(%in: !tile.map<128x128xbf16>, %out: !tile.map<64x128xbf16>,
     %by = tile.subtile %scratch[%c64] : <128x128xbf16> to <64x128xbf16, panel = 128>
     // CHECK: tile.store %{{.*}} to %{{.*}}[%{{.*}}] by %{{.*}} : <64x128xf32>, <64x128xbf16>, <64x128xbf16, panel = 128>
     tile.store %o to %out[%c0, %c0, %c0, %c0] by %by : <64x128xf32>, <64x128xbf16>, <64x128xbf16, panel = 128>
-    // CHECK: tile.store_rows %[[WHOLE]] to %{{.*}}[%{{.*}}] limit(%{{.*}}) : <64xf32>, memref<?xf32>
-    tile.store_rows %max to %sums[%c0] limit(%c64) : <64xf32>, memref<?xf32>
+    // CHECK: tile.store_rows %[[WHOLE]] to %{{.*}}[%{{.*}}] limit(%{{.*}}) : !tile.rows<64xf32>, memref<?xf32>
+    tile.store_rows %max to %sums[%c0] limit(%c64) : !tile.rows<64xf32>, memref<?xf32>
   }
 }
 
@@ -111,8 +111,8 @@ tile.program @numbers(%sums: memref<?xf32>, %x: f32) {
   }
   tile.role consumer warpgroups(1) registers(128) {
   ^bb0(%warpgroup: i32):
-    // CHECK: %[[ROWS:.*]] = tile.load_rows %{{.*}}[%{{.*}}] limit(%{{.*}}) otherwise(%{{.*}}) : memref<?xf32> to <64xf32>
-    %rows = tile.load_rows %sums[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to <64xf32>
+    // CHECK: %[[ROWS:.*]] = tile.load_rows %{{.*}}[%{{.*}}] limit(%{{.*}}) otherwise(%{{.*}}) : memref<?xf32> to !tile.rows<64xf32>
+    %rows = tile.load_rows %sums[%c0] limit(%c0) otherwise(%x) : memref<?xf32> to !tile.rows<64xf32>
     // CHECK: %[[LEFT:.*]] = tile.load_operand %[[TILE]]
     %left = tile.load_operand %tile : <64x64xf16> to <64x64xf16>
     // CHECK: %[[F:.*]] = tile.to_fragment %[[LEFT]] : <64x64xf16> to <64x64xf32>
@@ -127,6 +127,23 @@ tile.program @numbers(%sums: memref<?xf32>, %x: f32) {
     }
     // CHECK: tile.release %[[SERIES]][%{{.*}}] : !tile.series<3x2x64xf32>
     tile.release %series[%c0] : !tile.series<3x2x64xf32>
+  }
+}
+
+// CHECK-LABEL: tile.program @rows(
+tile.program @rows(%in: memref<?xf32>, %out: memref<?xbf16>, %counters: memref<?xi32>, %n: i32, %x: f32) {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%warpgroup: i32):
+    // CHECK: tile.arrive %{{.*}}[%{{.*}}] of(%{{.*}}) : memref<?xi32>
+    %last = tile.arrive %counters[%n] of(%n) : memref<?xi32>
+    // CHECK: tile.load_rows %{{.*}}[%{{.*}}] limit(%{{.*}}) otherwise(%{{.*}}) span(8) : memref<?xf32> to !tile.rows<64xf32>
+    %r = tile.load_rows %in[%n] limit(%n) otherwise(%x) span(8) : memref<?xf32> to !tile.rows<64xf32>
+    // CHECK: %[[F:.*]] = tile.load_rows {{.*}} otherwise(%{{.*}}) : memref<?xf32> to !tile.fragment<64x16xf32>
+    %f = tile.load_rows %in[%n] limit(%n) otherwise(%x) : memref<?xf32> to !tile.fragment<64x16xf32>
+    // CHECK: tile.store_rows %{{.*}} span(8) : !tile.rows<64xf32>, memref<?xf32>
+    tile.store_rows %r to %in[%n] limit(%n) span(8) : !tile.rows<64xf32>, memref<?xf32>
+    // CHECK: tile.store_rows %[[F]] {{.*}} : !tile.fragment<64x16xf32>, memref<?xbf16>
+    tile.store_rows %f to %out[%n] limit(%n) : !tile.fragment<64x16xf32>, memref<?xbf16>
   }
 }
 
@@ -155,5 +172,7 @@ tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
 tile.attention @f element(bf16) head(128) blocks(128, 32) listed partial packed
 // CHECK: tile.attention_backward @g element(f16) head(64) blocks(64, 64) tail partial packed
 tile.attention_backward @g element(f16) head(64) blocks(64, 64) tail partial packed
+// CHECK: tile.attention @s element(bf16) head(128) blocks(64, 128) listed split
+tile.attention @s element(bf16) head(128) blocks(64, 128) listed split
 // CHECK: tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
 tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
