@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gossamer.block_checks import check_entries, check_shapes
 from gossamer.block_states import listed
+from gossamer.coordinates import unravel
 from gossamer.errors import TensorError
 from gossamer.numbered import Numbered
 from gossamer.tensor import SparseTensor
@@ -36,6 +37,8 @@ class BlockList(Numbered):
         bits: int32 [bitmaps, rows of a block, ceil(columns of a block / 32)]: bit j % 32 (the lowest is 0) of word
             j // 32 of row i says whether query i of the block sees key j. Of a block that ends behind the last key
             the bits there are 0.
+        needed: Of a list that was made on a device with a capacity: int32, as `count`, how many blocks each row would
+            have with room for all. `check` compares.
         check: Whether to check the arrays, which waits for the device once.
 
     Raises:
@@ -54,13 +57,14 @@ class BlockList(Numbered):
         partial_index: Tensor | None = None,
         partial_bits: Tensor | None = None,
         bits: Tensor | None = None,
+        needed: Tensor | None = None,
         check: bool = True,
     ):
         self.block = (block, block) if isinstance(block, int) else (block[0], block[1])
         self.shape = (shape[0], shape[1])
         self.count, self.index = count, index
         self.partial_count, self.partial_index, self.partial_bits = partial_count, partial_index, partial_bits
-        self.bits = bits
+        self.bits, self.needed = bits, needed
         self._derived: dict[Any, Any] = {}
         check_shapes(self)
         # Without an entry there would be nothing to point to.
@@ -86,6 +90,23 @@ class BlockList(Numbered):
     def partial_length(self) -> int:
         """How many partial blocks a block of queries has room for."""
         return 0 if self.partial_index is None else self.partial_index.shape[-1]
+
+    def check(self) -> BlockList:
+        """Waits for the device, and returns the list if it has all blocks that it should have.
+
+        Raises:
+            TensorError: A row has more blocks than the capacity with which the list was made.
+        """
+        if self.needed is not None:
+            most, row = self.needed.flatten().max(0)
+            capacity = self.index.shape[-1]
+            if most > capacity:
+                batch, head, place = (int(at) for at in unravel(row, self.needed.shape))
+                raise TensorError(
+                    f"block {place} of the queries of head {head} of text {batch} has {int(most)} blocks of keys, and the "
+                    f"list was made with a capacity of {capacity}"
+                )
+        return self
 
     @classmethod
     def from_dense(cls, allowed: Tensor, block: int | tuple[int, int], shape: tuple[int, int]) -> BlockList:
