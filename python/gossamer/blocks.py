@@ -207,21 +207,10 @@ class BlockList(Numbered):
         group = max(1, _CACHE_BYTES // max(head_bytes, 1))
         key = "order", batch, heads, shared, group
         if key not in self._derived:
-            rows = self.count.shape[2]
-            count = self.count if self.partial_count is None else self.count + self.partial_count
-            count = count.expand(batch, shared or heads, rows)
-            self._derived[key] = _longest_first(count.reshape(batch * heads, -1, rows).sum(1), group)
+            from gossamer.tile_order import longest_first
+
+            self._derived[key] = longest_first(self, batch, heads, (shared or heads) // heads, group)
         return self._derived[key]
-
-
-def _longest_first(count: Tensor, group: int) -> Tensor:
-    """The order of [heads, rows] tiles of so many steps, in groups of heads."""
-    heads, rows = count.shape
-    groups = -(-heads // group)
-    padded = torch.nn.functional.pad(count, (0, 0, 0, groups * group - heads), value=-1)
-    order = padded.reshape(groups, -1).argsort(dim=-1, descending=True, stable=True)
-    order += torch.arange(groups, device=order.device)[:, None] * (group * rows)
-    return order.reshape(-1)[: count.numel()].to(torch.int32)
 
 
 def _not_empty(index: Tensor | None) -> Tensor:

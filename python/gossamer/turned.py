@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from gossamer.bitmaps import pack, unpack
 from gossamer.block_states import FULL, listed, states_of
 from gossamer.blocks import BlockList
+from gossamer.conversion.cuda.writer import WARP
 
 # Bitmaps that are turned at a time: a byte an entry while that is done.
 _AT_ONCE = 4096
@@ -14,22 +16,65 @@ _AT_ONCE = 4096
 
 def transposed(blocks: BlockList) -> BlockList:
     """Does what `BlockList.transposed` says, without waiting for the device."""
-    states = states_of(blocks).mT
-    count, index = listed(states == FULL)
+    arrays = (_by_kernel if blocks.count.is_cuda and blocks.count.numel() else _by_torch)(blocks)
     block, shape = (blocks.block[1], blocks.block[0]), (blocks.shape[1], blocks.shape[0])
     if blocks.bits is None:
-        return BlockList(count, index, block, shape, check=False)
-    partial_count, partial_index = listed(states >= 0)
-    numbers = states.gather(-1, partial_index.long()).clamp(min=0).to(torch.int32)
-    turned = [pack(unpack(part, blocks.block[1]).mT) for part in blocks.bits.split(_AT_ONCE)]
+        return BlockList(arrays[0], arrays[1], block, shape, check=False)
+    turned = blocks._derived.get("turned bits")  # of bitmaps that many lists share
+    if turned is None:
+        turned = turned_bits(blocks.bits, blocks.block[1])
     return BlockList(
-        count,
-        index,
+        arrays[0],
+        arrays[1],
         block,
         shape,
-        partial_count=partial_count,
-        partial_index=partial_index,
-        partial_bits=numbers,
-        bits=torch.cat(turned),
+        partial_count=arrays[2],
+        partial_index=arrays[3],
+        partial_bits=arrays[4],
+        bits=turned,
         check=False,
     )
+
+
+def turned_bits(bits: Tensor, columns: int) -> Tensor:
+    """The bitmaps of blocks with so many columns the other way round."""
+    return torch.cat([pack(unpack(part, columns).mT) for part in bits.split(_AT_ONCE)])
+
+
+def _by_torch(blocks: BlockList) -> list[Tensor]:
+    """Count and index of whole blocks, and if there are bitmaps those of partial ones, and their numbers."""
+    states = states_of(blocks).mT
+    arrays = [*listed(states == FULL)]
+    if blocks.bits is not None:
+        arrays += listed(states >= 0)
+        arrays.append(states.gather(-1, arrays[3].long()).clamp(min=0).to(torch.int32))
+    return arrays
+
+
+def _by_kernel(blocks: BlockList) -> list[Tensor]:
+    """The same (`dynamic/kernels/turn.py`)."""
+    from gossamer.dynamic.kernels.turn import turner
+
+    batch, heads, rows = blocks.count.shape
+    columns = -(-blocks.shape[1] // blocks.block[1])
+    words, matrices, partial = -(-columns // WARP), batch * heads, blocks.partial_count is not None
+
+    def new(*sizes: int) -> Tensor:
+        return torch.empty(sizes, dtype=torch.int32, device=blocks.device)
+
+    def turned() -> list[Tensor]:
+        return [new(batch, heads, columns), new(batch, heads, columns, rows)]
+
+    arrays, given = turned(), [blocks.count, blocks.index, new(matrices * words * rows)]
+    given += arrays
+    if partial:
+        assert blocks.partial_count is not None
+        assert blocks.partial_index is not None
+        assert blocks.partial_bits is not None
+        own = [*turned(), new(batch, heads, columns, rows)]
+        given += [blocks.partial_count, blocks.partial_index, new(matrices * words * rows), *own[:2]]
+        given += [blocks.partial_bits, own[2]]
+        arrays += own
+    numbers = [matrices, rows, columns, words, blocks.index.shape[-1], blocks.partial_length]
+    turner(partial)(numbers, *given)
+    return arrays

@@ -153,11 +153,14 @@ def _list(scores: Tensor, blocks: _Blocks, rule: Rule, wanted: float, width: int
     if not blocks.causal:
         return BlockList(count, index, blocks.block, blocks.shape, needed=needed, check=False)
     inside = blocks.shape[1] - (blocks.columns - 1) * blocks.block[1]
-    return BlockList(
+    bits, turned = diagonal.bits(blocks.block, inside, scores.device)
+    chosen = BlockList(
         count, index, blocks.block, blocks.shape,
-        partial_count=partial[0], partial_index=partial[1], partial_bits=partial[2],
-        bits=diagonal.bits(blocks.block, inside, scores.device), needed=needed, check=False,
+        partial_count=partial[0], partial_index=partial[1], partial_bits=partial[2], bits=bits, needed=needed,
+        check=False,
     )  # fmt: skip
+    chosen._derived["turned bits"] = turned
+    return chosen
 
 
 def _by_kernel(

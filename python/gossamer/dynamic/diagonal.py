@@ -35,8 +35,8 @@ def most_in_a_row(block: Block) -> int:
 
 
 @lru_cache(maxsize=256)
-def bits(block: Block, inside: int, device: torch.device) -> Tensor:
-    """The bitmaps of all distances, int32 [kinds or 2 kinds, rows, words].
+def bits(block: Block, inside: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The bitmaps of all distances, int32 [kinds or 2 kinds, rows, words], and the same turned over.
 
     Args:
         block: Rows and columns.
@@ -44,14 +44,14 @@ def bits(block: Block, inside: int, device: torch.device) -> Tensor:
         device: Where they are wanted.
     """
 
-    def make() -> Tensor:
+    def make() -> tuple[Tensor, Tensor]:
         step = step_of(block)
         distance = torch.arange(kinds_of(block))[:, None, None] * step + step - block[1]
         query, key = torch.arange(block[0])[:, None], torch.arange(block[1])
         sees = key + distance <= query
         if inside < block[1]:
             sees = torch.cat([sees, sees & (key < inside)])
-        return pack(sees).to(device)
+        return pack(sees).to(device), pack(sees.mT).to(device)
 
     return apart(make, device)
 
