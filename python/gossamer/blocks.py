@@ -66,6 +66,9 @@ class BlockList(Numbered):
         self.partial_count, self.partial_index, self.partial_bits = partial_count, partial_index, partial_bits
         self.bits, self.needed = bits, needed
         self._derived: dict[Any, Any] = {}
+        # Calls that `gs.attention` has prepared. They hold `without_calls`, and so die with the list that is made anew
+        # for each step, without the garbage collector.
+        self._calls: dict[Any, Any] = {}
         check_shapes(self)
         # Without an entry there would be nothing to point to.
         self.count, self.index = self.count.contiguous(), _not_empty(self.index)
@@ -78,7 +81,7 @@ class BlockList(Numbered):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy is a mask of its own; it derives things anew.
-        self.__dict__.update(state, _derived={})
+        self.__dict__.update(state, _derived={}, _calls={})
         self._be_numbered()
 
     @property
@@ -90,6 +93,12 @@ class BlockList(Numbered):
     def partial_length(self) -> int:
         """How many partial blocks a block of queries has room for."""
         return 0 if self.partial_index is None else self.partial_index.shape[-1]
+
+    def without_calls(self) -> BlockList:
+        """The same list, which shares with it what is derived, but for the calls that are prepared for it."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _calls={})
+        return other
 
     def check(self) -> BlockList:
         """Waits for the device, and returns the list if it has all blocks that it should have.
