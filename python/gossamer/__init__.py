@@ -5,6 +5,15 @@ from gossamer.annotation import annotate
 from gossamer.attention import attention
 from gossamer.block_sources import from_block_mask
 from gossamer.blocks import BlockList
+from gossamer.dynamic import (
+    bucket_blocks,
+    mask_blocks,
+    pooled_scores,
+    threshold_blocks,
+    token_blocks,
+    topk_blocks,
+    vertical_slash_blocks,
+)
 from gossamer.errors import (
     AnnotationError,
     CacheWarning,
@@ -51,13 +60,20 @@ __all__ = [
     "UnsupportedError",
     "annotate",
     "attention",
+    "bucket_blocks",
     "dump",
     "explain",
     "from_block_mask",
     "from_scipy",
     "from_torch",
     "magnitude",
+    "mask_blocks",
     "patterns",
+    "pooled_scores",
     "sparse_jit",
     "sparsify",
+    "threshold_blocks",
+    "token_blocks",
+    "topk_blocks",
+    "vertical_slash_blocks",
 ]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gossamer.blocks import BlockList
+from gossamer.dynamic import kernels
 
 # Tiles of a group that are compared with one another: beyond, sorting costs less.
 _COMPARED = 1 << 13
@@ -21,7 +22,7 @@ def longest_first(blocks: BlockList, batch: int, heads: int, shared: int, group:
         group: Heads of a group.
     """
     rows = blocks.count.shape[2]
-    if blocks.count.is_cuda and 0 < min(group, heads * batch) * rows <= _COMPARED:
+    if kernels.take(blocks.count) and min(group, heads * batch) * rows <= _COMPARED:
         return _by_kernel(blocks, batch, heads, shared, group)
     count = blocks.count if blocks.partial_count is None else blocks.count + blocks.partial_count
     count = count.expand(batch, heads * shared, rows).reshape(batch * heads, shared, rows).sum(1)

@@ -9,6 +9,7 @@ from gossamer.bitmaps import pack, unpack
 from gossamer.block_states import FULL, listed, states_of
 from gossamer.blocks import BlockList
 from gossamer.conversion.cuda.writer import WARP
+from gossamer.dynamic import kernels
 
 # Bitmaps that are turned at a time: a byte an entry while that is done.
 _AT_ONCE = 4096
@@ -16,7 +17,7 @@ _AT_ONCE = 4096
 
 def transposed(blocks: BlockList) -> BlockList:
     """Does what `BlockList.transposed` says, without waiting for the device."""
-    arrays = (_by_kernel if blocks.count.is_cuda and blocks.count.numel() else _by_torch)(blocks)
+    arrays = (_by_kernel if kernels.take(blocks.count) else _by_torch)(blocks)
     block, shape = (blocks.block[1], blocks.block[0]), (blocks.shape[1], blocks.shape[0])
     if blocks.bits is None:
         return BlockList(arrays[0], arrays[1], block, shape, check=False)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gossamer.block_states import listed
 from gossamer.blocks import BlockList
-from gossamer.dynamic import diagonal
+from gossamer.dynamic import diagonal, kernels
 from gossamer.dynamic.kernels.choose import VECTOR, Choice, Rule, chooser
 from gossamer.errors import TensorError
 
@@ -139,62 +140,69 @@ class _Blocks:
             raise TensorError(f"sinks and local blocks are not below 0; they are {sinks} and {local}")
         return cls(block, shape, rows, columns, causal, sinks, local)
 
-    @property
-    def partial_width(self) -> int:
-        """How many blocks of keys the diagonal cuts at most for a block of queries."""
-        return min(diagonal.most_in_a_row(self.block), self.columns)
+    def cut(self, rule: Rule, width: int) -> int:
+        """How many blocks that the diagonal cuts a row of blocks has room for: all that there can be."""
+        most = min(diagonal.most_in_a_row(self.block), self.columns)
+        return min(width, most) if rule == "topk" else most
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Count and index of whole blocks; of a causal list those of partial ones, and the numbers of their bitmaps.
+
+    Also how many blocks rows would need, where that may be more than there is room for.
+    """
+
+    whole: tuple[Tensor, Tensor]
+    partial: tuple[Tensor, Tensor, Tensor] | None
+    needed: Tensor | None
 
 
 def _list(scores: Tensor, blocks: _Blocks, rule: Rule, wanted: float, width: int) -> BlockList:
     scores = scores.detach()
     lead = (1,) * (4 - scores.dim()) + tuple(scores.shape[:-2])
-    arrays = (_by_kernel if scores.is_cuda else _by_torch)(scores, lead, blocks, rule, wanted, width)
-    count, index, *partial, needed = arrays
-    if not blocks.causal:
-        return BlockList(count, index, blocks.block, blocks.shape, needed=needed, check=False)
+    lists = (_by_kernel if kernels.take(scores) else _by_torch)(scores, lead, blocks, rule, wanted, width)
+    if lists.partial is None:
+        return BlockList(*lists.whole, blocks.block, blocks.shape, needed=lists.needed, check=False)
     inside = blocks.shape[1] - (blocks.columns - 1) * blocks.block[1]
     bits, turned = diagonal.bits(blocks.block, inside, scores.device)
+    count, index, numbers = lists.partial
     chosen = BlockList(
-        count, index, blocks.block, blocks.shape,
-        partial_count=partial[0], partial_index=partial[1], partial_bits=partial[2], bits=bits, needed=needed,
-        check=False,
+        *lists.whole, blocks.block, blocks.shape, partial_count=count, partial_index=index, partial_bits=numbers,
+        bits=bits, needed=lists.needed, check=False,
     )  # fmt: skip
     chosen._derived["turned bits"] = turned
     return chosen
 
 
-def _by_kernel(
-    scores: Tensor, lead: tuple[int, ...], blocks: _Blocks, rule: Rule, wanted: float, width: int
-) -> list[Tensor | None]:
-    """Count, index, those of partial blocks with their bits if it is causal, and what rows would need."""
+def _by_kernel(scores: Tensor, lead: tuple[int, ...], blocks: _Blocks, rule: Rule, wanted: float, width: int) -> _Lists:
     scores, device = scores.contiguous(), scores.device
-    aligned = not (blocks.columns % VECTOR or scores.data_ptr() % (VECTOR * scores.element_size()))
+    together = not (blocks.columns % VECTOR or scores.data_ptr() % (VECTOR * scores.element_size()))
     keeps = blocks.sinks + blocks.local > 0
-    kernel = chooser(Choice(_ELEMENTS[scores.dtype], rule, blocks.causal, keeps, aligned))
-    shape = (*lead[:2], blocks.rows)
-    cut = min(width, blocks.partial_width) if rule == "topk" else blocks.partial_width
-    sizes = [shape, (*shape, width), *([shape, (*shape, cut), (*shape, cut)] if blocks.causal else [])]
-    sizes += [] if rule == "topk" else [shape]
-    arrays: list[Tensor | None] = [torch.empty(size, dtype=torch.int32, device=device) for size in sizes]
+    kernel = chooser(Choice(_ELEMENTS[scores.dtype], rule, blocks.causal, keeps, together))
+    cut = blocks.cut(rule, width)
+
+    def new(*sizes: int) -> Tensor:
+        return torch.empty((*lead, blocks.rows, *sizes), dtype=torch.int32, device=device)
+
+    lists = _Lists(
+        (new(), new(width)), (new(), new(cut), new(cut)) if blocks.causal else None, None if rule == "topk" else new()
+    )
     given = int(wanted) if rule == "topk" else struct.unpack("i", struct.pack("f", wanted))[0]
-    words = [
+    numbers = [
         lead[0] * lead[1] * blocks.rows, blocks.rows, blocks.columns, width, given, blocks.sinks, blocks.local,
         *blocks.block, *blocks.shape, cut, diagonal.step_of(blocks.block), diagonal.kinds_of(blocks.block),
     ]  # fmt: skip
-    if scores.numel():
-        kernel(words, scores, *(array for array in arrays if array is not None))
-    return [*arrays, None] if rule == "topk" else arrays
+    needed = () if lists.needed is None else (lists.needed,)
+    kernel(numbers, scores, *lists.whole, *(lists.partial or ()), *needed)
+    return lists
 
 
-def _by_torch(
-    scores: Tensor, lead: tuple[int, ...], blocks: _Blocks, rule: Rule, wanted: float, width: int
-) -> list[Tensor | None]:
+def _by_torch(scores: Tensor, lead: tuple[int, ...], blocks: _Blocks, rule: Rule, wanted: float, width: int) -> _Lists:
     """The same, from what is chosen as a matrix."""
-    from gossamer.block_states import listed
-
     scores = scores.float().reshape(*lead, blocks.rows, blocks.columns)
-    row = torch.arange(blocks.rows, device=scores.device)[:, None]
-    column = torch.arange(blocks.columns, device=scores.device)
+    row = torch.arange(blocks.rows)[:, None]
+    column = torch.arange(blocks.columns)
     (down, across), (queries, keys) = blocks.block, blocks.shape
     behind = (((row + 1) * down).clamp(max=queries) - 1) // across + 1
     seen = column < behind if blocks.causal else torch.ones_like(column < behind)
@@ -202,15 +210,16 @@ def _by_torch(
     chosen = seen & _chosen(torch.where(seen, scores, -math.inf), kept, rule, wanted)
     whole = chosen & (((column + 1) * across).clamp(max=keys) <= row * down + 1) if blocks.causal else chosen
     count, index = listed(whole)
-    arrays: list[Tensor | None] = [count.clamp(max=width), index[..., :width].contiguous()]
+    partial = None
     if blocks.causal:
         partial_count, partial_index = listed(chosen & ~whole)
-        cut = min(width, blocks.partial_width) if rule == "topk" else blocks.partial_width
+        cut = blocks.cut(rule, width)
         partial_index = partial_index[..., :cut].contiguous()
-        number = diagonal.numbers(blocks.block, row, partial_index, keys).clamp(min=0)
-        used = torch.arange(cut, device=scores.device) < partial_count[..., None]
-        arrays += [partial_count, partial_index, number.where(used, 0).to(torch.int32)]
-    return [*arrays, None if rule == "topk" else count]
+        used = torch.arange(cut) < partial_count[..., None]
+        numbers = torch.where(used, diagonal.numbers(blocks.block, row, partial_index, keys), 0)
+        partial = partial_count, partial_index, numbers.to(torch.int32)
+    needed = None if rule == "topk" else count
+    return _Lists((count.clamp(max=width), index[..., :width].contiguous()), partial, needed)
 
 
 def _chosen(scores: Tensor, kept: Tensor, rule: Rule, wanted: float) -> Tensor:

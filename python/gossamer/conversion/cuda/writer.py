@@ -37,8 +37,12 @@ class GpuWriter(Writer):
         return f"{head} {{\n{self.text()}\n  return\n}}\n"
 
     @contextmanager
-    def parallel(self, *sizes: Value) -> Iterator[list[Value]]:
-        """The statements of `with` run for all indices below these sizes, neighbours at the last one side by side."""
+    def parallel(self, *sizes: Value, resident: int = 0) -> Iterator[list[Value]]:
+        """The statements of `with` run for all indices below these sizes, neighbours at the last one side by side.
+
+        `resident` blocks of 128 threads at least should fit a multiprocessor at once; 0: the assembler bounds registers
+        as it likes.
+        """
         zero, one = self.constant(0), self.constant(1)
         places = [self._name() for _ in sizes]
         bounds = (", ".join([value] * len(sizes)) for value in (zero, one))
@@ -46,6 +50,8 @@ class GpuWriter(Writer):
         head = f"scf.parallel ({', '.join(places)}) = ({lower}) to ({', '.join(sizes)}) step ({step}) {{"
         with self._block(head):
             yield places
+        if resident:
+            self._lines[-1] += f" {{gossamer.resident = {resident} : i64}}"
 
     @contextmanager
     def lanes(self, count: int) -> Iterator[Value]:

@@ -13,6 +13,7 @@ from typing import Literal
 from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.conversion.cuda.writer import WARP, GpuWriter
 from gossamer.conversion.writer import Array, Value
+from gossamer.dynamic.kernels import RESIDENT
 
 Rule = Literal["topk", "threshold", "mass"]
 VECTOR = 4  # scores that a lane reads at once
@@ -50,7 +51,7 @@ def chooser(choice: Choice) -> GpuKernel:
     names = ["count", "index", *(["partial_count", "partial_index", "partial_bits"] if choice.causal else [])]
     names += [] if choice.rule == "topk" else ["needed"]
     w = GpuWriter(NUMBERS, [Array("scores", choice.element), *(Array(name, "i32") for name in names)])
-    with w.parallel(w.number("rows")) as (row,):
+    with w.parallel(w.number("rows"), resident=RESIDENT) as (row,):
         _Row(w, choice, row).write()
     return GpuKernel(w.module())
 

@@ -41,13 +41,15 @@ def orderer(partial: bool) -> GpuKernel:
     with w.parallel(tiles) as (tile,):
         group = w.number("group")
         begin = w.mul(w.div(tile, group), group)
-        own = w.load("steps", tile)
+        own = w.load_bits("steps", tile)
 
         def goes_before(n: Value) -> Value:
             other = w.add(begin, n)
-            steps = w.load("steps", other)
-            is_first = w.both(w.compare("eq", steps, own), w.compare("ult", other, tile))
-            return w.counted(w.binary("ori", w.compare("ugt", steps, own), is_first, "i1"))
+            # Of equal ones those that are first go before it: they count as longer by one.
+            is_first = w.counted(w.compare("ult", other, tile))
+            return w.counted(
+                w.compare("ugt", w.binary("addi", w.load_bits("steps", other), is_first, "i32"), own, "i32")
+            )
 
         size = w.min(group, w.sub(tiles, begin))
         place = w.as_index(w.reduce_lanes(WARP, size, "addi", "i32", goes_before), "i32")
