@@ -3,6 +3,7 @@
 import itertools
 import math
 from array import array
+from functools import partial
 
 import pytest
 import torch
@@ -161,7 +162,7 @@ def test_capacity():
     scores[1, 2, 3, :4] = 1
     blocks = gs.threshold_blocks(scores, 0.5, block=64, shape=(256, 320), capacity=3)
     with pytest.raises(
-        gs.TensorError, match="block 3 of the queries of head 2 of text 1 has 4 blocks .* capacity of 3"
+        gs.TensorError, match=r"block 3 of the queries of head 2 of text 1 has 4 blocks .* capacity of 3"
     ):
         blocks.check()
     assert blocks.index[1, 2, 3].tolist() == [0, 1, 2]
@@ -169,7 +170,7 @@ def test_capacity():
     assert fits.check() is fits
     mask = torch.zeros(64, 320, dtype=torch.bool)
     mask[3, ::64] = True
-    with pytest.raises(gs.TensorError, match="has 5 blocks of keys, .* capacity of 2"):
+    with pytest.raises(gs.TensorError, match=r"has 5 blocks of keys, .* capacity of 2"):
         gs.mask_blocks(mask, block=64, capacity=2).check()
 
 
@@ -286,15 +287,15 @@ def test_topk_kernel(kind, by_kernels):
             if sinks + local > k:
                 continue
             options = {"block": block, "shape": (queries, keys), "causal": causal, "sinks": sinks, "local": local}
-            assert_same(*by_kernels.both(lambda k=k, options=options: gs.topk_blocks(scores, k, **options)))
+            assert_same(*by_kernels.both(partial(gs.topk_blocks, scores, k, **options)))
 
 
 def test_threshold_kernels(by_kernels):
     for (queries, keys, block), causal in itertools.product(SIZES, (False, True)):
         scores = scores_of("weights", queries, keys, block)
-        for given, sinks in itertools.product(({"threshold": 0.25}, {"mass": 0.5}, {"mass": 1.0}), (0, 1)):
+        for rule, sinks in itertools.product(({"threshold": 0.25}, {"mass": 0.5}, {"mass": 1.0}), (0, 1)):
             options = {"block": block, "shape": (queries, keys), "causal": causal, "sinks": sinks, "capacity": 3}
-            assert_same(*by_kernels.both(lambda given=given, o=options: gs.threshold_blocks(scores, **given, **o)))
+            assert_same(*by_kernels.both(partial(gs.threshold_blocks, scores, **rule, **options)))
 
 
 @settings(max_examples=15, deadline=None)
@@ -320,7 +321,7 @@ def test_lists_the_other_way_round(by_kernels):
         blocks = gs.topk_blocks(
             scores, max(1, scores.shape[-1] // 2), block=block, shape=(queries, keys), causal=causal
         )
-        made, wanted = by_kernels.both(lambda blocks=blocks: transposed(blocks))
+        made, wanted = by_kernels.both(partial(transposed, blocks))
         assert_same(made, wanted)
         assert torch.equal(dense(made), dense(blocks).mT)
     many = gs.topk_blocks(scores_of("any", 64 * 70, 64 * 40, 64), 9, block=64, shape=(64 * 70, 64 * 40))
@@ -333,21 +334,18 @@ def test_order_of_tiles(by_kernels):
         scores = torch.randn(*lead, 9, 20).round()
         blocks = gs.topk_blocks(scores, 7, block=64, shape=shape, causal=causal).transposed()
         for batch, heads, shared, group in ((2, 4, 1, 3), (2, 2, 2, 1), (2, 1, 4, 100)):
-            made, wanted = by_kernels.both(
-                lambda b=blocks, batch=batch, heads=heads, s=shared, g=group: longest_first(b, batch, heads, s, g)
-            )
+            made, wanted = by_kernels.both(partial(longest_first, blocks, batch, heads, shared, group))
             assert torch.equal(made, wanted)
 
 
 def test_kernels_of_entries(by_kernels):
     for queries, keys, block in SIZES:
         allowed = masks_of(queries, keys)
-        assert_same(*by_kernels.both(lambda m=allowed, b=block: gs.mask_blocks(m, block=b, capacity=2)))
+        assert_same(*by_kernels.both(partial(gs.mask_blocks, allowed, block=block, capacity=2)))
         chosen = torch.randint(-2, keys + 2, (2, queries, 5))
-        both = by_kernels.both(lambda c=chosen, n=keys, b=block: gs.token_blocks(c, n, block=b, causal=True))
-        assert_same(*both)
+        assert_same(*by_kernels.both(partial(gs.token_blocks, chosen, keys, block=block, causal=True)))
         ids = torch.randint(-1, 3, (queries,)), torch.randint(-1, 3, (keys,))
-        assert_same(*by_kernels.both(lambda ids=ids, b=block: gs.bucket_blocks(*ids, block=b)))
+        assert_same(*by_kernels.both(partial(gs.bucket_blocks, *ids, block=block)))
     sparse = masks_of(65, 129).to_sparse()
     assert_same(*by_kernels.both(lambda: gs.mask_blocks(sparse, block=(64, 32))))
 
@@ -355,11 +353,8 @@ def test_kernels_of_entries(by_kernels):
 def test_kernel_of_lines(by_kernels):
     for length, block in ((150, (64, 32)), (64, 64), (1, 16)):
         q, k = torch.randn(1, 2, length, 8), torch.randn(1, 2, length, 8)
-        assert_same(
-            *by_kernels.both(
-                lambda q=q, k=k, b=block: gs.vertical_slash_blocks(q, k, vertical=3, slash=2, block=b, last=7)
-            )
-        )
+        options = {"vertical": 3, "slash": 2, "block": block, "last": 7}
+        assert_same(*by_kernels.both(partial(gs.vertical_slash_blocks, q, k, **options)))
 
 
 CODE = {
