@@ -2,8 +2,8 @@
 
     python examples/dynamic_pattern.py [--length 512] [--steps 20] [--device cuda]
 
-One layer of attention learns to copy: each block of queries has a marked block of keys, whose mean it is to give. Blocks
-are chosen by the product of means of queries and keys, which are learned, too.
+One layer of attention learns to copy: each block of queries has a marked block of keys, whose mean it is to give.
+Blocks are chosen by the product of means of queries and keys, which are learned, too.
 """
 
 from __future__ import annotations

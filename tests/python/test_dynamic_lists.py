@@ -273,6 +273,17 @@ def test_pooled_scores(queries, keys, block):
     torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-3)
 
 
+def test_torch_compile_leaves_the_choice_alone():
+    def attention(q, k, v):
+        blocks = gs.topk_blocks(gs.pooled_scores(q, k, 64), 2, block=64, shape=(q.shape[2], k.shape[2]))
+        return gs.attention(q * 2, k, v, blocks)
+
+    compiled = torch.compile(attention, backend="eager")
+    for _ in range(3):
+        tensors = [torch.randn(1, 2, 192, 64) for _ in range(3)]
+        torch.testing.assert_close(compiled(*tensors), attention(*tensors))
+
+
 # The kernels.
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from gossamer.block_states import listed
 from gossamer.blocks import BlockList
 from gossamer.dynamic import diagonal, kernels
+from gossamer.dynamic.eager import eager
 from gossamer.dynamic.kernels.choose import VECTOR, Choice, Rule, chooser
 from gossamer.errors import TensorError
 
@@ -23,6 +24,7 @@ Block = tuple[int, int]
 _ELEMENTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
+@eager
 def topk_blocks(
     scores: Tensor,
     k: int,
@@ -62,6 +64,7 @@ def topk_blocks(
     return _list(scores, blocks, "topk", k, k)
 
 
+@eager
 def threshold_blocks(
     scores: Tensor,
     threshold: float | None = None,

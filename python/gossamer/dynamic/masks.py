@@ -10,11 +10,13 @@ from torch import Tensor
 from gossamer.bitmaps import pack, unpack, words_of
 from gossamer.blocks import BlockList
 from gossamer.dynamic import kernels
+from gossamer.dynamic.eager import eager
 from gossamer.dynamic.entries import Block, Room, list_of_rule
 from gossamer.dynamic.kernels.entries import marker, of_bits, of_buckets
 from gossamer.errors import TensorError
 
 
+@eager
 def mask_blocks(mask: Tensor, *, block: int | Block, capacity: int | None = None) -> BlockList:
     """The list of a bool tensor that changes: made on its device without waiting for it.
 
@@ -46,6 +48,7 @@ def mask_blocks(mask: Tensor, *, block: int | Block, capacity: int | None = None
     return _list_of_bits(room, _marked(room, rows, torch.where(values, keys, -1), 1))
 
 
+@eager
 def token_blocks(
     indices: Tensor, keys: int, *, block: int | Block, capacity: int | None = None, causal: bool = False
 ) -> BlockList:
@@ -73,6 +76,7 @@ def token_blocks(
     return _list_of_bits(room, _marked(room, rows, indices.reshape(-1).long(), indices.shape[-1]))
 
 
+@eager
 def bucket_blocks(
     queries: Tensor, keys: Tensor, *, block: int | Block, capacity: int | None = None, causal: bool = False
 ) -> BlockList:

@@ -12,11 +12,13 @@ from torch.nn import functional as F
 
 from gossamer.bitmaps import pack, words_of
 from gossamer.blocks import BlockList
+from gossamer.dynamic.eager import eager
 from gossamer.dynamic.entries import Block, Room, list_of_rule
 from gossamer.dynamic.kernels.entries import of_lines
 from gossamer.errors import TensorError
 
 
+@eager
 def vertical_slash_blocks(
     q: Tensor,
     k: Tensor,
