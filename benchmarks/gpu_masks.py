@@ -6,6 +6,7 @@ compared with flex_attention's before anything is timed.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -81,7 +82,24 @@ def masks(length: int) -> dict[str, tuple[Make, Make | None]]:
     ids = torch.randint(8, (length,), device="cuda").sort().values
     chosen = torch.randint(length, (length, 256), device="cuda")
     q, k = (torch.randn(1, 16, length, 128, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    p = gs.patterns
+    named = {
+        "causal": (p.causal(), lambda b, h, i, j: i >= j),
+        "causal window of 1024": (p.causal() & p.sliding_window(1024), lambda b, h, i, j: (i >= j) & (i - j < 1024)),
+        "causal, window, 64 global": (
+            p.causal() & (p.sliding_window(256) | p.global_tokens(64)),
+            lambda b, h, i, j: (i >= j) & ((i - j < 256) | (i < 64) | (j < 64)),
+        ),
+    }
+    positions = {
+        f"{name}, S={length}": (
+            partial(gs.pattern_blocks, pattern, (length, length), block=128, device="cuda"),
+            partial(make, function, None, None, length, length, device="cuda"),
+        )
+        for name, (pattern, function) in named.items()
+    }
     return {
+        **positions,
         f"dense mask (causal window), S={length}": (
             lambda: gs.mask_blocks(window, block=128),
             lambda: make(lambda b, h, i, j: (i >= j) & (i - j < 1024), None, None, length, length, device="cuda"),

@@ -8,6 +8,7 @@ from gossamer.blocks import BlockList
 from gossamer.dynamic import (
     bucket_blocks,
     mask_blocks,
+    pattern_blocks,
     pooled_scores,
     threshold_blocks,
     token_blocks,
@@ -68,6 +69,7 @@ __all__ = [
     "from_torch",
     "magnitude",
     "mask_blocks",
+    "pattern_blocks",
     "patterns",
     "pooled_scores",
     "sparse_jit",

@@ -112,8 +112,8 @@ class BlockList(Numbered):
             if most > capacity:
                 batch, head, place = (int(at) for at in unravel(row, self.needed.shape))
                 raise TensorError(
-                    f"block {place} of the queries of head {head} of text {batch} has {int(most)} blocks of keys, and the "
-                    f"list was made with a capacity of {capacity}"
+                    f"block {place} of the queries of head {head} of text {batch} has {int(most)} blocks of keys, and "
+                    f"the list was made with a capacity of {capacity}"
                 )
         return self
 

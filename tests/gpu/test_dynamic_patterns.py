@@ -134,6 +134,37 @@ def test_masks_of_entries():
         assert_same(made, gs.bucket_blocks(*ids, block=block))
 
 
+P = gs.patterns
+
+
+def test_patterns_by_position():
+    patterns = [
+        P.causal(),
+        P.causal() & P.sliding_window(100),
+        P.causal("bottom-right") & (P.sliding_window((37, 5), align="bottom-right") | P.global_tokens(9)),
+        P.strided(7) | P.dilated(5, 3) | P.block_window(24, 2, 1),
+        ~P.everything(),
+    ]
+    for pattern in patterns:
+        for queries, keys, block in SIZES:
+            options = {"shape": (queries, keys), "block": block}
+            made = waiting_is_an_error(partial(gs.pattern_blocks, pattern, **options, device="cuda"))
+            assert_same(made, gs.pattern_blocks(pattern, **options, device="cpu"))
+
+
+@hopper
+def test_attention_under_a_pattern():
+    pattern = P.causal() & (P.sliding_window(100) | P.global_tokens(40))
+    q, k, v = (torch.randn(2, 4, 1000, 64, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(3))
+    blocks = gs.pattern_blocks(pattern, (1000, 1000), block=128, device="cuda")
+    wanted = gs.attention(q, k, v, pattern)
+    out = gs.attention(q, k, v, blocks)
+    assert (out - wanted).norm() < 1e-2 * wanted.norm()
+    grads, others = (torch.autograd.grad(one.float().square().sum(), (q, k, v)) for one in (out, wanted))
+    for one, other in zip(grads, others, strict=True):
+        assert (one - other).norm() < 2e-2 * other.norm()
+
+
 def test_vertical_and_slash_lines():
     # Whole numbers: scores, and what the last queries choose, are the same on both devices.
     for length, block in ((150, (64, 32)), (1024, 128)):

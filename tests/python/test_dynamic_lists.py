@@ -15,11 +15,12 @@ import gossamer as gs
 from assembling import assemble
 from gossamer.compiler.compile import compile_region, emit
 from gossamer.conversion.cuda.kernel import GpuKernel
-from gossamer.dynamic import kernels
+from gossamer.dynamic import kernels, positions
 from gossamer.dynamic.kernels.choose import Choice, chooser
-from gossamer.dynamic.kernels.entries import lister, marker, of_bits, of_buckets, of_lines
+from gossamer.dynamic.kernels.entries import Rule, lister, marker, of_bits, of_buckets, of_lines
 from gossamer.dynamic.kernels.order import orderer
 from gossamer.dynamic.kernels.turn import turner
+from gossamer.patterns.base import Lengths
 from gossamer.tile_order import longest_first
 from gossamer.turned import transposed
 from lanes_on_cpu import without_prefixes
@@ -368,6 +369,59 @@ def test_kernel_of_lines(by_kernels):
         assert_same(*by_kernels.both(partial(gs.vertical_slash_blocks, q, k, **options)))
 
 
+P = gs.patterns
+FORMULAS = {
+    "causal": P.causal(),
+    "bottom-right": P.causal("bottom-right") & P.sliding_window(30, align="bottom-right"),
+    "window": P.sliding_window((37, 200)),
+    "one side": P.sliding_window((None, 3)) | ~P.causal(),
+    "dilated": P.dilated(20, 7),
+    "strided": P.causal() & (P.sliding_window(64) | P.strided(64)),
+    "fixed": P.causal() & P.fixed(32, 4),
+    "blocks": P.block_window(24, 2, 1) & ~P.block_diagonal(24),
+    "butterfly": P.butterfly(32, 4),
+    "global tokens": P.causal() & (P.sliding_window(9) | P.global_tokens(12)),
+    "everything": P.everything(),
+    "nothing": ~P.everything(),
+}
+
+
+@pytest.mark.parametrize("name", list(FORMULAS))
+def test_kernels_of_patterns(name, by_kernels):
+    for shape, block in (((150, 130), (64, 32)), ((65, 129), 64)):
+        made, wanted = by_kernels.both(partial(gs.pattern_blocks, FORMULAS[name], shape, block=block, device="cpu"))
+        assert_same(made, wanted)
+        at = [torch.arange(length) for length in shape]
+        allowed = FORMULAS[name](0, 0, at[0][:, None], at[1], lengths=shape)
+        assert torch.equal(checked(made)[0, 0], allowed)
+
+
+def test_other_numbers_are_the_same_formula(monkeypatch, by_kernels):
+    texts = set()
+    launch = by_kernels.launch
+    monkeypatch.setattr(by_kernels, "launch", lambda kernel, *given: texts.add(kernel.text) or launch(kernel, *given))
+    for size, length in ((9, 65), (31, 130), (32, 64)):
+        pattern = P.causal() & P.sliding_window(size)
+        by_kernels.both(partial(gs.pattern_blocks, pattern, (length, length), block=64, device="cpu"))
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        P.documents([10, 20]),
+        P.per_head([P.causal(), P.everything()]),
+        P.global_tokens([0, 7]),
+        P.variable_windows([4, 6]),
+        P.from_function(lambda b, h, q, k: q * k % 3 == 0),
+    ],
+)
+def test_patterns_that_are_no_formula(pattern):
+    with pytest.raises(gs.UnsupportedError, match=r"is no formula .* pattern.blocks"):
+        gs.pattern_blocks(pattern, (30, 30), block=64, device="cpu")
+
+
+WINDOW = positions._traced(P.causal() & P.sliding_window(9), Lengths(64, 64))[0]
 CODE = {
     "topk": lambda: chooser(Choice("f32", "topk", False, False, True)),
     "causal topk": lambda: chooser(Choice("bf16", "topk", True, True, True)),
@@ -379,6 +433,7 @@ CODE = {
     "bits": lambda: lister(of_bits(False)),
     "buckets": lambda: lister(of_buckets(True)),
     "lines": lambda: lister(of_lines(True)),
+    "window": lambda: lister(Rule((), tuple(WINDOW.names), WINDOW, False)),
     "marks": marker,
 }
 

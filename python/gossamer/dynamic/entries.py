@@ -77,19 +77,26 @@ class Room:
 
 
 def list_of_rule(
-    room: Room, rule: Rule, numbers: Sequence[int], tensors: Sequence[Tensor], dense: Callable[[], Tensor]
+    room: Room,
+    rule: Rule,
+    numbers: Sequence[int],
+    tensors: Sequence[Tensor],
+    dense: Callable[[], Tensor],
+    device: torch.device,
 ) -> BlockList:
     """The list of a mask that a rule says on a GPU, and a bool tensor [B, H, queries, keys] on a CPU.
 
     Args:
         room: What the list is made for.
         rule: For the kernel, with its numbers and tensors.
-        numbers, tensors: What the rule takes; all on one device.
+        numbers, tensors: What the rule takes.
         dense: Makes the bool tensor; whether keys are behind a query is added to it.
+        device: Where tensors are, and the list is wanted.
     """
-    if not kernels.take(tensors[0]):
+    shape = *room.lead, room.rows
+    states = torch.empty(*shape, room.columns, dtype=torch.int32, device=device)
+    if not kernels.take(states):
         return _by_torch(room, dense())
-    device, shape = tensors[0].device, (*room.lead, room.rows)
 
     def new(*sizes: int) -> Tensor:
         return torch.empty(sizes, dtype=torch.int32, device=device)
@@ -100,7 +107,7 @@ def list_of_rule(
     given = [
         room.lead[0] * room.lead[1], room.rows, room.columns, *room.block, words, *room.shape, room.width, *numbers,
     ]  # fmt: skip
-    lister(rule)(given, *tensors, new(*shape, room.columns), *lists, bits, needed)
+    lister(rule)(given, *tensors, states, *lists, bits, needed)
     return _joined(room, lists, bits, needed)
 
 

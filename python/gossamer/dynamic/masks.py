@@ -113,7 +113,7 @@ def bucket_blocks(
     def dense() -> Tensor:
         return (queries[..., :, None] == keys[..., None, :]) & (queries >= 0)[..., None]
 
-    return list_of_rule(room, of_buckets(causal), [], [queries, keys], dense)
+    return list_of_rule(room, of_buckets(causal), [], [queries, keys], dense, queries.device)
 
 
 def _entries(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,4 +145,4 @@ def _marked(room: Room, rows: Tensor, keys: Tensor, each: int) -> Tensor:
 
 def _list_of_bits(room: Room, bits: Tensor) -> BlockList:
     words = bits.shape[-1]
-    return list_of_rule(room, of_bits(room.causal), [words], [bits], lambda: unpack(bits, room.shape[1]))
+    return list_of_rule(room, of_bits(room.causal), [words], [bits], lambda: unpack(bits, room.shape[1]), bits.device)

@@ -68,7 +68,7 @@ def vertical_slash_blocks(
         place = (length - 1 - at[:, None] + at).clamp(max=length - 1)
         return columns[..., None, :] | (diagonals[..., place] & (at <= at[:, None]))
 
-    return list_of_rule(room, of_lines(causal=True), numbers, list(bits), dense)
+    return list_of_rule(room, of_lines(causal=True), numbers, list(bits), dense, q.device)
 
 
 def _lines(q: Tensor, k: Tensor, vertical: int, slash: int, last: int, scale: float | None) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,7 @@ def lister(rule: Rule) -> GpuKernel:
 
 def _word(w: GpuWriter, rule: Rule, matrix: Value, row: Value, column: Value, number: Value) -> Value:
     """The word of a number of a block's bitmap; 0 where there are no queries and keys."""
-    line, word = w.split(number, [w.number("down"), w.number("words")])
+    line, word = w.split(number, [w.number("down"), w.number("words")], narrow=True)
     begin = w.mul(word, w.constant(WARP))
     query = w.add(w.mul(row, w.number("down")), line)
     first = w.add(w.mul(column, w.number("across")), begin)
