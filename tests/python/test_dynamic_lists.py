@@ -328,7 +328,7 @@ def test_any_scores(data):
 
 
 def test_lists_the_other_way_round(by_kernels):
-    for (queries, keys, block), causal in itertools.product(SIZES, (False, True)):
+    for (queries, keys, block), causal in itertools.product(SIZES[2:], (False, True)):
         scores = scores_of("odd", queries, keys, block)
         blocks = gs.topk_blocks(
             scores, max(1, scores.shape[-1] // 2), block=block, shape=(queries, keys), causal=causal

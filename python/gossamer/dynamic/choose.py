@@ -162,7 +162,7 @@ class _Lists:
 
 
 def _list(scores: Tensor, blocks: _Blocks, rule: Rule, wanted: float, width: int) -> BlockList:
-    scores = scores.detach()
+    scores = scores.detach().resolve_neg()
     lead = (1,) * (4 - scores.dim()) + tuple(scores.shape[:-2])
     lists = (_by_kernel if kernels.take(scores) else _by_torch)(scores, lead, blocks, rule, wanted, width)
     if lists.partial is None:
