@@ -1,7 +1,9 @@
 """Block lists of patterns by content: what PyTorch makes of them, and the GPU's kernels, run on the CPU."""
 
+import gc
 import itertools
 import math
+import weakref
 from array import array
 from functools import partial
 
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 
 import gossamer as gs
 from assembling import assemble
+from gossamer.attention import call_for, kept_call
 from gossamer.compiler.compile import compile_region, emit
 from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.dynamic import kernels, positions
@@ -21,6 +24,7 @@ from gossamer.dynamic.kernels.entries import Rule, lister, marker, of_bits, of_b
 from gossamer.dynamic.kernels.order import orderer
 from gossamer.dynamic.kernels.turn import turner
 from gossamer.patterns.base import Lengths
+from gossamer.runtime import tile_backward, tiles
 from gossamer.tile_order import longest_first
 from gossamer.turned import transposed
 from lanes_on_cpu import without_prefixes
@@ -283,6 +287,30 @@ def test_torch_compile_leaves_the_choice_alone():
     for _ in range(3):
         tensors = [torch.randn(1, 2, 192, 64) for _ in range(3)]
         torch.testing.assert_close(compiled(*tensors), attention(*tensors))
+
+
+def test_a_list_dies_with_its_last_reference(monkeypatch):
+    class Kernel:
+        def on(self, device):
+            return lambda words: None
+
+    monkeypatch.setattr(tiles, "kernel_of", lambda kind, chip: Kernel())
+    monkeypatch.setattr(tile_backward, "kernels_of", lambda kind, chip: Kernel())
+    q, k, v = (torch.randn(1, 2, 256, 64, dtype=torch.bfloat16) for _ in range(3))
+    blocks = gs.topk_blocks(torch.randn(2, 2, 2), 1, block=128, shape=(256, 256), causal=True)
+    call = call_for(q, k, v, blocks, None, False, None)
+    assert kept_call(q, k, v, blocks, None, False, None) is call
+    call.gradients(q, k, v, *call(q, k, v), torch.ones_like(q), None)
+    # A backward that is still to come needs no list but what its call holds.
+    arrays = weakref.ref(blocks.count), weakref.ref(blocks.transposed().count)
+    gc.disable()
+    try:
+        del blocks
+        assert arrays[0]() is not None
+        del call
+        assert [array() for array in arrays] == [None, None]
+    finally:
+        gc.enable()
 
 
 # The kernels.
