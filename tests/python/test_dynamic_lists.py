@@ -289,6 +289,23 @@ def test_torch_compile_leaves_the_choice_alone():
         torch.testing.assert_close(compiled(*tensors), attention(*tensors))
 
 
+@pytest.mark.parametrize(("queries", "keys", "block"), [(200, 200, 64), (300, 200, (128, 64))])
+def test_attention_to_the_best_blocks(queries, keys, block):
+    """The tile programs, on the processor, and their gradients, beside float64."""
+    torch.manual_seed(0)
+    shapes = (1, 2, queries, 64), (1, 1, keys, 64), (1, 1, keys, 64)
+    q, k, v = (torch.randn(shape, dtype=torch.bfloat16, requires_grad=True) for shape in shapes)
+    scores = gs.pooled_scores(q, k, block).detach()
+    blocks = gs.topk_blocks(scores, 2, block=block, shape=(queries, keys), causal=True, local=1)
+    out, _ = call_for(q.detach(), k.detach(), v.detach(), blocks, None, False, None)(q, k, v)
+    grad = torch.randn_like(out)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (q, k, v)]
+    wanted = (exact[0] @ exact[1].mT / 8).masked_fill(~dense(blocks), -math.inf).softmax(-1).nan_to_num(0.0) @ exact[2]
+    results = out, *torch.autograd.grad(out, (q, k, v), grad)
+    for one, other in zip(results, (wanted, *torch.autograd.grad(wanted, exact, grad.double())), strict=True):
+        assert (one.double() - other).norm() < 0.01 * other.norm()
+
+
 def test_a_list_dies_with_its_last_reference(monkeypatch):
     class Kernel:
         def on(self, device):
