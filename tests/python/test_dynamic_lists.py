@@ -29,7 +29,7 @@ from gossamer.tile_order import longest_first
 from gossamer.turned import transposed
 from lanes_on_cpu import without_prefixes
 
-SIZES = [(500, 700, (64, 32)), (384, 640, 128), (130, 65, (128, 16)), (1, 7, 64), (65, 129, 64)]
+SIZES = [(200, 300, (64, 32)), (256, 384, 128), (130, 65, (128, 16)), (1, 7, 64), (65, 129, 64)]
 
 
 class Kernels:

@@ -34,7 +34,6 @@ def most_in_a_row(block: Block) -> int:
     return (sum(block) - 2 * step_of(block)) // block[1] + 1
 
 
-@lru_cache(maxsize=256)
 def bits(block: Block, inside: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The bitmaps of all distances, int32 [kinds or 2 kinds, rows, words], and the same turned over.
 
@@ -43,17 +42,24 @@ def bits(block: Block, inside: int, device: torch.device) -> tuple[Tensor, Tenso
         inside: How many keys the last block has.
         device: Where they are wanted.
     """
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return _bits(block, inside, device)  # which are there when the graph is replayed, and not before
+    return _kept_bits(block, inside, device)
 
-    def make() -> tuple[Tensor, Tensor]:
-        step = step_of(block)
-        distance = torch.arange(kinds_of(block))[:, None, None] * step + step - block[1]
-        query, key = torch.arange(block[0])[:, None], torch.arange(block[1])
-        sees = key + distance <= query
-        if inside < block[1]:
-            sees = torch.cat([sees, sees & (key < inside)])
-        return pack(sees).to(device), pack(sees.mT).to(device)
 
-    return apart(make, device)
+@lru_cache(maxsize=256)
+def _kept_bits(block: Block, inside: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    return apart(lambda: _bits(block, inside, device), device)
+
+
+def _bits(block: Block, inside: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    step = step_of(block)
+    distance = torch.arange(kinds_of(block), device=device)[:, None, None] * step + step - block[1]
+    query, key = torch.arange(block[0], device=device)[:, None], torch.arange(block[1], device=device)
+    sees = key + distance <= query
+    if inside < block[1]:
+        sees = torch.cat([sees, sees & (key < inside)])
+    return pack(sees), pack(sees.mT)
 
 
 def numbers(block: Block, row: Tensor, column: Tensor, keys: int) -> Tensor:

@@ -20,7 +20,7 @@ _QUERY, _KEY = 0, 1
 _TOGETHER = 8  # keys whose bits are put together before they are shifted to their place
 _COMPARISONS = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
 _BINARY = {
-    "add": "addi", "sub": "subi", "mul": "muli", "min": "minsi", "max": "maxsi", "xor": "xori", "and": "andi",
+    "add": "addi", "sub": "subi", "min": "minsi", "max": "maxsi", "xor": "xori", "and": "andi",
     "or": "ori", "div": "floordivsi",
 }  # fmt: skip
 
