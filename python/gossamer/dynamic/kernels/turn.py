@@ -22,13 +22,14 @@ def turner(partial: bool) -> GpuKernel:
     """The kernels: arrays `WHOLE`, and `PARTIAL` if there are partial blocks. Scratch is [matrices, words, rows]."""
     w = GpuWriter(NUMBERS, [Array(name, "i32") for name in [*WHOLE, *(PARTIAL if partial else [])]])
     lists = ["", "partial_"] if partial else [""]
-    sizes = [w.number(name) for name in ("matrices", "words", "rows")]
-    with w.parallel(*sizes) as (matrix, word, row):
-        at = w.add(w.mul(w.add(w.mul(matrix, sizes[1]), word), sizes[2]), row)
-        line = w.add(w.mul(matrix, sizes[2]), row)
+    matrices, rows, words = (w.number(name) for name in ("matrices", "rows", "words"))
+    # Neighbours read the list of one row. What they write is read by columns.
+    with w.parallel(matrices, rows, words) as (matrix, row, word):
+        at = w.add(w.mul(w.add(w.mul(matrix, words), word), rows), row)
+        line = w.add(w.mul(matrix, rows), row)
         for name in lists:
             _set_bits(w, name, line, word, at)
-    with w.parallel(w.number("matrices"), w.number("columns")) as (matrix, column):
+    with w.parallel(matrices, w.number("columns")) as (matrix, column):
         for name in lists:
             _store_column(w, name, matrix, column)
     return GpuKernel(w.module())
