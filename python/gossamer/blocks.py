@@ -206,7 +206,7 @@ class BlockList(Numbered):
 
     def order(self, batch: int, heads: int, head_bytes: int, shared: int = 0) -> Tensor:
         """Tiles (block of rows + rows x (head + heads x batch)) as they are best done: the longest lists first, so that
-        none is left over at the end, within groups of heads whose operands fit the cache.
+        none is left over at the end, within groups of heads whose operands fit the cache, but for the very long ones.
 
         Args:
             batch, heads: Of the tiles.

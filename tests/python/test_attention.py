@@ -50,13 +50,18 @@ def test_a_list_is_made_once():
 
 
 def test_the_order_has_every_tile_once_longest_first_in_groups():
-    count = torch.tensor([[[1, 3, 0], [2, 0, 1], [3, 3, 3]]], dtype=torch.int32)
-    index = torch.arange(3, dtype=torch.int32).expand(1, 3, 3, 3).contiguous()
-    blocks = gs.BlockList(count, index, 64, (192, 192))
+    rows = 400
+    count = torch.ones(1, 3, rows, dtype=torch.int32)
+    count[0, 1, 7] = count[0, 2, 5] = 2
+    count[0, 2, 9] = 6  # would still run when everything else is done
+    index = torch.arange(6, dtype=torch.int32).expand(1, 3, rows, 6).contiguous()
+    blocks = gs.BlockList(count, index, 64, (64 * rows, 384))
     order = blocks.order(1, 3, 8 << 20)  # two heads fit
-    assert sorted(order.tolist()) == list(range(9))
-    assert count.reshape(-1)[order.long()].tolist() == [3, 2, 1, 1, 0, 0, 3, 3, 3]
-    assert sorted(blocks.order(2, 3, 1).tolist()) == list(range(18))
+    assert sorted(order.tolist()) == list(range(3 * rows))
+    assert order[:2].tolist() == [2 * rows + 9, rows + 7]
+    assert order[2 * rows + 1] == 2 * rows + 5  # the longest of the second group
+    assert order[2 : 2 * rows + 1].max() < 2 * rows
+    assert sorted(blocks.order(2, 3, 1).tolist()) == list(range(6 * rows))
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(128, 128), (192, 64)])
