@@ -6,6 +6,16 @@ from gossamer.attention import attention
 from gossamer.block_sources import from_block_mask
 from gossamer.blocks import BlockList
 from gossamer.cost import Cost, cost
+from gossamer.dynamic import (
+    bucket_blocks,
+    mask_blocks,
+    pattern_blocks,
+    pooled_scores,
+    threshold_blocks,
+    token_blocks,
+    topk_blocks,
+    vertical_slash_blocks,
+)
 from gossamer.errors import (
     AnnotationError,
     CacheWarning,
@@ -53,6 +63,7 @@ __all__ = [
     "UnsupportedError",
     "annotate",
     "attention",
+    "bucket_blocks",
     "cost",
     "dump",
     "explain",
@@ -60,7 +71,14 @@ __all__ = [
     "from_scipy",
     "from_torch",
     "magnitude",
+    "mask_blocks",
+    "pattern_blocks",
     "patterns",
+    "pooled_scores",
     "sparse_jit",
     "sparsify",
+    "threshold_blocks",
+    "token_blocks",
+    "topk_blocks",
+    "vertical_slash_blocks",
 ]

@@ -130,6 +130,7 @@ def _call_of(
     kept: dict[Any, Any],
 ) -> Attention:
     """A call of a tile program, kept if it is one for all tensors that are as these but for their addresses."""
+    blocks = None if blocks is None else blocks.without_calls()
     limit = 0
     if kind.window:
         left, _ = _sides(causal, window)
@@ -156,7 +157,7 @@ def _key(
     options: tuple[Any, ...] = (scale, causal, window, "call")
     kept = _calls
     if isinstance(mask, BlockList):
-        kept = mask._derived
+        kept = mask._calls
     elif isinstance(mask, SparseTensor):
         kept = mask.pattern._derived
         options = (*options, mask.values.data_ptr(), mask.values._version)

@@ -34,6 +34,8 @@ def pack(allowed: Tensor) -> Tensor:
 
 def unpack(bits: Tensor, columns: int) -> Tensor:
     """Returns the bool tensor [..., columns] of bits [..., words]."""
+    if not bits.numel():  # of which strides may be any
+        return torch.zeros(*bits.shape[:-1], columns, dtype=torch.bool, device=bits.device)
     eight = torch.arange(8, dtype=torch.uint8, device=bits.device)
     bytes_ = bits.contiguous().view(torch.uint8)
     return (bytes_[..., None] >> eight).bitwise_and(1).bool().flatten(-2)[..., :columns]

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from gossamer.block_checks import check_entries, check_shapes
 from gossamer.block_states import listed
+from gossamer.coordinates import unravel
 from gossamer.errors import TensorError
 from gossamer.numbered import Numbered
 from gossamer.tensor import SparseTensor
 
 # Keys and values of the heads whose tiles run side by side stay well within an H200's 50 MB of cache.
 _CACHE_BYTES = 16 << 20
-# Tiles that run side by side on an H200; one is long that has more than a fourth of the mean work of each place.
-_AT_ONCE, _LONG = 132, 4
 
 
 class BlockList(Numbered):
@@ -45,6 +44,8 @@ class BlockList(Numbered):
             the bits there are 0.
         packed_keys: int32 [B or 1, KV heads or 1, packed keys]: which keys are packed, ascending. A last block of them
             that is not filled is one that is allowed in part. None: none.
+        needed: Of a list that was made on a device with a capacity: int32, as `count`, how many blocks each row would
+            have with room for all. `check` compares.
         check: Whether to check the arrays, which waits for the device once.
 
     Raises:
@@ -64,14 +65,18 @@ class BlockList(Numbered):
         partial_bits: Tensor | None = None,
         bits: Tensor | None = None,
         packed_keys: Tensor | None = None,
+        needed: Tensor | None = None,
         check: bool = True,
     ):
         self.block = (block, block) if isinstance(block, int) else (block[0], block[1])
         self.shape = (shape[0], shape[1])
         self.count, self.index = count, index
         self.partial_count, self.partial_index, self.partial_bits = partial_count, partial_index, partial_bits
-        self.bits, self.packed_keys = bits, packed_keys
+        self.bits, self.packed_keys, self.needed = bits, packed_keys, needed
         self._derived: dict[Any, Any] = {}
+        # Calls that `gs.attention` has prepared. They hold `without_calls`, and so die with the list that is made anew
+        # for each step, without the garbage collector.
+        self._calls: dict[Any, Any] = {}
         check_shapes(self)
         # Without an entry there would be nothing to point to.
         self.count, self.index = self.count.contiguous(), _not_empty(self.index)
@@ -86,7 +91,7 @@ class BlockList(Numbered):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copy is a mask of its own; it derives things anew.
-        self.__dict__.update(state, _derived={})
+        self.__dict__.update(state, _derived={}, _calls={})
         self._be_numbered()
 
     @property
@@ -109,6 +114,29 @@ class BlockList(Numbered):
     def key_blocks(self) -> int:
         """How many blocks of keys there are, of packed ones and of all."""
         return -(-(self.packed_rows + self.shape[1]) // self.block[1])
+
+    def without_calls(self) -> BlockList:
+        """The same list, which shares with it what is derived, but for the calls that are prepared for it."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, _calls={})
+        return other
+
+    def check(self) -> BlockList:
+        """Waits for the device, and returns the list if it has all blocks that it should have.
+
+        Raises:
+            TensorError: A row has more blocks than the capacity with which the list was made.
+        """
+        if self.needed is not None:
+            most, row = self.needed.flatten().max(0)
+            capacity = self.index.shape[-1]
+            if most > capacity:
+                batch, head, place = (int(at) for at in unravel(row, self.needed.shape))
+                raise TensorError(
+                    f"block {place} of the queries of head {head} of text {batch} has {int(most)} blocks of keys, and "
+                    f"the list was made with a capacity of {capacity}"
+                )
+        return self
 
     @classmethod
     def from_dense(cls, allowed: Tensor, block: int | tuple[int, int], shape: tuple[int, int]) -> BlockList:
@@ -214,23 +242,10 @@ class BlockList(Numbered):
         group = max(1, _CACHE_BYTES // max(head_bytes, 1))
         key = "order", batch, heads, shared, group
         if key not in self._derived:
-            rows = self.count.shape[2]
-            count = self.count if self.partial_count is None else self.count + self.partial_count
-            count = count.expand(batch, shared or heads, rows)
-            self._derived[key] = _longest_first(count.reshape(batch * heads, -1, rows).sum(1), group)
+            from gossamer.tile_order import longest_first
+
+            self._derived[key] = longest_first(self, batch, heads, (shared or heads) // heads, group)
         return self._derived[key]
-
-
-def _longest_first(count: Tensor, group: int) -> Tensor:
-    """The order of [heads, rows] tiles of so many steps: the longest first, in groups of heads; but before all groups
-    the tiles that would still run when everything else is done, if they began with their group.
-    """
-    count = count.long()
-    groups = torch.arange(count.shape[0], device=count.device)[:, None] // group
-    is_long = count * (_AT_ONCE * _LONG) > count.sum()
-    above = count.max() + 1 if count.numel() else 1
-    rank = torch.where(is_long, 1, -groups)  # the first group has 0
-    return (rank * above + count).reshape(-1).argsort(descending=True, stable=True).to(torch.int32)
 
 
 def _not_empty(index: Tensor | None) -> Tensor:

@@ -31,6 +31,8 @@ ABOUT_THE_CPU = {
     "test_cuda_driver.py": "is about a driver that is not there",
     "test_device_math.py": "runs the GPU's functions on the CPU",
     "test_docs.py": "is about the CPU's code",
+    "test_dynamic_example.py": "runs an example, which has a --device of its own",
+    "test_dynamic_lists.py": "makes its lists on the CPU; tests/gpu/test_dynamic_patterns.py has those of a GPU",
     "test_engine.py": "is about the CPU's code",
     "test_errors.py": "makes no tensors",
     "test_formats.py": "makes no tensors",

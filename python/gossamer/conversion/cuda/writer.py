@@ -37,8 +37,12 @@ class GpuWriter(Writer):
         return f"{head} {{\n{self.text()}\n  return\n}}\n"
 
     @contextmanager
-    def parallel(self, *sizes: Value) -> Iterator[list[Value]]:
-        """The statements of `with` run for all indices below these sizes, neighbours at the last one side by side."""
+    def parallel(self, *sizes: Value, resident: int = 0) -> Iterator[list[Value]]:
+        """The statements of `with` run for all indices below these sizes, neighbours at the last one side by side.
+
+        `resident` blocks of 128 threads at least should fit a multiprocessor at once; 0: the assembler bounds registers
+        as it likes.
+        """
         zero, one = self.constant(0), self.constant(1)
         places = [self._name() for _ in sizes]
         bounds = (", ".join([value] * len(sizes)) for value in (zero, one))
@@ -46,6 +50,8 @@ class GpuWriter(Writer):
         head = f"scf.parallel ({', '.join(places)}) = ({lower}) to ({', '.join(sizes)}) step ({step}) {{"
         with self._block(head):
             yield places
+        if resident:
+            self._lines[-1] += f" {{gossamer.resident = {resident} : i64}}"
 
     @contextmanager
     def lanes(self, count: int) -> Iterator[Value]:
@@ -76,11 +82,12 @@ class GpuWriter(Writer):
         Args:
             count: A power of two; 1 is a loop of one thread.
             upper: How many numbers.
-            operation: "addi" or "ori": from 0.
-            element: The type, an integer one.
+            operation: "addi", "ori" or "addf": from 0.
+            element: The type.
             body: Writes the statements, given the number.
         """
-        zero, one, initial = self.constant(0), self.constant(1), self.constant(0, element)
+        zero, one = self.constant(0), self.constant(1)
+        initial = self.value("arith.constant 0.0 : f32") if element == "f32" else self.constant(0, element)
         result, place = self._name(), self._name()
         self.statement(
             f"{result} = scf.parallel ({place}) = ({zero}) to ({upper}) step ({one}) init ({initial}) -> {element} {{"
@@ -101,6 +108,70 @@ class GpuWriter(Writer):
         result = self._name()
         self.statement(f"{result}:2 = gossamer.lane_prefix {value} : i32")
         return f"{result}#0", f"{result}#1"
+
+    def ballot(self, condition: Callable[[Value], Value]) -> Value:
+        """Returns a word (i32) of what `condition` (i1) says of each lane of a warp, given the lane (index)."""
+
+        def bit(lane: Value) -> Value:
+            place = self.value(f"arith.index_cast {lane} : index to i32")
+            return self.binary("shli", self.counted(condition(lane)), place, "i32")
+
+        return self.reduce_lanes(WARP, self.constant(WARP), "ori", "i32", bit)
+
+    def in_ballot(self, word: Value, lane: Value) -> tuple[Value, Value]:
+        """Returns what a ballot says of a lane (i1), and how many lanes before it say the same of themselves (i32)."""
+        place, one = self.value(f"arith.index_cast {lane} : index to i32"), self.constant(1, "i32")
+        bit = self.binary("shli", one, place, "i32")
+        own = self.compare("ne", self.binary("andi", word, bit, "i32"), self.constant(0, "i32"), "i32")
+        below = self.binary("andi", word, self.binary("subi", bit, one, "i32"), "i32")
+        return own, self.ones(below)
+
+    def ones(self, word: Value) -> Value:
+        """Returns how many bits of a word (i32) are set."""
+        return self.value(f"math.ctpop {word} : i32")
+
+    def fold_all(
+        self,
+        lower: Value,
+        upper: Value,
+        step: int,
+        element: str,
+        initial: Sequence[Value],
+        body: Callable[[Value, list[Value]], Sequence[Value]],
+    ) -> list[Value]:
+        """Returns what numbers of a type have become after a serial loop, as `fold` does of one index."""
+        by, place = self.constant(step), self._name()
+        names = [self._name() for _ in initial]
+        carried = ", ".join(f"{name} = {value}" for name, value in zip(names, initial, strict=True))
+        types = ", ".join([element] * len(names))
+        result = self._name()
+        head = f"{result}:{len(names)} = scf.for {place} = {lower} to {upper} step {by} iter_args({carried})"
+        with self._block(f"{head} -> ({types}) {{"):
+            self.statement(f"scf.yield {', '.join(body(place, names))} : {types}")
+        return [f"{result}#{n}" for n in range(len(names))]
+
+    def fold_while(
+        self,
+        element: str,
+        initial: Sequence[Value],
+        condition: Callable[[list[Value]], Value],
+        body: Callable[[list[Value]], Sequence[Value]],
+    ) -> list[Value]:
+        """Returns what numbers of a type have become by `body` after as long as the condition of them holds (i1)."""
+        result, before, after = self._name(), [self._name() for _ in initial], [self._name() for _ in initial]
+        carried = ", ".join(f"{name} = {value}" for name, value in zip(before, initial, strict=True))
+        types = ", ".join([element] * len(before))
+        self.statement(f"{result}:{len(before)} = scf.while ({carried}) : ({types}) -> ({types}) {{")
+        self._depth += 1
+        self.statement(f"scf.condition({condition(before)}) {', '.join(before)} : {types}")
+        self._depth -= 1
+        self.statement("} do {")
+        self._depth += 1
+        self.statement(f"^bb0({', '.join(f'{name}: {element}' for name in after)}):")
+        self.statement(f"scf.yield {', '.join(body(after))} : {types}")
+        self._depth -= 1
+        self.statement("}")
+        return [f"{result}#{n}" for n in range(len(before))]
 
     def fold(
         self, lower: Value, upper: Value, step: int, initial: Value, body: Callable[[Value, Value], Value]
