@@ -26,14 +26,14 @@ def name_of(node: Node) -> str:
 
 
 def trace_numbers(
-    function: Callable[..., Any], dtypes: Sequence[torch.dtype], who: str
+    function: Callable[..., Any], dtypes: Sequence[torch.dtype], who: str, name: str
 ) -> tuple[Graph, dict[str, Tensor]]:
     """Traces a function of tensors without dimensions that returns one, a bool or an int.
 
     Args:
         function: The function.
         dtypes: Of its arguments.
-        who: The public function that was given it, for errors.
+        who, name: The public function that was given it, and its name, for errors.
 
     Returns:
         Operations of ATen, with the dtypes of their results in `meta["val"]`; copies of the tensors that it looks into.
@@ -42,7 +42,6 @@ def trace_numbers(
         TraceError: It cannot be traced, as where a branch depends on an argument (names the line), or returns
             something else.
     """
-    name = getattr(function, "__name__", type(function).__name__)
     with FakeTensorMode(allow_non_fake_inputs=True):
         arguments = [torch.empty((), dtype=dtype, device="cpu") for dtype in dtypes]
     try:

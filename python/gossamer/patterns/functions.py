@@ -99,8 +99,8 @@ def from_function(function: Callable[[Any, Any, Any, Any], Any]) -> PositionPatt
         TraceError: It cannot be traced: as it does where a branch, a loop or `.item()` depends on a position; names the
             line.
     """
-    graph, constants = trace_numbers(function, [torch.int64] * 4, "from_function")
     name = getattr(function, "__name__", type(function).__name__)
+    graph, constants = trace_numbers(function, [torch.int64] * 4, "from_function", name)
     tables = tuple((key, _table(value)) for key, value in constants.items())
     return Function(name, code_of(graph), tables, graph, constants, forms_of(graph))
 

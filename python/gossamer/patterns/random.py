@@ -48,6 +48,17 @@ def random_numbers(seed: int, *counters: Tensor) -> Tensor:
     return x
 
 
+def seed_of(seed: int, who: str) -> int:
+    """Returns a seed.
+
+    Raises:
+        TensorError: It is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        raise TensorError(f"{who}: a seed is an integer of 0 or more, below 2^64, not {seed!r}")
+    return seed
+
+
 @dataclass(frozen=True)
 class _RandomBlocks(PositionPattern):
     """What both kinds share."""
@@ -172,8 +183,7 @@ def random_blocks(
     count_of(block, who, "the block")
     if (count is None) == (density is None):
         raise TensorError(f"{who}: give a count of blocks in a row, or a density, and not both")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
-        raise TensorError(f"{who}: a seed is an integer of 0 or more, below 2^64, not {seed!r}")
+    seed_of(seed, who)
     if count is not None:
         count_of(count, who, "the count of blocks in a row")
         return CountedRandomBlocks(block, seed, bool(by_head), bool(by_batch), count, bool(causal))
