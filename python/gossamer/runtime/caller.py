@@ -14,16 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gossamer.runtime.memory import LEAN
 from gossamer.runtime.signature import DenseSpec, Signature, SparseResultSpec, SparseSpec
 from gossamer.tensor import Fill, SparseTensor
 
 # Subclasses may have memory of their own kind.
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
-
-# What inductor's code allocates with, if this PyTorch has it: a third of the time of `torch.empty`. The one for CUDA is
-# for the current device.
-_guards = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
-_LEAN = {kind: getattr(_guards, f"_empty_strided_{kind}", None) for kind in ("cpu", "cuda")}
 
 _CPU = torch.device("cpu")
 
@@ -73,7 +69,7 @@ class _Writer:
             "plain": PLAIN,
             "strided": torch.strided,
             "empty": torch.empty,
-            "lean": _LEAN.get(device.type),
+            "lean": LEAN.get(device.type),
         }
         self.checks: list[str] = []
         self.made: list[str] = []

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from gossamer.conversion.cuda.writer import GpuWriter
 from gossamer.conversion.flat import Levels, bits_of, index_dtype_for, too_many, width_of
 from gossamer.conversion.writer import Array, Value
 from gossamer.formats import Format
+from gossamer.runtime.memory import empty
 
 
 class Structurer:
@@ -48,32 +50,38 @@ class Structurer:
         each = min(_side_by_side(memory, level.m, sizes) for memory in (kept, source)) if all(together) else 1
         elements = kept.element, source.element
         index = width_of(self.index)
-        self.kernel = structurer(level.n, level.m, len(sizes) - 1, index, *elements, *together, each, largest)
+        narrow = groups < 2**31
+        self.kernel = structurer(level.n, level.m, len(sizes) - 1, index, *elements, *together, each, narrow, largest)
         self.chooses = largest
-        self.numbers = [groups // each, *sizes[:-1], *kept.strides, *source.strides, *test, fill_bits]
+        strides = kept.strides if largest else (*kept.strides, *source.strides)
+        self.numbers = [groups // each, *sizes[:-1], *strides, *test, fill_bits]
 
     def __call__(self, kept: Tensor, source: Tensor, fits: bool) -> tuple[Levels, Tensor]:
         """Returns the levels and the values; waits for the GPU unless every group is known to fit.
 
         Args:
             kept: What decides.
-            source: Where values come from.
+            source: Where values come from; if the largest are kept, what decides.
             fits: Whether no group has more than the format holds.
 
         Raises:
             TensorError: A group has more.
         """
-        coordinates = torch.empty(self.count, dtype=self.index, device=kept.device)
-        values = torch.empty(self.count, dtype=source.dtype, device=kept.device)
-        arrays = [kept, source, coordinates, values]
-        if not self.chooses:
-            arrays.append(torch.zeros(1, dtype=torch.int32, device=kept.device))
-        self.kernel(self.numbers, *arrays)
-        if not fits and not self.chooses and int(arrays[-1]):
-            flat = kept.as_strided(self.sizes, self.kept.strides, kept.storage_offset())
-            raise too_many(bits_of(flat).reshape(-1), self.test, self.format, self.sizes)
+        coordinates = empty(self.count, self.index, kept.device)
+        values = empty(self.count, source.dtype, kept.device)
+        if self.chooses:
+            self.kernel(self.numbers, kept, coordinates, values)
+        else:
+            full = torch.zeros(1, dtype=torch.int32, device=kept.device)
+            self.kernel(self.numbers, kept, coordinates, values, source, full)
+            if not fits and int(full):
+                self._refuse(kept)
         rest: list[Tensor | None] = [None] * len(self.sizes)
         return (rest, [*rest[1:], coordinates], self.count), values
+
+    def _refuse(self, kept: Tensor) -> NoReturn:
+        flat = kept.as_strided(self.sizes, self.kept.strides, kept.storage_offset())
+        raise too_many(bits_of(flat).reshape(-1), self.test, self.format, self.sizes)
 
 
 def _together(memory: Memory, m: int) -> bool:
@@ -100,17 +108,19 @@ def structurer(
     keep_together: bool,
     source_together: bool,
     each: int,
+    narrow: bool,
     largest: bool = False,
 ) -> GpuKernel:
     """The kernel, of which a thread has `each` groups; `full` becomes 1 where a group has too much."""
     levels = range(rank)
-    strides = [f"{name}{l}" for name in ("keep_stride", "source_stride") for l in range(rank + 1)]
+    read_from = ("keep",) if largest else ("keep", "source")
+    strides = [f"{name}_stride{l}" for name in read_from for l in range(rank + 1)]
     numbers = ["threads", *(f"size{l}" for l in levels), *strides, "mask", "unkept", "fill"]
-    arrays = [Array("keep", keep), Array("source", values), Array("crd", index), Array("values", values)]
-    w = GpuWriter(numbers, arrays if largest else [*arrays, Array("full", "i32")])
+    arrays = [Array("keep", keep), Array("crd", index), Array("values", values)]
+    w = GpuWriter(numbers, arrays if largest else [*arrays, Array("source", values), Array("full", "i32")])
     with w.parallel(w.number("threads")) as (thread,):
         first = w.mul(thread, w.constant(each))
-        coordinates = w.split(first, [w.number(f"size{l}") for l in levels])
+        coordinates = w.split(first, [w.number(f"size{l}") for l in levels], narrow)
 
         def read(array: str, element: str, together: bool) -> list[Value]:
             base = w.dot(coordinates, [w.number(f"{array}_stride{l}") for l in levels])
@@ -121,17 +131,18 @@ def structurer(
             stride = w.number(f"{array}_stride{rank}")
             return [w.load_bits(array, w.add(base, w.mul(w.constant(j), stride))) for j in range(m)]
 
-        decides, taken = read("keep", keep, keep_together), read("source", values, source_together)
+        decides = read("keep", keep, keep_together)
+        taken = decides if largest else read("source", values, source_together)
         mask, unkept = (w.bits_of_word(w.number(name), keep) for name in ("mask", "unkept"))
-        fill = w.bits_of_word(w.number("fill"), values)
         bits = [w.binary("andi", one, mask, keep) for one in decides]
         groups = []
         for j in range(0, each * m, m):
+            own, values_of = bits[j : j + m], taken[j : j + m]
             if largest:
-                kept = _largest(w, n, [w.binary("minui", one, unkept, keep) for one in bits[j : j + m]], keep)
+                groups.append(_chosen_entries(w, _largest(w, n, own, unkept, keep), values_of))
             else:
-                kept = [w.compare("ne", one, unkept, keep) for one in bits[j : j + m]]
-            groups.append(_entries(w, n, kept, taken[j : j + m], fill, values, is_checked=not largest))
+                kept = [w.compare("ne", one, unkept, keep) for one in own]
+                groups.append(_filled_entries(w, n, kept, values_of, w.bits_of_word(w.number("fill"), values), values))
         node = w.mul(first, w.constant(n))
         if n * m <= _MOST_SELECTS:
             _store_slots(w, n, node, groups, index, values)
@@ -141,17 +152,21 @@ def structurer(
     return GpuKernel(w.module())
 
 
-def _largest(w: GpuWriter, n: int, sizes: list[Value], element: str) -> list[Value]:
-    """Returns whether each is one of the n largest; of equal ones the first are."""
-    limit, kept = w.constant(n, "i32"), []
-    for j, own in enumerate(sizes):
-        before = w.constant(0, "i32")
-        for i, other in enumerate(sizes):
-            if i != j:
-                ahead = w.compare("uge" if i < j else "ugt", other, own, element)
-                before = w.binary("addi", before, w.counted(ahead), "i32")
-        kept.append(w.compare("slt", before, limit, "i32"))
-    return kept
+def _largest(w: GpuWriter, n: int, bits: list[Value], most: Value, element: str) -> list[Value]:
+    """Returns whether each is one of the n largest, where none counts for more than `most`; of equal ones the first."""
+    wide = "i64" if element == "i64" else "i32"  # in which hardware compares
+    extended = [
+        one if element == wide else w.value(f"arith.extui {one} : {element} to {wide}") for one in (*bits, most)
+    ]
+    sizes = [w.binary("minui", one, extended[-1], wide) for one in extended[:-1]]
+    zero, one = w.constant(0, "i32"), w.constant(1, "i32")
+    before = [zero] * len(sizes)  # how many are ahead
+    for j in range(len(sizes)):
+        for i in range(j):
+            ahead = w.counted(w.compare("uge", sizes[i], sizes[j], wide))
+            before[j] = w.binary("addi", before[j], ahead, "i32")
+            before[i] = w.binary("addi", before[i], w.binary("subi", one, ahead, "i32"), "i32")
+    return [w.compare("slt", count, w.constant(n, "i32"), "i32") for count in before]
 
 
 _MOST_SELECTS = 64  # of a group: where there are more, every entry is stored by itself
@@ -167,17 +182,25 @@ class _Entry:
     value: Value
 
 
-def _entries(
-    w: GpuWriter, n: int, kept: list[Value], taken: list[Value], fill: Value, element: str, is_checked: bool
+def _chosen_entries(w: GpuWriter, kept: list[Value], taken: list[Value]) -> list[_Entry]:
+    """What is stored of a group of which exactly n are kept."""
+    slot, entries = w.constant(0, "i32"), []
+    for j, (condition, value) in enumerate(zip(kept, taken, strict=True)):
+        entries.append(_Entry(j, condition, slot, value))
+        slot = w.binary("addi", slot, w.counted(condition), "i32")
+    return entries
+
+
+def _filled_entries(
+    w: GpuWriter, n: int, kept: list[Value], taken: list[Value], fill: Value, element: str
 ) -> list[_Entry]:
-    """What is stored of a group, filled up to n; `full` becomes 1 if it has more, which is looked for if asked."""
+    """What is stored of a group, filled up to n; `full` becomes 1 if it has more."""
     zero, limit = w.constant(0, "i32"), w.constant(n, "i32")
     count = zero
     for condition in kept:
         count = w.binary("addi", count, w.counted(condition), "i32")
-    if is_checked:
-        with w.when(w.compare("sgt", count, limit, "i32")):
-            w.store("full", w.constant(0), w.constant(1))
+    with w.when(w.compare("sgt", count, limit, "i32")):
+        w.store("full", w.constant(0), w.constant(1))
     free, slot = w.binary("subi", limit, count, "i32"), zero
     entries = []
     for j, (condition, value) in enumerate(zip(kept, taken, strict=True)):
