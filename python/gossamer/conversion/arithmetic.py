@@ -63,7 +63,7 @@ def write_graph(w: Writer, graph: Graph, arguments: Sequence[Value], constants: 
             writer.values[node] = next(given)
         elif node.op == "get_attr":
             if node.meta["val"].dim() or node.meta["val"].dtype not in TYPES:
-                raise NotWritten("a look-up in a table")
+                raise NotWritten("look-up in a table")
             writer.values[node] = constants[node.target]
         elif node.op == "call_function":
             writer.values[node] = writer.node(node)
@@ -94,7 +94,7 @@ class _GraphWriter:
         if isinstance(source, Node):
             return self.cast(self.values[source], source.meta["val"].dtype, dtype)
         if not isinstance(source, bool | int | float):
-            raise NotWritten(f"an operand {source!r}")
+            raise NotWritten(f"operand {source!r}")
         return self.literal(source, dtype)
 
     def literal(self, number: bool | int | float, dtype: torch.dtype) -> Value:
@@ -172,7 +172,7 @@ def _comparison(floats: str, integers: str) -> _Operation:
         sides: list[Any] = [x.meta["val"] if isinstance(x, Node) else x for x in (a, b)]
         dtype = torch.result_type(sides[0], sides[1])
         if dtype not in TYPES:
-            raise NotWritten(f"a comparison of {dtype}")
+            raise NotWritten(f"comparison of {dtype}")
         if dtype == torch.bool:  # as numbers: True is greater
             dtype = torch.int8
         x, y = g.operand(a, dtype), g.operand(b, dtype)
@@ -204,7 +204,7 @@ def _shift(name: str) -> _Operation:
     def write(g: _GraphWriter, node: Node) -> Value:
         bits = node.args[1]
         if not isinstance(bits, int) or not 0 <= bits < node.meta["val"].dtype.itemsize * 8:
-            raise NotWritten("a shift by what is no constant, or too large")
+            raise NotWritten("shift by what is no constant, or too large")
         return g.binary("", name, node, node.args[0], bits)
 
     return write
@@ -234,13 +234,13 @@ def _quotient(g: _GraphWriter, node: Node) -> Value:
     if mode is None:
         return g.binary("divf", "", node, node.args[0], node.args[1])
     if node.meta["val"].dtype.is_floating_point:
-        raise NotWritten("a quotient of floats that is rounded to an integer")
+        raise NotWritten("quotient of floats that is rounded to an integer")
     return g.binary("", "floordivsi" if mode == "floor" else "divsi", node, node.args[0], _divisor(node))
 
 
 def _remainder(g: _GraphWriter, node: Node) -> Value:
     if node.meta["val"].dtype.is_floating_point:
-        raise NotWritten("a remainder of floats")
+        raise NotWritten("remainder of floats")
     divisor = _divisor(node)
 
     def write(x: Value, by: Value, dtype: torch.dtype) -> Value:
@@ -268,7 +268,7 @@ def _clamp(g: _GraphWriter, node: Node) -> Value:
 
 def _power(g: _GraphWriter, node: Node) -> Value:
     if node.args[1] != 2:
-        raise NotWritten("a power other than the square")
+        raise NotWritten("power other than the square")
     return g.binary("mulf", "muli", node, node.args[0], node.args[0])
 
 
