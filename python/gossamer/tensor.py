@@ -251,7 +251,8 @@ class SparseTensor(Numbered):
             This tensor.
 
         Raises:
-            TensorError: The tensors do not fit, or there is memory for another number of values.
+            TensorError: The tensors do not fit, there is memory for another number of values, or the values are part
+                of a graph.
         """
         from gossamer.sparsifiers.renew import resparsify_
 

@@ -88,14 +88,28 @@ def test_nothing_waits_where_the_number_is_known():
             torch.cuda.set_sync_debug_mode("default")
 
 
-def test_the_best_transposable_tiles():
-    dense = torch.randn(128, 64)
-    by = gs.by.n_of_m(2, 4, transposable=True)
-    rows, columns = gs.sparsify_both(dense.cuda(), gs.NM(2, 4), by)
-    kept = rows.to_dense().cpu()
-    assert torch.equal(columns.to_dense().cpu(), kept.mT)
-    right = gs.sparsify(dense, gs.CSR, by).to_dense()
-    assert abs(float(kept.abs().sum() - right.abs().sum())) < 1e-3
+def test_both_directions():
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        for shape in [(4, 4), (20, 36), (128, 512), (2, 3, 8, 68)]:
+            for n in (1, 2, 3):
+                by, dense = gs.by.n_of_m(n, 4, transposable=True), torch.randn(shape).to(dtype)
+                right = gs.sparsify_both(dense, gs.NM(n, 4), by)
+                for given in (
+                    dense.cuda(),
+                    dense.mT.contiguous().mT.cuda(),
+                    torch.cat([dense, dense]).cuda()[: shape[0]],
+                ):
+                    for mine, theirs in zip(gs.sparsify_both(given, gs.NM(n, 4), by), right, strict=True):
+                        mine.validate()
+                        assert mine.pattern.to("cpu") == theirs.pattern
+                        assert torch.equal(mine.values.cpu(), theirs.values)
+                x = dense.cuda().requires_grad_()
+                rows, columns = gs.sparsify_both(x, gs.NM(n, 4), by)
+                (gradient,) = torch.autograd.grad(rows.to_dense().sum() + 2 * columns.to_dense().sum(), x)
+                assert torch.equal(gradient, 3 * (rows.to_dense() != 0).to(dtype))
+    for format, by in ((gs.CSR, gs.by.magnitude(0.3)), (gs.BSR(4), gs.by.block_norm(0.5))):
+        rows, columns = gs.sparsify_both(torch.randn(16, 32).cuda(), format, by)
+        assert torch.equal(rows.to_dense().mT, columns.to_dense())
 
 
 def test_gradients_and_renewal():
@@ -104,7 +118,7 @@ def test_gradients_and_renewal():
         if by is OF_BLOCKS["grouped"]:
             continue  # 32 rows are not its tiles
         for device in ("cpu", "cuda"):
-            x = dense.to(device).requires_grad_()
+            x = dense.to(device).clone().requires_grad_()
             t = gs.sparsify(x, gs.CSR, by)
             (gradient,) = torch.autograd.grad((t.to_dense() * weight.to(device)).sum(), x)
             assert torch.equal(gradient, torch.where(t.to_dense() != 0, weight.to(device), 0))

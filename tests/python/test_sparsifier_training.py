@@ -80,6 +80,8 @@ def test_what_cannot_be_renewed():
         t.resparsify_(torch.randn(4, 4).double())
     with pytest.raises(gs.TensorError, match="takes a dense tensor, not SparseTensor"):
         t.resparsify_(t)
+    with pytest.raises(gs.TensorError, match=r"part of a graph.*detach\(\) it first"):
+        gs.sparsify(torch.ones(4, 4, requires_grad=True), gs.CSR).resparsify_(torch.randn(4, 4))
     twice = gs.Format("(i, j) -> (i : dense, j : compressed(nonunique))")
     with pytest.raises(gs.TensorError, match="may store an entry twice"):
         t.to(twice).resparsify_(torch.randn(4, 4))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from gossamer.conversion.cuda import tiles
+from gossamer.conversion.cuda.compress import ALIGNMENT
+from gossamer.conversion.flat import index_dtype_for
+from gossamer.conversion.values import is_plain_memory, with_gradient
 from gossamer.errors import FormatError
 from gossamer.formats import Format
+from gossamer.pattern import Pattern
 from gossamer.sparsifiers.base import Choosing
 from gossamer.sparsifiers.like import like
-from gossamer.sparsifiers.n_of_m import Transposable
+from gossamer.sparsifiers.n_of_m import Transposable, groups_of, tiles_of
 from gossamer.sparsify import By, sparsify
-from gossamer.tensor import Fill, SparseTensor
+from gossamer.tensor import Fill, SparseTensor, fill_of
 
 
 def sparsify_both(
@@ -44,8 +49,35 @@ def sparsify_both(
             f"use gs.by.n_of_m({format.levels[-1].n}, {format.levels[-1].m}, transposable=True)"
         )
     by.check(format, dense.shape)
+    fitted = format.for_rank(dense.dim())
+    if _is_packed(dense, fitted, by):
+        return _packed(dense, fitted, by, fill_of(dense.dtype, fill))
     chosen = _Chosen(by.mask(dense.detach()))
     return sparsify(dense, format, chosen, fill), sparsify(dense.mT, format, _Chosen(chosen.kept.mT), fill)
+
+
+def _is_packed(dense: Tensor, format: Format, by: Transposable) -> bool:
+    """Whether one kernel chooses and packs both."""
+    is_plain = dense.is_cuda and is_plain_memory(dense) and bool(dense.numel()) and dense.dtype in tiles.DTYPES
+    is_same = by.how == "best" and by.m == tiles.SIDE and by.is_of(format) and by.n == format.levels[-1].n
+    return is_plain and is_same and not format.batch_rank
+
+
+def _packed(dense: Tensor, format: Format, by: Transposable, fill: Fill) -> tuple[SparseTensor, SparseTensor]:
+    memory = dense.detach().contiguous()
+    if memory.data_ptr() % ALIGNMENT:
+        memory = memory.clone()
+    index = index_dtype_for(memory.numel() // by.m * by.n, None)
+    packed = tiles.pack_both(memory, by.n, groups_of(by.n, by.m), tiles_of(by.n, by.m), index)
+    found = []
+    for own, (coordinates, values) in zip((dense, dense.mT), packed, strict=True):
+        nothing: list[Tensor | None] = [None] * format.lvl_rank
+        arrays = nothing, [*nothing[:-1], coordinates]
+        pattern = Pattern.trusted(
+            format, own.shape, format.level_sizes(own.shape), *arrays, memory.device, coordinates.shape
+        )
+        found.append(SparseTensor._make(pattern, with_gradient(own, pattern, values), fill))
+    return found[0], found[1]
 
 
 class _Chosen(Choosing):

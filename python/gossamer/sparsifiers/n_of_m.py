@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from itertools import combinations, product
+from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,13 +93,15 @@ class Transposable(NOfM):
         return self._greedy(tiles) if self.how == "greedy" else self._best(tiles)
 
     def _best(self, tiles: Tensor) -> Tensor:
-        """The one of all with the largest sum; of equal ones the first."""
-        patterns = _tiles(self.n, self.m)
-        marks = patterns.to(tiles.device)
-        weights = marks.to(tiles.dtype).mT
-        most = torch.finfo(tiles.dtype).max / self.m**2  # sums stay finite
-        found = [marks[(part.clamp(max=most) @ weights).argmax(-1)] for part in tiles.flatten(1).split(_TOGETHER)]
-        return torch.cat(found).view(tiles.shape) if found else torch.zeros_like(tiles, dtype=torch.bool)
+        """The one of all with the largest sum; of equal ones the first. Sums are those of `conversion.cuda.tiles`."""
+        marks, rows = groups_of(self.n, self.m).to(tiles.device), tiles_of(self.n, self.m).to(tiles.device)
+        columns = marks.nonzero()[:, 1].view(len(marks), self.n)
+        found = []
+        for part in tiles.clamp(max=torch.finfo(tiles.dtype).max / self.m**2).split(_TOGETHER):  # sums stay finite
+            sums = part[..., columns]  # [tiles, rows, groups, n]
+            of_rows = sum_of([sums[..., k] for k in range(self.n)])
+            found.append(sum_in_pairs([of_rows[:, r, rows[:, r]] for r in range(self.m)]).argmax(-1))
+        return marks[rows[torch.cat(found)]]
 
     def _greedy(self, tiles: Tensor) -> Tensor:
         """The largest first, each where its row and its column have room."""
@@ -136,7 +140,7 @@ class Grouped(NOfM):
 
     def choose(self, tiles: Tensor) -> Tensor:
         """Greedily: the group and the pattern with the largest sum first."""
-        marks = _groups(self.n, self.m).to(tiles.device)
+        marks = groups_of(self.n, self.m).to(tiles.device)
         sums = (tiles[:, :, None] * marks.to(tiles.dtype)).nan_to_num(nan=0.0).sum(-1)  # [tiles, groups, patterns]
         free = torch.full((len(tiles), len(marks)), self.g, device=tiles.device)
         chosen = torch.zeros(tiles.shape[:2], dtype=torch.int64, device=tiles.device)
@@ -155,7 +159,7 @@ class Grouped(NOfM):
 
 
 @cache
-def _groups(n: int, m: int) -> Tensor:
+def groups_of(n: int, m: int) -> Tensor:
     """All groups of m with n marks: bool [C(m, n), m]."""
     marks = torch.zeros(math.comb(m, n), m, dtype=torch.bool)
     for row, places in enumerate(combinations(range(m), n)):
@@ -164,12 +168,22 @@ def _groups(n: int, m: int) -> Tensor:
 
 
 @cache
-def _tiles(n: int, m: int) -> Tensor:
-    """All m x m tiles with n marks in every row and every column: bool [tiles, m * m]."""
-    rows = _groups(n, m)
-    found = [rows[list(one)] for one in product(range(len(rows)), repeat=m)]
-    marks = torch.stack(found)
-    return marks[(marks.sum(1) == n).all(-1)].flatten(1)
+def tiles_of(n: int, m: int) -> Tensor:
+    """All m x m tiles with n marks in every row and every column: int64 [tiles, m], which of `groups_of` rows are."""
+    marks = groups_of(n, m)
+    rows = torch.tensor(list(product(range(len(marks)), repeat=m)))
+    return rows[(marks[rows].sum(1) == n).all(-1)]
+
+
+def sum_of(numbers: Sequence[Any]) -> Any:
+    """The sum, from the left."""
+    return reduce(add, numbers)
+
+
+def sum_in_pairs(numbers: Sequence[Any]) -> Any:
+    """The sum of up to four: that of the first two, and that of the others."""
+    first, second = numbers[:2], numbers[2:]
+    return sum_of(first) + sum_of(second) if second else sum_of(first)
 
 
 def _magnitudes(dense: Tensor) -> Tensor:

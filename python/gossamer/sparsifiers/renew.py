@@ -25,6 +25,8 @@ def resparsify_(sparse: SparseTensor, dense: Tensor, by: Any = None) -> SparseTe
     ):
         if mine != theirs:
             raise TensorError(f"resparsify_: the {what} of the dense tensor is {theirs}, and that of the other {mine}")
+    if sparse.values.grad_fn is not None:
+        raise TensorError("resparsify_: the values are part of a graph, which knows nothing of it; detach() it first")
     with torch.no_grad():
         if by is None:
             sparse.values.copy_(_taken(sparse, dense))

@@ -139,13 +139,13 @@ def structurer(
         for j in range(0, each * m, m):
             own, values_of = bits[j : j + m], taken[j : j + m]
             if largest:
-                groups.append(_chosen_entries(w, _largest(w, n, own, unkept, keep), values_of))
+                groups.append(chosen_entries(w, _largest(w, n, own, unkept, keep), values_of))
             else:
                 kept = [w.compare("ne", one, unkept, keep) for one in own]
                 groups.append(_filled_entries(w, n, kept, values_of, w.bits_of_word(w.number("fill"), values), values))
         node = w.mul(first, w.constant(n))
         if n * m <= _MOST_SELECTS:
-            _store_slots(w, n, node, groups, index, values)
+            store_slots(w, n, node, groups, ("crd", index), ("values", values))
         else:
             for number, entries in enumerate(groups):
                 _store_each(w, w.add(node, w.constant(number * n)), entries, w.constant(n, "i32"))
@@ -173,7 +173,7 @@ _MOST_SELECTS = 64  # of a group: where there are more, every entry is stored by
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """Of a group: its coordinate, whether it is stored, in which slot (i32), and what."""
 
     coordinate: int
@@ -182,18 +182,18 @@ class _Entry:
     value: Value
 
 
-def _chosen_entries(w: GpuWriter, kept: list[Value], taken: list[Value]) -> list[_Entry]:
+def chosen_entries(w: GpuWriter, kept: list[Value], taken: list[Value]) -> list[Entry]:
     """What is stored of a group of which exactly n are kept."""
     slot, entries = w.constant(0, "i32"), []
     for j, (condition, value) in enumerate(zip(kept, taken, strict=True)):
-        entries.append(_Entry(j, condition, slot, value))
+        entries.append(Entry(j, condition, slot, value))
         slot = w.binary("addi", slot, w.counted(condition), "i32")
     return entries
 
 
 def _filled_entries(
     w: GpuWriter, n: int, kept: list[Value], taken: list[Value], fill: Value, element: str
-) -> list[_Entry]:
+) -> list[Entry]:
     """What is stored of a group, filled up to n; `full` becomes 1 if it has more."""
     zero, limit = w.constant(0, "i32"), w.constant(n, "i32")
     count = zero
@@ -206,14 +206,30 @@ def _filled_entries(
     for j, (condition, value) in enumerate(zip(kept, taken, strict=True)):
         fills = w.both(w.compare("sgt", free, zero, "i32"), w.binary("xori", condition, w.constant(1, "i1"), "i1"))
         stored = w.binary("ori", condition, fills, "i1")
-        entries.append(_Entry(j, stored, slot, w.select(condition, value, fill, element)))
+        entries.append(Entry(j, stored, slot, w.select(condition, value, fill, element)))
         free = w.binary("subi", free, w.counted(fills), "i32")
         slot = w.binary("addi", slot, w.counted(stored), "i32")
     return entries
 
 
-def _store_slots(w: GpuWriter, n: int, node: Value, groups: list[list[_Entry]], index: str, values: str) -> None:
-    """Finds what is in every slot, and stores slots in pieces of 16 bytes, where hardware can."""
+def store_slots(
+    w: GpuWriter,
+    n: int,
+    node: Value,
+    groups: list[list[Entry]],
+    to_coordinates: tuple[str, str],
+    to_values: tuple[str, str],
+) -> None:
+    """Finds what is in every slot, and stores slots in pieces of 16 bytes, where hardware can.
+
+    Args:
+        w: Where to write.
+        n: Slots of a group.
+        node: The first slot.
+        groups: Their entries.
+        to_coordinates, to_values: Names and elements of arrays.
+    """
+    index, values = to_coordinates[1], to_values[1]
     coordinates, found = [], []
     for entries in groups:
         for slot in range(n):
@@ -224,7 +240,7 @@ def _store_slots(w: GpuWriter, n: int, node: Value, groups: list[list[_Entry]], 
                 value = w.select(here, entry.value, value, values)
             coordinates.append(coordinate)
             found.append(value)
-    for array, element, those in (("crd", index, coordinates), ("values", values, found)):
+    for (array, element), those in ((to_coordinates, coordinates), (to_values, found)):
         most = ALIGNMENT * 8 // int(element[1:])
         size = next(size for size in (most, most // 2, most // 4, most // 8, 1) if size and not len(those) % size)
         type = f"vector<{size}x{element}>"
@@ -237,7 +253,7 @@ def _store_slots(w: GpuWriter, n: int, node: Value, groups: list[list[_Entry]], 
             w.statement(f"vector.store {vector}, %{array}[{at}] : memref<?x{element}>, {type}")
 
 
-def _store_each(w: GpuWriter, node: Value, entries: list[_Entry], limit: Value) -> None:
+def _store_each(w: GpuWriter, node: Value, entries: list[Entry], limit: Value) -> None:
     for entry in entries:
         with w.when(w.both(entry.stored, w.compare("slt", entry.slot, limit, "i32"))):
             at = w.add(node, w.as_index(entry.slot, "i32"))
