@@ -104,18 +104,25 @@ def test_thresholds_need_one_kernel():
 
 
 def test_kernels_for_gpus_on_the_cpu():
-    for name, f in FUNCTIONS.items():
-        x = numbers(torch.float32)
+    for name in ("integers", "a hash", "a constant tensor", "functions"):
+        f, x = FUNCTIONS[name], numbers(torch.float32)
         predicate, mask = predicate_of(f, x.dtype), torch.empty(x.shape, dtype=torch.bool)
         numbers_ = [*x.shape, *x.stride(), *predicate._words]
         found = on_the_cpu(predicate._gpu_kernel(x.dtype, 2, True), numbers_, x, mask)
         assert torch.equal(found, expected(f, x)), name
 
 
-@pytest.mark.parametrize("chip", CHIPS)
-def test_kernels_are_assembled(chip, tmp_path):
-    for name, f in FUNCTIONS.items():
-        dtype = torch.float64 if name in ("products", "what is no number") else torch.bfloat16
+def test_numbers_that_kernels_do_not_know():
+    x = torch.tensor([[3 + 4j, 1, 0]])
+    with pytest.warns(gs.FallbackWarning, match="kernels have no numbers of torch.complex64"):
+        assert gs.by.threshold(2).mask(x).tolist() == [[True, False, False]]
+    with pytest.warns(gs.FallbackWarning, match="kernels have no numbers of torch.uint8"):
+        assert gs.by.where(lambda i, j: j > 0).mask(torch.ones(1, 2, dtype=torch.uint8)).tolist() == [[False, True]]
+
+
+def test_kernels_are_assembled(tmp_path):
+    for number, (name, f) in enumerate(FUNCTIONS.items()):
+        chip, dtype = CHIPS[number % 2], (torch.float64, torch.bfloat16, torch.float32)[number % 3]
         kernel = predicate_of(f, dtype)._gpu_kernel(dtype, 2, False)
         assemble(emit(kernel.text, "ptx", chip), chip, tmp_path, name)
 

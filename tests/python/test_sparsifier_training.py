@@ -40,6 +40,15 @@ def test_straight_through():
         assert torch.equal(torch.autograd.grad((y * weight).sum(), x)[0], weight)
 
 
+def test_straight_through_is_not_compiled():
+    @gs.sparse_jit
+    def product(w, x):
+        return gs.straight_through(w, gs.CSR, gs.by.magnitude(0.5)) @ x
+
+    with pytest.raises(gs.UnsupportedError, match="call it outside, and pass the result"):
+        product(torch.randn(4, 4), torch.randn(4))
+
+
 FORMATS = [gs.CSR, gs.CSC, gs.COO, gs.BSR(2), gs.BlockELL(2), gs.NM(2, 4), gs.CSR.with_batch(0)]
 FORMATS.append(gs.Format("(i, j) -> (j : dense, i : dense)"))
 
@@ -103,6 +112,10 @@ def test_both_directions():
         assert torch.equal(gradient, torch.where(rows.to_dense() != 0, weights.mT, 0))
     with pytest.raises(gs.FormatError, match=r"use gs.by.n_of_m\(2, 4, transposable=True\)"):
         gs.sparsify_both(x, gs.NM(2, 4), gs.by.n_of_m(2, 4))
+    with pytest.raises(gs.TensorError, match="takes a dense tensor, not a SparseTensor"):
+        gs.sparsify_both(rows, gs.CSR)
+    with pytest.raises(gs.FormatError, match="does not fit a tensor of rank 1"):
+        gs.sparsify_both(x[0, 0], gs.CSR)
     with pytest.raises(gs.FormatError, match=r"a block of \(2, 4\) has another shape"):
         gs.sparsify_both(x, gs.BSR((2, 4)))
 

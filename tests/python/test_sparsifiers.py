@@ -40,7 +40,7 @@ def numbers(shape, seed=0):
     return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(SIZES, st.sampled_from(FORMATS), st.floats(0, 1), st.integers(0, 99))
 def test_a_fraction_of_every_row(size, format, density, seed):
     dense = numbers(size, seed)
@@ -127,7 +127,7 @@ def groups(marks, m):
     return marks.unflatten(-1, (-1, m))
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.sampled_from([(1, 2), (2, 4), (1, 4), (3, 5)]), st.integers(1, 5), st.integers(0, 99))
 def test_n_of_every_m(pair, rows, seed):
     n, m = pair

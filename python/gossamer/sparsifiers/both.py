@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from gossamer.conversion.cuda import tiles
 from gossamer.conversion.cuda.compress import ALIGNMENT
 from gossamer.conversion.flat import index_dtype_for
 from gossamer.conversion.values import is_plain_memory, with_gradient
-from gossamer.errors import FormatError
+from gossamer.errors import FormatError, TensorError
 from gossamer.formats import Format
 from gossamer.pattern import Pattern
 from gossamer.sparsifiers.base import Choosing
@@ -36,8 +37,11 @@ def sparsify_both(
     Raises:
         FormatError: The format is n:m, and `by` not transposable, or has blocks that are not square; otherwise as
             `gs.sparsify` does.
-        TensorError: As `gs.sparsify` does.
+        TensorError: `dense` is no dense tensor; otherwise as `gs.sparsify` does.
     """
+    if not isinstance(dense, Tensor) or dense.layout != torch.strided:
+        raise TensorError(f"sparsify_both takes a dense tensor, not a {type(dense).__name__}")
+    format.for_rank(dense.dim())
     if format.block is not None and len(set(format.block[-2:])) > 1:
         raise FormatError(f"sparsify_both: a block of {format.block} has another shape when it is transposed")
     if format.levels[-1].kind != "structured":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph
 
-from gossamer.conversion.arithmetic import NotWritten, check_graph
+from gossamer.conversion.arithmetic import TYPES, NotWritten, check_graph
 from gossamer.conversion.predicate import Predicate
 from gossamer.conversion.values import is_plain_memory
 from gossamer.errors import FallbackWarning, FormatError, TensorError, TraceError
@@ -51,7 +51,7 @@ class Function(Choosing):
         if key not in self._traced:
             self._check_arguments(rank)
             given = self._given if self._of_value else lambda value, *place: self._given(*place)
-            traced = _Traced(*trace_numbers(given, [dtype, *[torch.int64] * rank], self._who, self._name))
+            traced = _Traced(*trace_numbers(given, [dtype, *[torch.int64] * rank], self._who, self._name), dtype)
             if isinstance(traced.predicate, str):
                 warnings.warn(
                     f"{self!r} runs in PyTorch, operation by operation: kernels have no {traced.predicate}",
@@ -79,12 +79,14 @@ class Function(Choosing):
 class _Traced:
     """A function for one dtype and rank."""
 
-    def __init__(self, graph: Graph, constants: dict[str, Tensor]):
-        self.graph, self.constants = graph, constants
+    def __init__(self, graph: Graph, constants: dict[str, Tensor], dtype: torch.dtype):
+        self.graph, self.constants, self._dtype = graph, constants, dtype
 
     @cached_property
     def predicate(self) -> Predicate | str:
         """Its kernels, or what they do not have."""
+        if self._dtype not in TYPES:
+            return f"numbers of {self._dtype}"
         try:
             check_graph(self.graph)
         except NotWritten as missing:
@@ -161,8 +163,9 @@ def threshold(least: float) -> Function:
     limit = torch.tensor(float(least), dtype=torch.float64)  # a constant, which kernels are told: one serves all
 
     def is_kept(value: Tensor, *place: Tensor) -> Tensor:
-        wide = torch.float64 if value.dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
-        return ~(value.to(wide).abs() < limit.to(wide))
+        size = value.abs() if value.dtype.is_complex else value
+        wide = torch.float64 if size.dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
+        return ~(size.to(wide).abs() < limit.to(wide))
 
     return Function(is_kept, "threshold", True, f"{least:g}")
 

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gossamer.errors import UnsupportedError
 from gossamer.formats import Format
+from gossamer.frontend.leaf import is_tracing
 from gossamer.sparsify import By, sparsify
 from gossamer.tensor import Fill
 
@@ -24,7 +26,13 @@ def straight_through(dense: Tensor, format: Format, by: By | None = None, fill: 
 
     Raises:
         FormatError, TensorError: As `gs.sparsify` does.
+        UnsupportedError: It is called in a function that `gs.sparse_jit` compiles, where nothing would be sparse.
     """
+    if is_tracing():
+        raise UnsupportedError(
+            "straight_through in a function under sparse_jit: its result is dense, and so is its gradient; call it "
+            "outside, and pass the result"
+        )
     return _StraightThrough.apply(dense, format, by, fill)
 
 
