@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import gossamer as gs
+from gossamer.parameters import renew
 
 KINDS = {
     "row": gs.by.magnitude(0.5, per="row"),
@@ -148,6 +149,22 @@ def test_blocks_of_a_model_are_ranked_by_their_mean():
     gs.sparsify_model(model, {"a.weight": gs.BSR(4), "b.weight": gs.BSR(2)}, gs.by.block_norm(0.25, "l2"))
     assert model["a"].weight.nnz == 16
     assert model["b"].weight.nnz == 16  # four blocks: 32 of the 128 entries in all
+
+
+def test_a_sparse_parameter_is_renewed():
+    by = gs.by.magnitude(0.25)
+    layer = gs.sparse_jit(nn.Linear(8, 4), {"weight": (gs.CSR, by)})
+    parameter, x = layer.parametrizations.weight.original, torch.randn(3, 8)
+    for new, how in ((torch.randn(4, 8), by), (torch.randn(4, 8), None)):
+        old = layer.weight
+        renew(layer, "weight", new, how)
+        right = gs.sparsify(new, gs.CSR, by if how else gs.by.like(old))
+        assert layer.parametrizations.weight.original is parameter
+        assert torch.equal(layer.weight.to_dense(), right.to_dense())
+        assert torch.equal(layer.state_dict()["parametrizations.weight.0.coordinates_1"], right.coordinates(1))
+        assert torch.allclose(layer(x), x @ right.to_dense().T + layer.bias, atol=1e-5)
+    with pytest.raises(gs.TensorError, match="no sparse parameter 'bias'"):
+        renew(layer, "bias", torch.randn(4))
 
 
 def test_bad_models():
