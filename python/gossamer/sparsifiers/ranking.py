@@ -167,12 +167,29 @@ def largest(rows: Tensor, count: int) -> Tensor:
         return torch.zeros(rows.shape, dtype=torch.bool, device=rows.device)
     if rows.is_floating_point():
         rows = rows.nan_to_num(nan=math.inf, posinf=math.inf)  # a NaN is kept: it should be seen
+    if rows.shape[-1] <= _FEW:
+        return _largest_of_few(rows, count)
     if rows.is_cuda:  # where kthvalue has one block of threads for a row, however long
         least = rows.topk(count, -1, sorted=False).values.amin(-1, keepdim=True)
     else:
         least = rows.kthvalue(rows.shape[-1] - count + 1, dim=-1, keepdim=True).values
     larger, equal = rows > least, rows == least
     return larger | (equal & (equal.cumsum(-1) <= count - larger.sum(-1, keepdim=True)))
+
+
+_FEW = 8  # that are compared with one another, all rows at once
+
+
+def _largest_of_few(rows: Tensor, count: int) -> Tensor:
+    places = rows.movedim(-1, 0).contiguous()
+    kept = torch.empty(places.shape, dtype=torch.bool, device=rows.device)
+    for j, own in enumerate(places):
+        ahead = torch.zeros(own.shape, dtype=torch.uint8, device=rows.device)
+        for i, other in enumerate(places):
+            if i != j:
+                ahead += other >= own if i < j else other > own
+        torch.lt(ahead, count, out=kept[j])
+    return kept.movedim(0, -1)
 
 
 def grid_of_nodes(nodes: Tensor, format: Format) -> Tensor:
