@@ -94,8 +94,7 @@ class Transposable(NOfM):
 
     def _best(self, tiles: Tensor) -> Tensor:
         """The one of all with the largest sum; of equal ones the first. Sums are those of `conversion.cuda.tiles`."""
-        marks, rows = groups_of(self.n, self.m).to(tiles.device), tiles_of(self.n, self.m).to(tiles.device)
-        columns = marks.nonzero()[:, 1].view(len(marks), self.n)
+        marks, columns, rows = _tables(self.n, self.m, tiles.device)
         found = []
         for part in tiles.clamp(max=torch.finfo(tiles.dtype).max / self.m**2).split(_TOGETHER):  # sums stay finite
             sums = part[..., columns]  # [tiles, rows, groups, n]
@@ -140,7 +139,7 @@ class Grouped(NOfM):
 
     def choose(self, tiles: Tensor) -> Tensor:
         """Greedily: the group and the pattern with the largest sum first."""
-        marks = groups_of(self.n, self.m).to(tiles.device)
+        marks = _tables(self.n, self.m, tiles.device)[0]
         sums = (tiles[:, :, None] * marks.to(tiles.dtype)).nan_to_num(nan=0.0).sum(-1)  # [tiles, groups, patterns]
         free = torch.full((len(tiles), len(marks)), self.g, device=tiles.device)
         chosen = torch.zeros(tiles.shape[:2], dtype=torch.int64, device=tiles.device)
@@ -173,6 +172,17 @@ def tiles_of(n: int, m: int) -> Tensor:
     marks = groups_of(n, m)
     rows = torch.tensor(list(product(range(len(marks)), repeat=m)))
     return rows[(marks[rows].sum(1) == n).all(-1)]
+
+
+@cache
+def _tables(n: int, m: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """All groups; the places of their marks, int64 [C(m, n), n]; all tiles, if there are not too many: on a device.
+
+    They are copied once, as a copy waits for a GPU.
+    """
+    marks = groups_of(n, m)
+    tiles = tiles_of(n, m) if m <= _EXHAUSTIVE else torch.empty(0, m, dtype=torch.int64)
+    return marks.to(device), marks.nonzero()[:, 1].view(len(marks), n).to(device), tiles.to(device)
 
 
 def sum_of(numbers: Sequence[Any]) -> Any:
