@@ -1,6 +1,7 @@
-"""The kernel for GPUs that chooses n:4 in both directions: run on the CPU, and given to an assembler."""
+"""Kernels for GPUs that choose n:m and pack it: run on the CPU, and given to an assembler."""
 
 import math
+import re
 from array import array
 
 import pytest
@@ -10,6 +11,7 @@ import gossamer as gs
 from assembling import assemble
 from gossamer.compiler.compile import compile_region, emit
 from gossamer.conversion.cuda import tiles
+from gossamer.conversion.cuda.groups import structurer
 from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.sparsifiers import both
 from gossamer.sparsifiers.n_of_m import groups_of, tiles_of
@@ -42,6 +44,16 @@ def test_both_are_those_of_the_mask(n, dtype, monkeypatch):
     weight = torch.randn(8, 12).to(dtype)
     (gradient,) = torch.autograd.grad((columns.to_dense() * weight.mT).sum(), x)
     assert torch.equal(gradient, torch.where(rows.to_dense() != 0, weight, 0))
+
+
+@pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
+def test_two_groups_are_read_and_stored_at_once(chip, tmp_path):
+    kernel = structurer(2, 4, 2, "i32", "i16", "i16", True, True, each=2, narrow=True, largest=True)
+    ptx = emit(kernel.text, "ptx", chip)
+    assert len(re.findall(r"ld\.global\S*\.v4\.b32", ptx)) == ptx.count("ld.global") == 1
+    assert len(re.findall(r"st\.global\S*\.v4", ptx)) == ptx.count("st.global") == 2
+    assert "64 " not in "".join(re.findall(r"(?:div|rem)\.\S+ ", ptx))  # divisions of 64 bits are slow
+    assemble(ptx, chip, tmp_path, "2:4")
 
 
 @pytest.mark.parametrize("chip", ["sm_80", "sm_90a"])
