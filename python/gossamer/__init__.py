@@ -1,6 +1,7 @@
 """Gossamer: a sparse compiler for PyTorch on MLIR."""
 
 from gossamer import patterns
+from gossamer import sparsifiers as by
 from gossamer.annotation import annotate
 from gossamer.attention import attention
 from gossamer.block_sources import from_block_mask
@@ -32,7 +33,11 @@ from gossamer.explain import dump, explain
 from gossamer.formats import BSC, BSR, COO, CSC, CSR, DBSR, DCSC, DCSR, NM, BlockELL, Format
 from gossamer.jit import sparse_jit
 from gossamer.pattern import Pattern
-from gossamer.sparsify import magnitude, sparsify
+from gossamer.sparsifiers import magnitude
+from gossamer.sparsifiers.both import sparsify_both
+from gossamer.sparsifiers.model import sparsify_model
+from gossamer.sparsifiers.through import straight_through
+from gossamer.sparsify import sparsify
 from gossamer.tensor import SparseTensor, from_scipy, from_torch
 
 __all__ = [
@@ -64,6 +69,7 @@ __all__ = [
     "annotate",
     "attention",
     "bucket_blocks",
+    "by",
     "cost",
     "dump",
     "explain",
@@ -77,6 +83,9 @@ __all__ = [
     "pooled_scores",
     "sparse_jit",
     "sparsify",
+    "sparsify_both",
+    "sparsify_model",
+    "straight_through",
     "threshold_blocks",
     "token_blocks",
     "topk_blocks",

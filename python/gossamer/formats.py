@@ -426,6 +426,11 @@ def NM(n: int, m: int) -> Format:
     """n of every m consecutive entries of a row are stored (2:4 is `NM(2, 4)`), n <= m <= 255."""
     if not all(isinstance(k, int) and not isinstance(k, bool) for k in (n, m)) or not (1 <= n <= m <= 255 and m > 1):
         raise FormatError(f"NM({n!r}, {m!r}): n of every m entries, with 1 <= n <= m and 2 <= m <= 255")
+    return _of_groups(n, m)
+
+
+@lru_cache(maxsize=4096)
+def _of_groups(n: int, m: int) -> Format:
     levels = [
         Level("dense", Expr(0)),
         Level("dense", Expr(1, "floordiv", m)),

@@ -113,6 +113,29 @@ def attach(module: nn.Module, name: str, tensor: SparseTensor) -> nn.Module:
     return module
 
 
+def renew(module: nn.Module, name: str, dense: Tensor, by: Any = None) -> None:
+    """Gives a sparse parameter new values, and with `by` a new pattern of as many entries, of a dense tensor.
+
+    The nn.Parameter of the values stays the one that optimizers know, with its memory: `SparseTensor.resparsify_` of
+    `module.<name>`, with the index arrays of a new pattern as the buffers of the module.
+
+    Args:
+        module: A module to which `attach`, or `gs.sparse_jit`, gave a sparse parameter.
+        name: The parameter.
+        dense, by: As for `SparseTensor.resparsify_`.
+
+    Raises:
+        TensorError: There is no such sparse parameter, or the tensors do not fit.
+    """
+    lists = getattr(module, "parametrizations", {})
+    if name not in lists or not isinstance(lists[name][0], SparseParametrization):
+        raise TensorError(f"{type(module).__name__} has no sparse parameter {name!r}")
+    make: SparseParametrization = lists[name][0]
+    pattern = make.forward(lists[name].original).resparsify_(dense, by).pattern
+    make._buffers.update(zip(make._buffers, pattern._arrays, strict=True))
+    make._pattern = pattern
+
+
 def detach(module: nn.Module, name: str) -> SparseTensor:
     """Undoes `attach`: `module.<name>` is a dense parameter again, with the fill where nothing was stored.
 

@@ -1,108 +1,31 @@
 """From dense to sparse: what to keep, and its values, differentiable in what is kept."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from gossamer.build import build
 from gossamer.conversion.kept import can_choose, can_store, store_kept
+from gossamer.conversion.values import has_mover, is_plain_memory, take_values
 from gossamer.coordinates import unravel
-from gossamer.errors import FormatError, TensorError
+from gossamer.errors import TensorError
 from gossamer.formats import Format
 from gossamer.frontend.leaf import is_tracing
+from gossamer.sparsifiers.base import Choosing, Ranking, Sparsifier
+from gossamer.sparsifiers.like import Like
+from gossamer.sparsifiers.n_of_m import NOfM
+from gossamer.sparsifiers.norms import Magnitude
 from gossamer.tensor import Fill, SparseTensor, fill_of, level_view
 
-
-@dataclass(frozen=True)
-class Magnitude:
-    """Keeps a fraction of the entries, the largest by absolute value, or of blocks, the largest by their sum of it.
-
-    Attributes:
-        density: The fraction to keep, in [0, 1].
-    """
-
-    density: float
-
-    def keep(self, levels: Tensor, format: Format) -> Tensor:
-        """Returns which nodes to keep: bool, of the sizes of the outer levels.
-
-        Args:
-            levels: The tensor, as `level_view` shows it.
-            format: The format.
-
-        Raises:
-            FormatError: A structured[n, m] format keeps another fraction than `density`.
-        """
-        size = levels.detach().abs()
-        wide = torch.promote_types(size.dtype, torch.float32)
-        for _ in range(format.outer, format.lvl_rank):
-            size = size.sum(format.outer, dtype=wide)
-        last = format.levels[format.outer - 1]
-        if last.kind == "structured":
-            self.check(format)
-            return _largest(size, last.n)
-        rows = size.reshape(*size.shape[: format.batch_rank], math.prod(size.shape[format.batch_rank :]))
-        return _largest(rows, round(self.density * rows.shape[-1])).reshape(size.shape)
-
-    def check(self, format: Format) -> None:
-        """Raises FormatError if a structured[n, m] format keeps another fraction."""
-        last = format.levels[format.outer - 1]
-        if last.kind == "structured" and not math.isclose(self.density, last.n / last.m, rel_tol=1e-6):
-            raise FormatError(
-                f"{format} keeps {last.n} of every {last.m} entries: use magnitude({last.n / last.m:g}), not {self!r}"
-            )
-
-    def count(self, format: Format, sizes: Sequence[int]) -> int:
-        """Returns how many nodes of these level sizes are kept, with those that a structured level stores besides."""
-        last = format.levels[format.outer - 1]
-        if last.kind == "structured":
-            return math.prod(sizes[: format.outer - 1]) * last.n
-        batches, rest = math.prod(sizes[: format.batch_rank]), math.prod(sizes[format.batch_rank : format.outer])
-        return batches * round(self.density * rest)
-
-    def __repr__(self) -> str:
-        return f"magnitude({self.density:g})"
-
-
-def magnitude(density: float) -> Magnitude:
-    """Returns a sparsifier that keeps the largest entries by absolute value.
-
-    Exactly `round(density * n)` of the n entries are kept (equal ones: the first); for a block format, of the n
-    blocks, by the sum of absolute values. `batch` levels count each batch for itself. structured[n, m] keeps n of
-    every m, and takes no other density.
-
-    Raises:
-        FormatError: The density is not in [0, 1].
-    """
-    if not 0 <= density <= 1:
-        raise FormatError(f"magnitude({density!r}): the density is the fraction that is kept, between 0 and 1")
-    return Magnitude(float(density))
-
-
-def _largest(rows: Tensor, count: int) -> Tensor:
-    """Marks the `count` largest of the last dimension; of equal ones the first."""
-    if count == 0 or rows.numel() == 0:
-        return torch.zeros(rows.shape, dtype=torch.bool, device=rows.device)
-    if rows.is_floating_point():
-        rows = rows.nan_to_num(nan=math.inf, posinf=math.inf)  # a NaN is kept: it should be seen
-    if rows.is_cuda:  # where kthvalue has one block of threads for a row, however long
-        least = rows.topk(count, -1, sorted=False).values.amin(-1, keepdim=True)
-    else:
-        least = rows.kthvalue(rows.shape[-1] - count + 1, dim=-1, keepdim=True).values
-    larger, equal = rows > least, rows == least
-    return larger | (equal & (equal.cumsum(-1) <= count - larger.sum(-1, keepdim=True)))
-
-
-Sparsifier = Magnitude | Callable[[Tensor], Tensor]
+By = Sparsifier | Callable[[Tensor], Tensor]
 
 
 def sparsify(
     dense: Tensor,
     format: Format,
-    by: Sparsifier | None = None,
+    by: By | None = None,
     fill: Fill | None = None,
     *,
     index_dtype: torch.dtype | None = None,
@@ -112,8 +35,9 @@ def sparsify(
     Args:
         dense: The tensor, of any strided layout; a SparseTensor or torch sparse tensor is made dense first.
         format: The format; leading dimensions of the tensor are added to it as dense levels.
-        by: What to keep: None keeps all that is not the fill (a block is kept if any entry of it is not);
-            `magnitude(density)`; or a function of the tensor that returns a bool tensor of its shape.
+        by: What to keep: None keeps all that is not the fill (a block is kept if any entry of it is not); one of
+            `gs.by`, such as `gs.by.magnitude(density)`; or a function of the tensor that returns a bool tensor of its
+            shape.
         fill: What is not stored stands for; None means 0 (False for bools).
         index_dtype: torch.int32 or torch.int64; None takes int32, or int64 where that is too small.
 
@@ -131,18 +55,20 @@ def sparsify(
     format.level_sizes(dense.shape)
     if dense.is_meta:
         raise TensorError("sparsify looks at the values, and a tensor on the meta device has none")
+    if isinstance(by, Sparsifier):
+        by.check(format, dense.shape)
+    if isinstance(by, Like) and has_mover(format) and is_plain_memory(dense):
+        pattern = by.pattern_in(format, dense.device)
+        if pattern is not None:
+            return SparseTensor._make(pattern, take_values(dense, pattern, fill), fill)
     if can_store(dense, format):
         nodes = known = mask = None
-        largest = False
-        if isinstance(by, Magnitude):
+        largest = _is_largest(by, format) and can_choose(dense, format)
+        if isinstance(by, Ranking) and not largest:
             levels = level_view(dense, format)
-            largest = can_choose(dense, format)
-            if largest:
-                by.check(format)
-            else:
-                nodes, known = by.keep(levels, format), by.count(format, levels.shape)
-        elif by is not None:
-            mask = _mask(dense, by)
+            nodes, known = by.keep(levels, format), by.count(format, levels.shape)
+        elif by is not None and not largest:
+            mask, known = _mask(dense, by), _known(dense, format, by)
         stored = store_kept(
             dense, format, fill, mask=mask, nodes=nodes, known=known, largest=largest, index_dtype=index_dtype
         )
@@ -152,7 +78,7 @@ def sparsify(
 
 
 def sparsify_by_index(
-    dense: Tensor, format: Format, by: Sparsifier | None, fill: Fill, index_dtype: torch.dtype | None = None
+    dense: Tensor, format: Format, by: By | None, fill: Fill, index_dtype: torch.dtype | None = None
 ) -> SparseTensor:
     """Does it by operations of torch, on any device: for what has no kernels, and as their oracle.
 
@@ -181,11 +107,11 @@ def _strided(dense: Tensor | SparseTensor) -> Tensor:
     return dense
 
 
-def _kept(dense: Tensor, levels: Tensor, format: Format, by: Sparsifier | None, fill: Fill) -> Tensor:
+def _kept(dense: Tensor, levels: Tensor, format: Format, by: By | None, fill: Fill) -> Tensor:
     """Which nodes are kept: bool, of the sizes of the outer levels."""
     if not format.outer:
         return torch.ones((), dtype=torch.bool, device=dense.device)
-    if isinstance(by, Magnitude):
+    if isinstance(by, Ranking):
         return by.keep(levels, format)
     if by is None:
         mask = levels.detach() if dense.dtype == torch.bool and not fill else levels.detach() != fill
@@ -200,8 +126,27 @@ def _kept(dense: Tensor, levels: Tensor, format: Format, by: Sparsifier | None, 
     return mask.view(torch.bool)
 
 
-def _mask(dense: Tensor, by: Callable[[Tensor], Tensor]) -> Tensor:
-    """What a function says to keep."""
+def _is_largest(by: By | None, format: Format) -> bool:
+    """Whether the n of every m with the largest magnitude are kept, as many as the format stores."""
+    last = format.levels[-1]
+    if isinstance(by, Magnitude):
+        return last.kind == "structured"
+    return isinstance(by, NOfM) and by.tile() == (1, last.m) and by.is_of(format) and by.n == last.n
+
+
+def _known(dense: Tensor, format: Format, by: By) -> int | None:
+    """How many nodes a mask keeps, where that is known before it is made."""
+    if isinstance(by, NOfM) and by.is_of(format):
+        return math.prod(format.level_sizes(dense.shape)[:-1]) * format.levels[-1].n
+    is_entrywise = format.outer == format.lvl_rank and format.levels[-1].kind != "structured"
+    return by.count(dense.shape) if isinstance(by, Choosing) and is_entrywise else None
+
+
+def _mask(dense: Tensor, by: By) -> Tensor:
+    """What a sparsifier or a function says to keep."""
+    if isinstance(by, Choosing):
+        return by.mask(dense.detach())
+    assert not isinstance(by, Sparsifier)
     mask = by(dense.detach())
     if not isinstance(mask, Tensor) or mask.shape != dense.shape or mask.dtype != torch.bool:
         raise TensorError(f"by must return a bool tensor of shape {tuple(dense.shape)}, not {_described(mask)}")

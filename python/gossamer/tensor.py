@@ -235,6 +235,29 @@ class SparseTensor(Numbered):
             return self._captured().clone()
         return SparseTensor._make(self.pattern, self.values.clone(), self.fill)
 
+    def resparsify_(self, dense: Tensor, by: Any = None) -> "SparseTensor":
+        """Takes new values, and with `by` a new pattern, of a dense tensor; in place, outside of autograd.
+
+        The values stay in the memory where they are, so that an optimizer's parameter, or a CUDA graph that reads the
+        values alone, sees the new ones. A pattern is never changed: with `by` this tensor gets another one, and other
+        tensors keep theirs.
+
+        Args:
+            dense: A dense tensor of the same shape, dtype and device.
+            by: What to keep, as for `gs.sparsify`; it must keep as much as is stored now (`gs.by.magnitude` and others
+                of a fixed density do). None keeps the pattern: no index is touched, and nothing waits for a GPU.
+
+        Returns:
+            This tensor.
+
+        Raises:
+            TensorError: The tensors do not fit, there is memory for another number of values, or the values are part
+                of a graph.
+        """
+        from gossamer.sparsifiers.renew import resparsify_
+
+        return resparsify_(self, dense, by)
+
     def requires_grad_(self, requires_grad: bool = True) -> "SparseTensor":
         """Sets whether the values require a gradient; returns this tensor."""
         self.values.requires_grad_(requires_grad)

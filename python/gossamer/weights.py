@@ -12,7 +12,8 @@ from torch.nn.utils import parametrize
 from gossamer.errors import AnnotationError, suggest
 from gossamer.formats import Format
 from gossamer.parameters import SparseParametrization, attach
-from gossamer.sparsify import magnitude, sparsify
+from gossamer.sparsifiers import magnitude
+from gossamer.sparsify import sparsify
 from gossamer.tensor import SparseTensor
 
 
@@ -22,10 +23,18 @@ def sparsify_parameters(module: nn.Module, globs: Mapping[str, Any]) -> None:
     Raises:
         AnnotationError: A glob matches no parameter, or what it maps to stores nothing.
     """
-    if not globs:
-        return
+    for name, glob, how in matching_parameters(module, globs):
+        _attach(module, name, glob, how)
+
+
+def matching_parameters(module: nn.Module, globs: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """The parameters that globs match: full name, the first glob that matches it, what that maps to.
+
+    Raises:
+        AnnotationError: A glob matches no parameter.
+    """
     names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
-    done: set[str] = set()
+    found: dict[str, tuple[str, str, Any]] = {}
     for glob, how in globs.items():
         matches = [name for name in names if fnmatch.fnmatchcase(name, glob)]
         if not matches:
@@ -34,9 +43,8 @@ def sparsify_parameters(module: nn.Module, globs: Mapping[str, Any]) -> None:
                 f"the parameters are {', '.join(names[:6]) or 'none'}{', ...' if len(names) > 6 else ''}"
             )
         for name in matches:
-            if name not in done:
-                done.add(name)
-                _attach(module, name, glob, how)
+            found.setdefault(name, (name, glob, how))
+    return list(found.values())
 
 
 def _endings(names: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from torch.fx import Graph, Node
 
 from gossamer.patterns.interval import Interval, Truth, as_tensor, maximum, minimum, truth_of
 from gossamer.patterns.tables import Table
+from gossamer.scalars import name_of
 
 # A product that is larger than this may not be exact; nothing is then said of it.
 _LARGEST = 1 << 53
@@ -64,12 +65,6 @@ def _bounds_of_node(node: Node, values: dict[Node, Any]) -> Any:
         unknown = lo.isnan() | hi.isnan()
         return Interval(lo.masked_fill(unknown, -torch.inf), hi.masked_fill(unknown, torch.inf))
     return result
-
-
-def name_of(node: Node) -> str:
-    """The name of the operation of a node, whatever its overload."""
-    packet = getattr(node.target, "overloadpacket", None)
-    return getattr(packet, "__name__", str(node.target))
 
 
 def _number(value: Any) -> Any:

@@ -20,6 +20,7 @@ A number u chooses below a bound by (u * bound) >> 32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ from gossamer.patterns.interval import Interval, Truth, as_tensor
 _LOW = 0xFFFFFFFF
 
 
-def _mix(x: Tensor) -> Tensor:
+def _mix(x: Any) -> Any:
     # The product of two numbers of 32 bits may wrap in int64; its low 32 bits are right all the same.
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & _LOW
     x = ((x ^ (x >> 15)) * 0x846CA68B) & _LOW
@@ -41,11 +42,21 @@ def _mix(x: Tensor) -> Tensor:
 
 def random_numbers(seed: int, *counters: Tensor) -> Tensor:
     """Returns a number of 32 bits for each key (seed, counters...), as int64."""
-    device = counters[0].device
-    x = _mix(torch.tensor(seed & _LOW, device=device) ^ _mix(torch.tensor((seed >> 32) & _LOW, device=device)))
+    x = _mix((seed & _LOW) ^ _mix((seed >> 32) & _LOW))
     for counter in counters:
         x = _mix((x + 0x9E3779B9 * (counter + 1)) & _LOW)
     return x
+
+
+def seed_of(seed: int, who: str) -> int:
+    """Returns a seed.
+
+    Raises:
+        TensorError: It is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
+        raise TensorError(f"{who}: a seed is an integer of 0 or more, below 2^64, not {seed!r}")
+    return seed
 
 
 @dataclass(frozen=True)
@@ -172,8 +183,7 @@ def random_blocks(
     count_of(block, who, "the block")
     if (count is None) == (density is None):
         raise TensorError(f"{who}: give a count of blocks in a row, or a density, and not both")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 64:
-        raise TensorError(f"{who}: a seed is an integer of 0 or more, below 2^64, not {seed!r}")
+    seed_of(seed, who)
     if count is not None:
         count_of(count, who, "the count of blocks in a row")
         return CountedRandomBlocks(block, seed, bool(by_head), bool(by_batch), count, bool(causal))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ LEAN = {kind: getattr(_guards, f"_empty_strided_{kind}", None) for kind in ("cpu
 Allocate = Callable[[tuple[int, ...], tuple[int, ...], torch.dtype], Tensor]
 
 
+@cache
 def allocator(device: torch.device) -> Allocate:
     """A function of sizes, strides and a dtype, which gives a new tensor on a device, with whatever is there in it."""
 
@@ -32,3 +34,8 @@ def allocator(device: torch.device) -> Allocate:
         return lean(sizes, strides, dtype) if current() == index else general(sizes, strides, dtype)
 
     return lean_where_current
+
+
+def empty(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A new tensor of so many numbers, outside of autograd and of modes that watch operations."""
+    return allocator(device)((count,), (1,), dtype)

@@ -14,6 +14,7 @@ from gossamer.conversion.cuda.kernel import GpuKernel
 from gossamer.conversion.cuda.writer import WARP, GpuWriter
 from gossamer.conversion.writer import Array, Value
 from gossamer.formats import Format
+from gossamer.runtime.allocation import empty
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class BlockMover:
 
     def take(self, dense: Tensor, places: Tensor) -> Tensor:
         """Returns the elements of the blocks at these places (int64; -1: nowhere) of the outer levels."""
-        values = torch.empty(places.numel() * self.each, dtype=dense.dtype, device=dense.device)
+        values = empty(places.numel() * self.each, dense.dtype, dense.device)
         if values.numel():
             mover(self.units.block, False)([*self.numbers, places.numel()], dense, places, values)
         return values

@@ -10,6 +10,7 @@ from torch import Tensor
 from gossamer.conversion.cuda.writer import WARP, GpuWriter
 from gossamer.conversion.flat import width_of
 from gossamer.conversion.writer import Array, Value
+from gossamer.runtime.allocation import empty
 
 CHUNK = 512  # places, of which every lane has neighbours
 _VECTOR = 4  # that are read at once
@@ -51,7 +52,7 @@ class Scan:
 
     def memory(self, device: torch.device) -> Tensor:
         """Returns memory for all of it."""
-        return torch.empty(self._bytes, dtype=torch.uint8, device=device)
+        return empty(self._bytes, torch.uint8, device)
 
     def words(self, memory: Tensor, *names: str) -> list[int]:
         """Returns addresses and lengths of some of `ARRAYS` in such memory."""

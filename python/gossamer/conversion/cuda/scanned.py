@@ -10,6 +10,7 @@ from gossamer.conversion.cuda.compress import Compressor, Stored
 from gossamer.conversion.cuda.room import Room, words
 from gossamer.conversion.cuda.rows import counter
 from gossamer.conversion.cuda.scan import Scan
+from gossamer.runtime.allocation import empty
 
 _INT32_MAX = 2**31 - 1
 
@@ -47,12 +48,12 @@ class ScanCompressor(Compressor):
         def make(count: int) -> list[Tensor]:
             nonlocal positions
             index = self.least_index if count <= _INT32_MAX else torch.int64
-            positions = torch.empty(self.rows // self.inner + 1, dtype=index, device=device)
-            tensors = [torch.empty(count, dtype=index, device=device) for _ in range(chain)]
+            positions = empty(self.rows // self.inner + 1, index, device)
+            tensors = [empty(count, index, device) for _ in range(chain)]
             if self.source is not None:
-                tensors.append(torch.empty(count, dtype=value_dtype, device=device))
+                tensors.append(empty(count, value_dtype, device))
             if self.places:
-                tensors.append(torch.empty(count, dtype=torch.int64, device=device))
+                tensors.append(empty(count, torch.int64, device))
             return tensors
 
         def store(capacity: int, tensors: Sequence[Tensor]) -> None:

@@ -108,7 +108,7 @@ class _Plan:
         kept, test = source, kept_bits(dense.dtype, fill)
         if mask is not None:
             kept, test = Memory.of(mask, level_strides(target, mask.stride())), MASK
-        self.is_plain = not format.batch_rank and not is_structured(target) and not has_only_children(target)
+        self.is_plain = not format.batch_rank and not has_only_children(target)
         self.sizes, self.inner, self.rest = sizes, sizes[target.outer :], [None] * (target.lvl_rank - target.outer)
         self.structurer = self.storer = self.marker = self.mover = None
         if is_structured(target):

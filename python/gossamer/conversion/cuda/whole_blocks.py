@@ -17,6 +17,7 @@ from gossamer.conversion.flat import Levels, index_dtype_for, width_of
 from gossamer.conversion.nodes import Outline
 from gossamer.conversion.writer import Array
 from gossamer.formats import Format
+from gossamer.runtime.allocation import empty
 
 _SLICE = 128  # units of a block that one warp copies
 
@@ -66,12 +67,12 @@ class BlockStorer:
         """Returns the levels and the values of `dense`, flat; waits for the GPU once."""
         device, number, scan = dense.device, dense.get_device(), self.scan
         memory = scan.memory(device)
-        positions = torch.empty(self.parents + 1, dtype=self.index, device=device)
+        positions = empty(self.parents + 1, self.index, device)
         fixed = dense.data_ptr(), dense.numel(), *scan.words(memory, "counts", "within", "begins")
 
         def make(count: int) -> list[Tensor]:
-            found = [torch.empty(count, dtype=self.index, device=device) for _ in range(self.chain, self.outer)]
-            return [*found, torch.empty(count * self.each, dtype=dense.dtype, device=device)]
+            found = [empty(count, self.index, device) for _ in range(self.chain, self.outer)]
+            return [*found, empty(count * self.each, dense.dtype, device)]
 
         def store(capacity: int, tensors: Sequence[Tensor]) -> None:
             stored = [*self.numbers, scan.chunks, capacity, *fixed]
