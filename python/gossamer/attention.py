@@ -80,7 +80,7 @@ def attention(
     if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
         key, kept = _key(q, k, v, mask, scale, causal, window)
         call = kept.get(key)
-        if call is not None and _is_as_kept(q, k, v):
+        if call is not None and is_as_kept(q, k, v):
             out, lse = call(q, k, v)
             return (out, lse) if return_lse else out
     check(q, k, v, mask, causal, window)
@@ -177,7 +177,7 @@ def _derived_of(mask: Tensor) -> dict[Any, Any]:
     return kept[1]
 
 
-def _is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
+def is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether tensors need nothing but a prepared call."""
     if (q.data_ptr() | k.data_ptr() | v.data_ptr()) & 15:
         return False
