@@ -76,7 +76,6 @@ def attention(
 
         return traced(q, k, v, mask, scale, causal, window, return_lse)
     mask = listed(mask, q, k)
-    key, kept = None, _calls
     if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
         key, kept = _key(q, k, v, mask, scale, causal, window)
         call = kept.get(key)
@@ -87,7 +86,7 @@ def attention(
     number = scale_of(q, scale)
     kind, blocks, reason = _plan(q, k, v, mask, number, causal, window)
     if kind is not None:
-        call = _call_of(kind, blocks, q, k, v, number, causal, window, key, kept)
+        call = _call_of(kind, blocks, q, k, v, mask, scale, causal, window)
         out, lse = call(q, k, v)
         return (out, lse) if return_lse else out
     if return_lse:
@@ -108,13 +107,11 @@ def call_for(
 ) -> Attention:
     """The call of the tile program for tensors that can be moved, wherever they are; kept if they are not empty."""
     mask = listed(mask, q, k)
-    key, kept = _key(q, k, v, mask, scale, causal, window)
     check(q, k, v, mask, causal, window)
-    number = scale_of(q, scale)
-    kind, blocks, reason = kind_of(q, k, mask, number, causal, window)
+    kind, blocks, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window)
     if kind is None:
         raise UnsupportedError(f"there is no tile program for this attention: {reason}")
-    return _call_of(kind, blocks, q, k, v, number, causal, window, key, kept)
+    return _call_of(kind, blocks, q, k, v, mask, scale, causal, window)
 
 
 def _call_of(
@@ -123,11 +120,10 @@ def _call_of(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    scale: float,
+    mask: Mask,
+    scale: float | None,
     causal: bool,
     window: Window,
-    key: Any,
-    kept: dict[Any, Any],
 ) -> Attention:
     """A call of a tile program, kept if it is one for all tensors that are as these but for their addresses."""
     limit = 0
@@ -136,9 +132,11 @@ def _call_of(
         assert left is not None
         limit = left + 1
     gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device)
+    number = scale_of(q, scale)
+    key, kept = _key(q, k, v, mask, scale, causal, window)
     if key is None or not tiles.can_move(q, k, v):
-        return Attention(kind, blocks, scale, limit, gradient_blocks)
-    call = Attention(kind, blocks, scale, limit, gradient_blocks, like=(q, k, v))
+        return Attention(kind, blocks, number, limit, gradient_blocks)
+    call = Attention(kind, blocks, number, limit, gradient_blocks, like=(q, k, v))
     if len(kept) > _KEPT:
         kept.clear()
     kept[key] = call
@@ -158,8 +156,8 @@ def _key(
     if isinstance(mask, BlockList):
         kept = mask._derived
     elif isinstance(mask, SparseTensor):
-        kept = mask.pattern._derived
-        options = (*options, mask.values.data_ptr(), mask.values._version)
+        blocks = BlockList.kept(mask)
+        kept = {} if blocks is None else blocks._derived
     elif isinstance(mask, Tensor):
         kept = _derived_of(mask)
     elif mask is not None:

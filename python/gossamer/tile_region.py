@@ -67,10 +67,8 @@ class TileRegion:
             call = call_for(q, k, v, mask, scale, False, None)
         self.kind = call.kind
         out, _ = call(q, k, v)
-        lead = [dim for dim in inputs[form.q.number].shape]
-        rows, columns = out.shape[2:]
-        shape = [1 if place is None else lead[place] for place in form.q.lead]
-        return self._rest(out.reshape(*shape, rows, columns).permute(form.result), *inputs)
+        lead = _sizes(inputs[form.q.number], form.q)
+        return self._rest(out.reshape(*lead, *out.shape[2:]).permute(form.result), *inputs)
 
     def _scale(self, form: AttentionForm, leaves: Shapes) -> float:
         if not form.numbers:
@@ -125,15 +123,21 @@ def as_tiles(region: Region, numbers: Callable[[Shapes], tuple[Any, ...]]) -> Ti
 def _heads_first(tensor: Tensor, operand: Operand) -> Tensor:
     """q, k or v as [batch, heads, rows, columns]."""
     order = [place for place in operand.lead if place is not None]
-    shape = tensor.shape
-    sizes = [1 if place is None else shape[place] for place in operand.lead]
+    sizes = _sizes(tensor, operand)
     batch, heads = (sizes[0], math.prod(sizes[1:])) if len(sizes) > 1 else (1, math.prod(sizes))
-    rows, columns = operand.last
-    return tensor.permute(*order, rows, columns).reshape(batch, heads, shape[rows], shape[columns])
+    moved = tensor.permute(*order, *operand.last)
+    return moved.reshape(batch, heads, *moved.shape[-2:])
+
+
+def _sizes(tensor: Tensor, operand: Operand) -> list[int]:
+    """Of its leading dims, in the order of the scores'; 1 where it lacks one."""
+    return [1 if place is None else tensor.shape[place] for place in operand.lead]
 
 
 def _why_not_pair(k: Tensor, v: Tensor) -> str:
-    return "" if k.shape == v.shape else f"it takes values of as many columns as keys have, {k.shape[3]}, not {v.shape[3]}"
+    return (
+        "" if k.shape == v.shape else f"it takes values of as many columns as keys have, {k.shape[3]}, not {v.shape[3]}"
+    )
 
 
 def _allowed(mask: SparseTensor, form: AttentionForm) -> tuple[SparseTensor, str]:
@@ -142,8 +146,7 @@ def _allowed(mask: SparseTensor, form: AttentionForm) -> tuple[SparseTensor, str
         if mask.requires_grad:
             return mask, "the mask has a gradient"
         values, fill = mask.values, mask.fill
-        key = "allowed", values.data_ptr(), values._version, fill
-        allowed = mask.pattern.derived(key, lambda: _bool_of(values, fill))
+        allowed = mask.pattern.derived_of_values(values, ("allowed", fill), lambda: _bool_of(values, fill))
         if allowed is None:
             return mask, "the mask adds other numbers than 0 to scores"
         mask = SparseTensor._make(mask.pattern, allowed, False)

@@ -7,12 +7,12 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 import gossamer as gs
 from gossamer.frontend import program
 from gossamer.tile_region import as_tiles
+from tests.attention_forms import FORMS, allowed, batched, check, leaves, masked, sdpa
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -22,76 +22,95 @@ def hopper(monkeypatch):
     monkeypatch.setattr(program, "tile_region", as_tiles)
 
 
-def masked(q, k, v, mask):
-    scores = q @ k.mT / q.shape[-1] ** 0.5
-    return torch.softmax(scores.masked_fill(~mask, -torch.inf), -1) @ v
-
-
-def sdpa(q, k, v, mask):
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-
-
-def scaled_queries_low_numbers(q, k, v, mask):
-    scores = torch.matmul(q * 0.25, k.transpose(-1, -2)).float()
-    weights = F.softmax(torch.where(mask, scores, -1e9) * 0.5, dim=-1, dtype=torch.float32).to(v.dtype)
-    return weights.masked_fill(~mask, 0.0) @ v + q
-
-
-def added(q, k, v, mask):
-    bias = (1.0 - mask.to(torch.float32)) * -1e9
-    return torch.softmax((q @ k.mT).float() * q.shape[-1] ** -0.5 + bias, -1).to(v.dtype) @ v
-
-
-def einsums(q, k, v, mask):
-    q, k, v = (x.transpose(1, 2).contiguous() for x in (q, k, v))
-    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * 0.25
-    out = torch.einsum("bhqk,bkhd->bqhd", torch.where(~mask, -torch.inf, scores).softmax(-1), v)
-    return out.transpose(1, 2)
-
-
-def batched(q, k, v, mask):
-    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-    out = torch.bmm(torch.softmax(torch.bmm(q, k.transpose(1, 2)).masked_fill(~mask, -torch.inf) / 3, -1), v)
-    return out.unflatten(0, (2, -1))
-
-
-def leaves(queries=70, keys=65, heads=4, kv_heads=None, columns=24, dtype=torch.bfloat16) -> list[Tensor]:
-    torch.manual_seed(0)
-    shapes = (queries, heads), (keys, kv_heads or heads), (keys, kv_heads or heads)
-    made = [torch.randn(2, length, h, columns).to(dtype).transpose(1, 2) for length, h in shapes]
-    return [tensor.requires_grad_() for tensor in made]
-
-
-def allowed(*shape: int) -> Tensor:
-    torch.manual_seed(1)
-    mask = torch.rand(shape) < 0.3
-    mask[..., ::7, :] = False  # queries that see nothing
-    return mask
-
-
-def check(f, tensors, mask, dense) -> str:
-    """As in float32 with every entry, forward and backward; and tensor cores say that they did it."""
-    function = gs.sparse_jit(f, fullgraph=True)
-    out = function(*tensors, mask)
-    grad = torch.randn_like(out)
-    got = out, *torch.autograd.grad(out, tensors, grad)
-    exact = [tensor.detach().float().requires_grad_() for tensor in tensors]
-    sees = dense.any(-1, keepdim=True)
-    rows = sees.reshape(*(1,) * (4 - sees.dim()), *sees.shape)
-    wanted = f(*exact, dense | ~sees)
-    tail = exact[0] if f is scaled_queries_low_numbers else 0
-    wanted = torch.where(rows, wanted, tail)
-    expected = wanted, *torch.autograd.grad(wanted, exact, grad.float())
-    for one, other in zip(got, expected, strict=True):
-        assert one.dtype == tensors[0].dtype
-        torch.testing.assert_close(one.float(), other, rtol=4e-2, atol=4e-2)
-    report = gs.explain(function, *tensors, mask)
-    assert "tile.attention: fast road (tensor cores" in str(report)
-    assert not report.backward and not report.fallbacks
-    return str(report)
-
-
-@pytest.mark.parametrize("f", [masked, sdpa, scaled_queries_low_numbers, added, einsums, batched], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("f", FORMS, ids=lambda f: f.__name__)
 def test_as_in_float32(hopper, f):
     dense = allowed(70, 65)
     check(f, leaves(), gs.sparsify(dense, gs.CSR), dense)
+
+
+@pytest.mark.parametrize(
+    ("f", "lead", "kv_heads"),
+    [(sdpa, (2, 1), 2), (sdpa, (2, 4), 2), (sdpa, (4,), 4), (sdpa, (2, 4), 1), (batched, (8,), 4)],
+    ids=str,
+)
+def test_masks_of_texts_and_heads(hopper, f, lead, kv_heads):
+    dense = allowed(*lead, 64, 48)
+    check(f, leaves(64, 48, kv_heads=kv_heads, dtype=torch.float16), gs.sparsify(dense, gs.BSR(16)), dense)
+
+
+def test_masks_of_patterns(hopper):
+    mask = (gs.patterns.causal() & gs.patterns.sliding_window(20)).mask(128, 128)
+    check(masked, leaves(128, 128, heads=1), mask, mask.to_dense())
+
+
+def test_added_masks_are_looked_at(hopper):
+    dense = allowed(33, 63)
+    bias = torch.zeros(33, 63).masked_fill(~dense, -math.inf)
+    function = gs.sparse_jit(lambda q, k, v, mask: torch.softmax((q @ k.mT).float() + mask, -1).to(v.dtype) @ v)
+    q, k, v = leaves(33, 63)
+    mask = gs.sparsify(bias, gs.CSR, fill=-math.inf)
+    exact = torch.softmax((q.float() @ k.float().mT) + bias, -1).nan_to_num(0) @ v.float()
+    torch.testing.assert_close(function(q, k, v, mask).float(), exact, rtol=2e-2, atol=2e-2)
+    assert "fast road" in str(gs.explain(function, q, k, v, mask))
+    biased = mask.with_values(mask.values + 1.5, -math.inf)
+    torch.testing.assert_close(function(q, k, v, biased).float(), exact, rtol=2e-2, atol=2e-2)
+    assert "tile.attention: no, the mask adds other numbers than 0" in str(gs.explain(function, q, k, v, biased))
+
+
+def test_a_mask_with_other_values_is_another_mask(hopper):
+    """Values that lie where others were, which are gone."""
+    pattern = gs.sparsify(allowed(64, 64), gs.CSR)
+    function = gs.sparse_jit(lambda q, k, v, a, b: F.scaled_dot_product_attention(q, k, v, attn_mask=a & b))
+    q, k, v = (tensor.detach() for tensor in leaves(64, 64))
+    for seed in range(4):
+        torch.manual_seed(seed)
+        other = pattern.with_values(torch.rand(pattern.values.shape) < 0.5)
+        wanted = sdpa(q, k, v, (other.to_dense() & pattern.to_dense()) | ~other.to_dense().any(-1, keepdim=True))
+        got = function(q, k, v, pattern, other)
+        wanted = wanted.where(other.to_dense().any(-1, keepdim=True), 0)
+        torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2)
+    assert "fast road" in str(gs.explain(function, q, k, v, pattern, other))
+
+
+def weights_too(q, k, v, mask):
+    weights = torch.softmax((q @ k.mT).masked_fill(~mask, -torch.inf), -1)
+    return weights @ v, weights
+
+
+def softcapped(q, k, v, mask):
+    return torch.softmax((20 * torch.tanh(q @ k.mT / 20)).masked_fill(~mask, -torch.inf), -1) @ v
+
+
+def negated(q, k, v, mask):
+    return torch.softmax((q @ k.mT * -0.5).masked_fill(~mask, -torch.inf), -1) @ v
+
+
+def biased(q, k, v, mask):
+    return torch.softmax((q @ k.mT + q[..., :1]).masked_fill(~mask, -torch.inf), -1) @ v
+
+
+REFUSED = {
+    "used elsewhere": (weights_too, leaves),
+    "scores are changed by aten.tanh": (softcapped, leaves),
+    "multiplied by -0.5": (negated, leaves),
+    "scores are changed by aten.add.Tensor": (biased, leaves),
+    "bfloat16 and float16, not torch.float32": (masked, lambda: leaves(dtype=torch.float32)),
+    "columns, not 20": (masked, lambda: leaves(columns=20)),
+    "as many columns as keys have, 24, not 16": (masked, lambda: [*leaves()[:2], leaves(columns=16)[2]]),
+}
+
+
+@pytest.mark.parametrize("reason", list(REFUSED))
+def test_why_not(hopper, reason):
+    f, make = REFUSED[reason]
+    function, mask = gs.sparse_jit(f), gs.sparsify(allowed(70, 65), gs.CSR)
+    tensors = make()
+    report = str(gs.explain(function, *tensors, mask))
+    assert "tile.attention: no, " in report
+    assert reason in report
+    assert "general road" in report
+
+
+def test_nothing_of_it_on_the_processor():
+    function, mask = gs.sparse_jit(masked), gs.sparsify(allowed(70, 65), gs.CSR)
+    assert "tile.attention" not in str(gs.explain(function, *leaves(), mask))

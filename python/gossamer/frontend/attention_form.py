@@ -122,7 +122,7 @@ class _Finder:
 
     def _is_masked_again(self, user: fx.Node, weights: fx.Node) -> bool:
         """Whether it puts 0 where the softmax of what is not allowed has it already."""
-        if user.target not in _FILLS or user.args[0] is not weights or self._number(user.args[2]) != 0:
+        if user.target not in _FILLS or user.args[0] is not weights or user.args[2] != 0:
             return False
         return self._is_of_mask(user.args[1]) and self._evaluated(user.args[1]) == (False, True)
 
@@ -276,8 +276,9 @@ class _Finder:
         shared = self._shared(q_operand, q, shape)
         if any(shared):
             raise Refused("q is the same for several heads")
-        pair = self._operand("k", k, k_labels, batch, (keys, columns[0])), self._operand(
-            "v", v, v_labels, batch, (keys, rest[0])
+        pair = (
+            self._operand("k", k, k_labels, batch, (keys, columns[0])),
+            self._operand("v", v, v_labels, batch, (keys, rest[0])),
         )
         shared, other = (self._shared(operand, node, shape) for operand, node in zip(pair, (k, v), strict=True))
         own = [n for n, is_shared in enumerate(shared) if not is_shared and not g.is_one(shape[n])]
@@ -289,9 +290,7 @@ class _Finder:
             product, order, q_operand, *pair, mask, len(batch), self.scale, tuple(self.numbers)
         )  # fmt: skip
 
-    def _operand(
-        self, name: str, node: fx.Node, labels: Any, batch: list[str], last: tuple[str, str]
-    ) -> Operand:
+    def _operand(self, name: str, node: fx.Node, labels: Any, batch: list[str], last: tuple[str, str]) -> Operand:
         if node not in self.inputs or self.region.inputs[self.inputs.index(node)].stored is not None:
             raise Refused(f"{name} is sparse, or computed in the region")
         if set(labels) - {*batch, *last}:
