@@ -1,6 +1,5 @@
 """Attention as people write it, and what it is compared with where a tile program computes it."""
 
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

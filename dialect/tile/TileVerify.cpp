@@ -230,7 +230,8 @@ LogicalResult StoreOp::verify() {
   auto map = getMap().getType();
   auto scratch = getScratch().getType();
   if (map.getShape() != value.getShape() ||
-      scratch.getShape() != value.getShape() ||
+      scratch.getRows() != value.getRows() ||
+      value.getColumns() % scratch.getColumns() ||
       map.getElementType() != scratch.getElementType())
     return emitOpError("stores ")
            << value << " through " << scratch << " as " << map;
@@ -440,14 +441,11 @@ LogicalResult DescribeOp::verify() {
   return success();
 }
 
-/// What both directions of attention ask of dtype, head and blocks.
+/// What both directions of attention ask of dtype and blocks.
 template <typename Attention>
 static LogicalResult verifyAttention(Attention op) {
   if (!isHalf(op.getElement()))
     return op.emitOpError("multiplies bf16 or f16, not ") << op.getElement();
-  if (op.getHead() != 64 && op.getHead() != 128)
-    return op.emitOpError("has heads of 64 or 128 columns, not ")
-           << op.getHead();
   if (op.getBlockQ() != 64 && op.getBlockQ() != 128)
     return op.emitOpError("has query blocks of 64 or 128, not ")
            << op.getBlockQ();
@@ -457,6 +455,9 @@ static LogicalResult verifyAttention(Attention op) {
 LogicalResult AttentionOp::verify() {
   if (failed(verifyAttention(*this)))
     return failure();
+  if (!llvm::is_contained({64, 128, 192, 256}, int(getHead())))
+    return emitOpError("has heads of 64, 128, 192 or 256 columns, not ")
+           << getHead();
   if (getBlockK() < 16 || getBlockK() > getBlockQ() ||
       !llvm::isPowerOf2_32(getBlockK()))
     return emitOpError("has key blocks of 16, 32, ... up to its query blocks "
@@ -471,6 +472,11 @@ LogicalResult AttentionOp::verify() {
   if (getPartial() && getTail())
     return emitOpError("knows the end of its keys by itself where blocks are "
                        "allowed in part");
+  // A step has 64 keys, so that the output fits the registers beside it.
+  if (getHead() > 128 && (getBlockK() > 64 || getCausal()))
+    return emitOpError("of heads of ")
+           << getHead()
+           << " columns has key blocks of up to 64, and is causal by its list";
   // The producer gathers eight blocks from two lists: with the registers that
   // consumers of wide heads leave it would spill.
   if (getPartial() && getBlockQ() / getBlockK() == 8 && getHead() > 64)
@@ -482,6 +488,8 @@ LogicalResult AttentionOp::verify() {
 LogicalResult AttentionBackwardOp::verify() {
   if (failed(verifyAttention(*this)))
     return failure();
+  if (getHead() != 64 && getHead() != 128)
+    return emitOpError("has heads of 64 or 128 columns, not ") << getHead();
   if (getBlockK() != 64 && getBlockK() != 128)
     return emitOpError("has key blocks of 64 or 128, not ") << getBlockK();
   return success();

@@ -71,6 +71,7 @@ private:
   // AttentionConsumers.cpp
   void buildConsumers();
   Header receive(mlir::Value number);
+  mlir::Value partOfQueries(mlir::Value number);
   mlir::Value takeQueries(mlir::Value number);
   mlir::Value beginScores(mlir::Value query, mlir::Value number);
   mlir::Value beginOutput(mlir::Value p, mlir::Value output,

@@ -53,8 +53,8 @@ ProgramOp AttentionBuilder::build() {
       alloc(RingType::get({plan.keyStages, plan.keys, plan.head}, element));
   valueRing =
       alloc(RingType::get({plan.valueStages, plan.keys, plan.head}, element));
-  scratch =
-      alloc(SharedType::get({plan.queries, plan.head}, element, plan.queries));
+  scratch = alloc(
+      SharedType::get({plan.queries, plan.staged}, element, plan.queries));
   headers = alloc(QueueType::get({2, plan.partial ? 6 : 4}, b.getI32Type()));
   // Of base-2 exponentials.
   scale = arith::MulFOp::create(b, loc, argument(Scale), f32(log2OfE));

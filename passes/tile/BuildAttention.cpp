@@ -15,16 +15,18 @@ using namespace gossamer::tile;
 
 AttentionPlan::AttentionPlan(AttentionOp op)
     : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
-      keys(op.getBlockQ()), block(op.getBlockK()),
-      gathered(op.getBlockQ() / op.getBlockK()), consumers(queries / 64),
-      listed(op.getListed()), partial(op.getPartial()), causal(op.getCausal()),
-      window(op.getWindow()), tail(op.getTail()) {
+      keys(head > 128 ? 64 : op.getBlockQ()), block(op.getBlockK()),
+      gathered(keys / op.getBlockK()), wide(head > 128),
+      staged(wide ? 64 : head), consumers(queries / 64), listed(op.getListed()),
+      partial(op.getPartial()), causal(op.getCausal()), window(op.getWindow()),
+      tail(op.getTail()) {
   // One warpgroup has so few keys at a time that a second thread block is
-  // needed to fill a multiprocessor.
+  // needed to fill a multiprocessor. With heads of 256, threads of two blocks
+  // would be launched with fewer registers than a product has results.
   bool small = consumers == 1;
-  blocksPerProcessor = small ? 2 : 1;
-  keyStages = small ? 3 : 2;
-  valueStages = 2;
+  blocksPerProcessor = small && head < 256 ? 2 : 1;
+  keyStages = wide ? 3 - blocksPerProcessor : small ? 3 : 2;
+  valueStages = wide ? keyStages : 2;
   // A producer that gathers many small blocks keeps more rows at hand;
   // consumers with narrow heads can spare the registers.
   bool spare = gathered > (partial ? 1 : 2) || head == 64;

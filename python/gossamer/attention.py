@@ -45,10 +45,10 @@ def attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T) v over the keys that the mask allows.
 
-    On a Hopper GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 128 and any mask;
-    everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where the mask is dense or there is
-    none. `gs.explain(gs.attention, q, k, v, mask)` says which, and why. A mask is cut into blocks when it is first
-    used, and nothing is compiled for it.
+    On a Hopper GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 256 (with
+    gradients: 128) and any mask; everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where
+    the mask is dense or there is none. `gs.explain(gs.attention, q, k, v, mask)` says which, and why. A mask is cut
+    into blocks when it is first used, and nothing is compiled for it.
 
     Args:
         q: [batch, heads, queries, columns], of any strides.
@@ -79,7 +79,7 @@ def attention(
     if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
         key, kept = _key(q, k, v, mask, scale, causal, window)
         call = kept.get(key)
-        if call is not None and is_as_kept(q, k, v):
+        if call is not None and is_as_kept(q, k, v) and not why_no_gradients(q, k, v):
             out, lse = call(q, k, v)
             return (out, lse) if return_lse else out
     check(q, k, v, mask, causal, window)
@@ -244,7 +244,7 @@ def _plan(
     q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel and its list; or why there is none."""
-    reason = where_not(q.device)
+    reason = where_not(q.device) or why_no_gradients(q, k, v)
     if reason:
         return None, None, reason
     return kind_of(q, k, mask, scale, causal, window)
@@ -275,6 +275,9 @@ def attention_kind(
     """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
     mask = listed(mask, q, k)
     check(q, k, v, mask, causal, window)
+    reason = why_no_gradients(q, k, v)
+    if reason:
+        return None, reason
     kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window)
     return kind, reason
 
@@ -293,11 +296,10 @@ def kind_of(
     if reason:
         return None, None, reason
     blocks, causal, limited = _blocks_of(q, k, mask, causal, window)
-    columns = q.shape[3]
-    head = 64 if columns <= 64 else 128
+    head = next(size for size in tiles.HEADS if q.shape[3] <= size)
     if blocks is not None:
-        blocks = blocks.tiled(wide=head > 64)
-    block = (128, 128) if blocks is None else blocks.block
+        blocks = blocks.tiled(head)
+    block = (128, 64 if head > 128 else 128) if blocks is None else blocks.block
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
     return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial), blocks, ""
@@ -308,13 +310,20 @@ def why_not(q: Tensor, k: Tensor, scale: float) -> str:
     if q.dtype not in tiles.DTYPES:
         return f"it multiplies bfloat16 and float16, not {q.dtype}"
     columns = q.shape[3]
-    if not 0 < columns <= 128 or columns % 8:
-        return f"it takes heads of 8, 16, ... or 128 columns, not {columns}"
+    if not 0 < columns <= tiles.HEADS[-1] or columns % 8:
+        return f"it takes heads of 8, 16, ... or {tiles.HEADS[-1]} columns, not {columns}"
     if not 0 < scale < math.inf:
         return f"its scale is above 0, not {scale}"
     if q.shape[0] * q.shape[1] * max(q.shape[2], 1) >= 1 << 31 or k.shape[2] >= 1 << 30:
         return "it counts in 32 bits"
     return ""
+
+
+def why_no_gradients(q: Tensor, k: Tensor, v: Tensor) -> str:
+    """Why gradients that are wanted of such tensors have no kernel; nothing if they have, or none are wanted."""
+    if q.shape[3] <= 128 or not torch.is_grad_enabled() or not (q.requires_grad or k.requires_grad or v.requires_grad):
+        return ""
+    return f"its gradients take heads of up to 128 columns, not {q.shape[3]}"
 
 
 def _gradient_blocks(queries: int, keys: int, causal: bool, window: Window, device: torch.device) -> BlockList:
@@ -343,10 +352,11 @@ def _blocks_of(q: Tensor, k: Tensor, mask: Mask, causal: bool, window: Window) -
         right = None
     if left is None and right is None:
         return None, False, False
-    if right == 0 and queries == keys:
+    wide = q.shape[3] > 128
+    if right == 0 and queries == keys and not wide:
         return None, True, left is not None
     is_narrow = left is not None and right is not None and left + right < _NARROW
-    block = (64, 64) if is_narrow else (128, 128)
+    block = (64, 64) if is_narrow else (128, 64 if wide else 128)
     return band(queries, keys, left, right, block, q.device), False, False
 
 

@@ -144,18 +144,18 @@ class BlockList(Numbered):
 
         return mask_of(self)
 
-    def tiled(self, wide: bool = False) -> BlockList:
+    def tiled(self, head: int = 64) -> BlockList:
         """The same mask in blocks that tensor cores have tiles for: itself, or a list made on the device and kept.
 
         Args:
-            wide: Whether heads have more than 64 columns.
+            head: Columns of a head, filled up to those of a program.
         """
         from gossamer.reblock import tiled
 
-        key = "tiled", wide
+        key = "tiled", head
         made = self._derived.get(key)
         if made is None:
-            made = tiled(self, wide)
+            made = tiled(self, head)
             if made is not self:
                 self._derived[key] = made
         return made

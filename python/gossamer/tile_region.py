@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from gossamer.attention import call_for, is_as_kept, kept_call, where_not, why_not
+from gossamer.attention import call_for, is_as_kept, kept_call, where_not, why_no_gradients, why_not
 from gossamer.frontend import graph as g
 from gossamer.frontend.attention_form import AttentionForm, Operand, find_attention
 from gossamer.frontend.decompose import Refused
@@ -59,7 +59,7 @@ class TileRegion:
         q, k, v = (_heads_first(inputs[operand.number], operand) for operand in (form.q, form.k, form.v))
         scale = self._scale(form, leaves)
         mask, self.reason = _allowed(inputs[form.mask], form)
-        self.reason = self.reason or _why_not_pair(k, v) or why_not(q, k, scale)
+        self.reason = self.reason or _why_not_pair(k, v) or why_no_gradients(q, k, v) or why_not(q, k, scale)
         if self.reason:
             return None
         call = kept_call(q, k, v, mask, scale, False, None) if is_as_kept(q, k, v) else None

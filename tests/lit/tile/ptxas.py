@@ -15,6 +15,8 @@ def kinds():
         yield from kinds_of("bf16", head, BLOCKS)
         # The same code but for the names of types.
         yield from kinds_of("f16", head, [(128, 128)])
+    for head in (192, 256):
+        yield from wide_kinds(f"tile.attention @attention element(bf16) head({head})")
 
 
 def kinds_of(element, head, blocks):
@@ -28,6 +30,15 @@ def kinds_of(element, head, blocks):
         if min(rows, columns) >= 64:
             for flags in ("", "tail", "partial", "tail partial"):
                 yield f"tile.attention_backward {kind} {flags}"
+
+
+def wide_kinds(kind):
+    for flags in ("", "tail"):
+        yield f"{kind} blocks(128, 64) {flags}"
+    for rows, columns in BLOCKS[1:]:
+        for flags in ("", "tail", "partial"):
+            if (rows, columns, flags) != (128, 16, "partial"):  # refused
+                yield f"{kind} blocks({rows}, {columns}) listed {flags}"
 
 
 def main(ptxas: str, folder: str) -> None:

@@ -283,8 +283,18 @@ tile.program @partial_stored(%x: f32, %to: memref<?xf32>) {
 
 // -----
 
-// expected-error@+1 {{has heads of 64 or 128 columns, not 96}}
+// expected-error@+1 {{has heads of 64, 128, 192 or 256 columns, not 96}}
 tile.attention @head element(bf16) head(96) blocks(128, 128)
+
+// -----
+
+// expected-error@+1 {{of heads of 192 columns has key blocks of up to 64, and is causal by its list}}
+tile.attention @wide element(bf16) head(192) blocks(128, 128)
+
+// -----
+
+// expected-error@+1 {{of heads of 256 columns has key blocks of up to 64, and is causal by its list}}
+tile.attention @wide_causal element(bf16) head(256) blocks(64, 64) causal
 
 // -----
 
