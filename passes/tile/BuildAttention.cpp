@@ -29,9 +29,13 @@ AttentionPlan::AttentionPlan(AttentionOp op)
   valueStages = wide ? keyStages : 2;
   // A producer that gathers many small blocks keeps more rows at hand;
   // consumers with narrow heads can spare the registers.
-  bool spare = gathered > (partial ? 1 : 2) || head == 64;
+  bool spare = gathered > (partial ? 1 : 2) || head == 64 || (wide && partial);
   producerRegisters = spare ? 56 : 40;
   consumerRegisters = (small ? 216 : 232) - (spare ? (small ? 16 : 8) : 0);
+  if (small && blocksPerProcessor == 1) { // there is room for all
+    producerRegisters = 56;
+    consumerRegisters = 240;
+  }
 }
 
 namespace {
