@@ -69,7 +69,7 @@ def test_a_mask_with_other_values_is_another_mask(hopper):
         got = function(q, k, v, pattern, other)
         wanted = wanted.where(other.to_dense().any(-1, keepdim=True), 0)
         torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2)
-    assert "fast road" in str(gs.explain(function, q, k, v, pattern, other))
+        assert "fast road" in str(gs.explain(function, q, k, v, pattern, other))
 
 
 def weights_too(q, k, v, mask):

@@ -60,7 +60,7 @@ def main(ptxas: str, folder: str) -> None:
         if done.returncode or re.search(r"C75\d\d|[1-9]\d* bytes spill", log):
             failures.append(f"{kind}: {log}")
         products = re.findall(r"wgmma\.commit_group", ptx)
-        # The first scores, two of each loop, the next tile's two, the last output: of wide heads that is one of the two.
+        # The first scores, two of each loop, the next tile's two, the last output; of wide heads two are one.
         if len(products) < (8 if "partial" in kind or "window" in kind else 5 if is_wide(kind) else 6):
             failures.append(f"{kind}: {len(products)} products")
     if failures:
