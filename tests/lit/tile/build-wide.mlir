@@ -1,4 +1,5 @@
 // RUN: gossamer-opt %s --gossamer-build-attention | FileCheck %s
+// RUN: gossamer-opt %s --gossamer-lower-tile --gossamer-codegen="chip=sm_90a print-ptx=true" -o %t | FileCheck %s --check-prefix=PTX
 
 // Heads of more than 128 columns: the queries stay in shared memory, steps have
 // 64 keys, and the output is stored 64 columns at a time.
@@ -33,5 +34,27 @@
 // CHECK: tile.wait %[[Q]]
 // CHECK: tile.mma
 // CHECK: tile.store %{{.*}} by %{{.*}} : <64x256xf32>, <64x256xbf16>, <64x64xbf16, panel = 128>
+
+// Each part of the output waits until the one before has left the scratch.
+// PTX: cp.async.bulk.wait_group.read 0
+// PTX-COUNT-4: stmatrix
+// PTX-NOT: stmatrix
+// PTX: cp.async.bulk.tensor.4d.global
+// PTX: cp.async.bulk.commit_group
+// PTX: cp.async.bulk.wait_group.read 0
+// PTX-COUNT-4: stmatrix
+// PTX-NOT: stmatrix
+// PTX: cp.async.bulk.tensor.4d.global
+// PTX: cp.async.bulk.commit_group
+// PTX: cp.async.bulk.wait_group.read 0
+// PTX-COUNT-4: stmatrix
+// PTX-NOT: stmatrix
+// PTX: cp.async.bulk.tensor.4d.global
+// PTX: cp.async.bulk.commit_group
+// PTX: cp.async.bulk.wait_group.read 0
+// PTX-COUNT-4: stmatrix
+// PTX-NOT: stmatrix
+// PTX: cp.async.bulk.tensor.4d.global
+// PTX: cp.async.bulk.commit_group
 
 tile.attention @attention element(bf16) head(256) blocks(128, 64) listed
