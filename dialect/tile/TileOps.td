@@ -349,7 +349,7 @@ def Tile_StoreOp : Tile_Op<"store"> {
   let summary = "a fragment to global memory";
   let description = [{
     Rounded to the map's element type, by way of a tile in shared memory that no
-    other warpgroup uses. Does not wait for the end, but waits for the former
+    other warpgroup uses, as many columns at once as that has. Does not wait for the end, but waits for the former
     store by the same way to have left it. For consumers.
 
     ```mlir
@@ -651,7 +651,8 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
     `gs_entry` that launches it; docs/tile.md has the order of its words.
 
     * `head`: columns of q, k and v, filled up to 64, 128, 192 or 256;
-    * `block_q`, `block_k`: the blocks of the list;
+    * `block_q`, `block_k`: the blocks of the list; with more than 128 columns
+      `block_k` is at most 64;
     * `listed`: whether there is a list; else every key is allowed, or with
       `causal` those that are not behind the query (as many queries as keys), and
       with `window` of these as many of the last as the call says;

@@ -230,7 +230,8 @@ LogicalResult StoreOp::verify() {
   auto map = getMap().getType();
   auto scratch = getScratch().getType();
   if (map.getShape() != value.getShape() ||
-      scratch.getShape() != value.getShape() ||
+      scratch.getRows() != value.getRows() ||
+      value.getColumns() % scratch.getColumns() ||
       map.getElementType() != scratch.getElementType())
     return emitOpError("stores ")
            << value << " through " << scratch << " as " << map;
@@ -470,14 +471,11 @@ LogicalResult JoinOp::verify() {
   return success();
 }
 
-/// What both directions of attention ask of dtype, head and blocks.
+/// What both directions of attention ask of dtype and blocks.
 template <typename Attention>
 static LogicalResult verifyAttention(Attention op) {
   if (!isHalf(op.getElement()))
     return op.emitOpError("multiplies bf16 or f16, not ") << op.getElement();
-  if (op.getHead() != 64 && op.getHead() != 128)
-    return op.emitOpError("has heads of 64 or 128 columns, not ")
-           << op.getHead();
   if (op.getBlockQ() != 64 && op.getBlockQ() != 128)
     return op.emitOpError("has query blocks of 64 or 128, not ")
            << op.getBlockQ();
@@ -487,6 +485,9 @@ static LogicalResult verifyAttention(Attention op) {
 LogicalResult AttentionOp::verify() {
   if (failed(verifyAttention(*this)))
     return failure();
+  if (!llvm::is_contained({64, 128, 192, 256}, int(getHead())))
+    return emitOpError("has heads of 64, 128, 192 or 256 columns, not ")
+           << getHead();
   if (!llvm::is_contained({16, 32, 64, 128}, getBlockK()))
     return emitOpError("has key blocks of 16, 32, 64 or 128, not ")
            << getBlockK();
@@ -498,12 +499,18 @@ LogicalResult AttentionOp::verify() {
     return emitOpError("has blocks that are allowed in part only with a list");
   if (getPacked() && !getListed())
     return emitOpError("has packed keys only with a list");
-  if (getSplit() && (getCausal() || getPacked()))
+  if (getSplit() && (getCausal() || getPacked() || getHead() > 128))
     return emitOpError("shares the keys of lists and all keys, not causal or "
-                       "packed ones");
+                       "packed ones, nor those of heads of more than 128 "
+                       "columns");
   if (getPartial() && getTail())
     return emitOpError("knows the end of its keys by itself where blocks are "
                        "allowed in part");
+  // A step has 64 keys, so that the output fits the registers beside it.
+  if (getHead() > 128 && (getBlockK() > 64 || getCausal()))
+    return emitOpError("of heads of ")
+           << getHead()
+           << " columns has key blocks of up to 64, and is causal by its list";
   // The producer gathers eight blocks from two lists: with the registers that
   // consumers of wide heads leave it would spill, and so it would if each block
   // were of one of two tensors.
@@ -515,12 +522,17 @@ LogicalResult AttentionOp::verify() {
       return emitOpError("packs no keys if blocks of 128 x 16 are allowed in "
                          "part");
   }
+  if (getPartial() && getPacked() && getBlockK() == 16 && getHead() == 256)
+    return emitOpError("of heads of 256 columns packs no keys if blocks of "
+                       "64 x 16 are allowed in part");
   return success();
 }
 
 LogicalResult AttentionBackwardOp::verify() {
   if (failed(verifyAttention(*this)))
     return failure();
+  if (getHead() != 64 && getHead() != 128)
+    return emitOpError("has heads of 64 or 128 columns, not ") << getHead();
   if (getBlockK() != 64 && getBlockK() != 128)
     return emitOpError("has key blocks of 64 or 128, not ") << getBlockK();
   return success();

@@ -78,6 +78,7 @@ private:
   Header receive(mlir::Value number);
   Header headerOf(mlir::ValueRange words);
   Values stateOf(const Header &header);
+  mlir::Value partOfQueries(mlir::Value number);
   mlir::Value takeQueries(mlir::Value number);
   mlir::Value beginScores(mlir::Value query, mlir::Value number);
   mlir::Value beginOutput(mlir::Value p, mlir::Value output,

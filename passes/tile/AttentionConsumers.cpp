@@ -34,18 +34,27 @@ AttentionBuilder::Values AttentionBuilder::stateOf(const Header &header) {
   return words;
 }
 
-/// Kept in registers, so that the next queries may be loaded at once.
-Value AttentionBuilder::takeQueries(Value number) {
+/// This warpgroup's part of the number-th queries.
+Value AttentionBuilder::partOfQueries(Value number) {
   Value tile = WaitOp::create(b, loc, queryRing, number);
-  Value part = SubtileOp::create(
+  return SubtileOp::create(
       b, loc, SharedType::get({64, plan.head}, plan.element, plan.queries),
       tile, n.mul(warpgroup, 64));
-  Value query = LoadOperandOp::create(b, loc, queryType, part);
+}
+
+/// Kept in registers, so that the next queries may be loaded at once; of wide
+/// heads their number, as they stay where they are.
+Value AttentionBuilder::takeQueries(Value number) {
+  if (plan.wide)
+    return number;
+  Value query = LoadOperandOp::create(b, loc, queryType, partOfQueries(number));
   release(queryRing, number);
   return query;
 }
 
 Value AttentionBuilder::beginScores(Value query, Value number) {
+  if (plan.wide)
+    query = partOfQueries(query);
   Value tile = WaitOp::create(b, loc, keyRing, number);
   if (plan.consumers == 2)
     TakeTurnOp::create(b, loc);
@@ -238,7 +247,7 @@ void AttentionBuilder::finish(Value output, const Softmax &state,
     return storePart(output, lse, header.tile);
   Coordinates at = coordinatesOf(header.tile);
   Value part = SubtileOp::create(
-      b, loc, SharedType::get({64, plan.head}, plan.element, plan.queries),
+      b, loc, SharedType::get({64, plan.staged}, plan.element, plan.queries),
       scratch, n.mul(warpgroup, 64));
   Value row = rowInHead(at);
   StoreOp::create(b, loc, output, argument(OutMap), at.batch, at.head, row,
@@ -352,10 +361,13 @@ void AttentionBuilder::buildConsumers() {
     Value output = steps.getResult(3);
     Value nextCount = n.add(count, 1), nextBefore = n.add(before, header.steps);
     Value lastValue = n.add(nextBefore, -1);
+    if (plan.wide)
+      release(queryRing, query);
     Header next = receive(nextCount);
     Value more = n.less(literal(-1), next.tile);
     auto branch = scf::IfOp::create(
-        b, loc, TypeRange{probabilityType, rows, partialRows, queryType}, more,
+        b, loc, TypeRange{probabilityType, rows, partialRows, query.getType()},
+        more,
         /*withElseRegion=*/true);
     {
       OpBuilder::InsertionGuard guard(b);
@@ -363,8 +375,12 @@ void AttentionBuilder::buildConsumers() {
       // The next tile's first scores beside this one's last product.
       Values bits = firstBits(next);
       Value nextQuery = takeQueries(nextCount);
+      Value product;
+      if (plan.wide) // its queries are on their way yet
+        product = beginOutput(last.p, output, lastValue);
       Value scores = beginScores(nextQuery, nextBefore);
-      Value product = beginOutput(last.p, output, lastValue);
+      if (!plan.wide)
+        product = beginOutput(last.p, output, lastValue);
       Value allowed = loadFirstBits(bits);
       if (turns)
         PassTurnOp::create(b, loc);

@@ -55,6 +55,8 @@ struct AttentionPlan {
   int64_t keys;     // columns of a step
   int64_t block;    // keys of a block of the list
   int64_t gathered; // blocks of a step
+  bool wide;      // queries stay in shared memory, as registers hold the output
+  int64_t staged; // columns of the output that are stored at once
   int64_t consumers, keyStages, valueStages;
   int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
   bool listed, partial, packed, causal, window, tail, split;

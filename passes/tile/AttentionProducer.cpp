@@ -224,7 +224,8 @@ void AttentionBuilder::load(Value map, Value ring, Value tile, ValueRange rows,
 }
 
 /// In the order in which consumers want things: K0, (K1, V0), ..., and then the
-/// next tile's header, queries and K0 before the last V.
+/// next tile's header, queries and K0 before the last V. Queries of wide heads
+/// come behind it.
 void AttentionBuilder::buildProducer() {
   Value blocks = BlocksOp::create(b, loc), tiles = argument(Tiles);
   // Every block takes a number for each tile that it does, and one that is
@@ -288,11 +289,18 @@ void AttentionBuilder::buildProducer() {
     {
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPoint(more.thenBlock()->getTerminator());
-      loadQueries(next, nextCount);
+      if (!plan.wide)
+        loadQueries(next, nextCount);
       load(argument(KeyMap), keyRing, next.tile, firsts, nextBefore);
     }
     load(argument(ValueMap), valueRing, item.tile, lastRows,
          n.add(nextBefore, -1));
+    if (plan.wide) { // there is room when all scores of this tile are done
+      auto more = scf::IfOp::create(b, loc, exists, /*withElseRegion=*/false);
+      OpBuilder::InsertionGuard guard(b);
+      b.setInsertionPoint(more.thenBlock()->getTerminator());
+      loadQueries(next, nextCount);
+    }
     carried = stateOf(next);
     carried.append({following, nextBefore, nextCount});
     llvm::append_range(carried, firsts);

@@ -66,7 +66,7 @@ ProgramOp AttentionBuilder::build() {
       alloc(RingType::get({plan.valueStages, plan.keys, plan.head}, element));
   if (!plan.split)
     scratch = alloc(
-        SharedType::get({plan.queries, plan.head}, element, plan.queries));
+        SharedType::get({plan.queries, plan.staged}, element, plan.queries));
   int64_t words = plan.partial ? (plan.split ? 7 : 6) : 4;
   headers = alloc(QueueType::get({2, words}, b.getI32Type()));
   // Of base-2 exponentials.

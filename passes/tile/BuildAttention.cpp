@@ -15,20 +15,25 @@ using namespace gossamer::tile;
 
 AttentionPlan::AttentionPlan(AttentionOp op)
     : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
-      keys(std::max(op.getBlockQ(), op.getBlockK())), block(op.getBlockK()),
-      gathered(keys / block), consumers(queries / 64), listed(op.getListed()),
+      keys(head > 128 ? 64 : std::max(op.getBlockQ(), op.getBlockK())),
+      block(op.getBlockK()), gathered(keys / block), wide(head > 128),
+      staged(wide ? 64 : head), consumers(queries / 64), listed(op.getListed()),
       partial(op.getPartial()), packed(op.getPacked()), causal(op.getCausal()),
       window(op.getWindow()), tail(op.getTail()), split(op.getSplit()) {
   // One warpgroup has so few keys at a time that a second thread block is
-  // needed to fill a multiprocessor.
-  bool small = keys == 64;
-  blocksPerProcessor = small ? 2 : 1;
+  // needed to fill a multiprocessor. With heads of 256, threads of two blocks
+  // would be launched with fewer registers than a product has results.
+  bool small = consumers == 1 && keys == 64;
+  blocksPerProcessor = small && head < 256 ? 2 : 1;
   // Split programs wait for memory, and have no tile by which they store.
   keyStages = small || split ? 3 : 2;
   valueStages = split ? 3 : 2;
+  if (wide)
+    keyStages = valueStages = 3 - blocksPerProcessor;
   // A producer that gathers many small blocks keeps more rows at hand;
   // consumers with narrow heads can spare the registers.
-  int64_t more = gathered > (partial ? 1 : 2) || head == 64 ? 16 : 0;
+  bool spare = gathered > (partial ? 1 : 2) || head == 64 || (wide && partial);
+  int64_t more = spare ? 16 : 0;
   // And so does one that has a part of two lists.
   if (split && partial)
     more = gathered == 8 ? 32 : 16;
@@ -37,6 +42,10 @@ AttentionPlan::AttentionPlan(AttentionOp op)
     consumerRegisters = 232 - more / 2;
   else
     consumerRegisters = small ? 216 - more : 240;
+  if (small && blocksPerProcessor == 1) { // there is room for all
+    producerRegisters = 56;
+    consumerRegisters = 240;
+  }
 }
 
 namespace {

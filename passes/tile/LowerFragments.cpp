@@ -324,21 +324,24 @@ void ProgramLowering::lowerStore(StoreOp op) {
     words.push_back(
         ptx.pack(values[n], values[n + 1], scratch.getElementType()));
 
-  // The former store has left the scratch, and all of the warpgroup know.
-  ptx.awaitStores(isElected);
-  ptx.namedBarrier("sync", barrier, 128);
-  for (auto [n, at] :
-       llvm::enumerate(matrixAddresses(get(op.getScratch()), scratch)))
-    ptx.storeMatrices(at, ArrayRef(words).slice(4 * n, 4));
-  // What was written as usual is read by another unit.
-  ptx.fenceAsync();
-  ptx.namedBarrier("sync", barrier, 128);
   auto [map, row] = partOf(op.getMap(), op.getRow());
-  for (int64_t c = 0; c < scratch.getColumns(); c += panelColumns) {
-    int64_t panel = c / panelColumns * scratch.getPanel() * lineBytes;
-    Value column = ptx.add(get(op.getColumn()), ptx.i32(c));
-    ptx.storeBox(map, {column, row, get(op.getHead()), get(op.getBatch())},
-                 ptx.add(get(op.getScratch()), ptx.i32(panel)), isElected);
+  int64_t columns = op.getValue().getType().getColumns();
+  for (int64_t first = 0; first < columns; first += scratch.getColumns()) {
+    // The former store has left the scratch, and all of the warpgroup know.
+    ptx.awaitStores(isElected);
+    ptx.namedBarrier("sync", barrier, 128);
+    for (auto [n, at] :
+         llvm::enumerate(matrixAddresses(get(op.getScratch()), scratch)))
+      ptx.storeMatrices(at, ArrayRef(words).slice(first / 4 + 4 * n, 4));
+    // What was written as usual is read by another unit.
+    ptx.fenceAsync();
+    ptx.namedBarrier("sync", barrier, 128);
+    for (int64_t c = 0; c < scratch.getColumns(); c += panelColumns) {
+      int64_t panel = c / panelColumns * scratch.getPanel() * lineBytes;
+      Value column = ptx.add(get(op.getColumn()), ptx.i32(first + c));
+      ptx.storeBox(map, {column, row, get(op.getHead()), get(op.getBatch())},
+                   ptx.add(get(op.getScratch()), ptx.i32(panel)), isElected);
+    }
+    ptx.commitStores(isElected);
   }
-  ptx.commitStores(isElected);
 }

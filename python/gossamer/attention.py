@@ -45,10 +45,10 @@ def attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T) v over the keys that the mask allows.
 
-    On a Hopper GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 128 and any mask;
-    everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where the mask is dense or there is
-    none. `gs.explain(gs.attention, q, k, v, mask)` says which, and why. A mask is cut into blocks when it is first
-    used, and nothing is compiled for it.
+    On a Hopper GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 256 (with
+    gradients: 128) and any mask; everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where
+    the mask is dense or there is none. `gs.explain(gs.attention, q, k, v, mask)` says which, and why. A mask is cut
+    into blocks when it is first used, and nothing is compiled for it.
 
     Args:
         q: [batch, heads, queries, columns], of any strides.
@@ -76,18 +76,17 @@ def attention(
 
         return traced(q, k, v, mask, scale, causal, window, return_lse)
     mask = listed(mask, q, k)
-    key, kept = None, _calls
     if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
         key, kept = _key(q, k, v, mask, scale, causal, window)
         call = kept.get(key)
-        if call is not None and _is_as_kept(q, k, v):
+        if call is not None and is_as_kept(q, k, v) and not why_no_gradients(q, k, v):
             out, lse = call(q, k, v)
             return (out, lse) if return_lse else out
     check(q, k, v, mask, causal, window)
     number = scale_of(q, scale)
     kind, blocks, reason = _plan(q, k, v, mask, number, causal, window)
     if kind is not None:
-        call = _call_of(kind, blocks, q, k, v, number, causal, window, key, kept)
+        call = _call_of(kind, blocks, q, k, v, mask, scale, causal, window)
         out, lse = call(q, k, v)
         return (out, lse) if return_lse else out
     if return_lse:
@@ -108,13 +107,11 @@ def call_for(
 ) -> Attention:
     """The call of the tile program for tensors that can be moved, wherever they are; kept if they are not empty."""
     mask = listed(mask, q, k)
-    key, kept = _key(q, k, v, mask, scale, causal, window)
     check(q, k, v, mask, causal, window)
-    number = scale_of(q, scale)
-    kind, blocks, reason = kind_of(q, k, mask, number, causal, window)
+    kind, blocks, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window)
     if kind is None:
         raise UnsupportedError(f"there is no tile program for this attention: {reason}")
-    return _call_of(kind, blocks, q, k, v, number, causal, window, key, kept)
+    return _call_of(kind, blocks, q, k, v, mask, scale, causal, window)
 
 
 def _call_of(
@@ -123,11 +120,10 @@ def _call_of(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    scale: float,
+    mask: Mask,
+    scale: float | None,
     causal: bool,
     window: Window,
-    key: Any,
-    kept: dict[Any, Any],
 ) -> Attention:
     """A call of a tile program, kept if it is one for all tensors that are as these but for their addresses."""
     blocks = None if blocks is None else blocks.without_calls()
@@ -137,9 +133,11 @@ def _call_of(
         assert left is not None
         limit = left + 1
     gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device)
+    number = scale_of(q, scale)
+    key, kept = _key(q, k, v, mask, scale, causal, window)
     if key is None or not tiles.can_move(q, k, v):
-        return Attention(kind, blocks, scale, limit, gradient_blocks)
-    call = Attention(kind, blocks, scale, limit, gradient_blocks, like=(q, k, v))
+        return Attention(kind, blocks, number, limit, gradient_blocks)
+    call = Attention(kind, blocks, number, limit, gradient_blocks, like=(q, k, v))
     if len(kept) > _KEPT:
         kept.clear()
     kept[key] = call
@@ -159,8 +157,8 @@ def _key(
     if isinstance(mask, BlockList):
         kept = mask._calls
     elif isinstance(mask, SparseTensor):
-        kept = mask.pattern._derived
-        options = (*options, mask.values.data_ptr(), mask.values._version)
+        blocks = BlockList.kept(mask)
+        kept = {} if blocks is None else blocks._calls
     elif isinstance(mask, Tensor):
         kept = _derived_of(mask)
     elif mask is not None:
@@ -178,7 +176,7 @@ def _derived_of(mask: Tensor) -> dict[Any, Any]:
     return kept[1]
 
 
-def _is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
+def is_as_kept(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether tensors need nothing but a prepared call."""
     if (q.data_ptr() | k.data_ptr() | v.data_ptr()) & 15:
         return False
@@ -251,7 +249,7 @@ def _plan(
     q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel and its list; or why there is none."""
-    reason = where_not(q.device)
+    reason = where_not(q.device) or why_no_gradients(q, k, v)
     if reason:
         return None, None, reason
     return kind_of(q, k, mask, scale, causal, window)
@@ -282,6 +280,9 @@ def attention_kind(
     """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
     mask = listed(mask, q, k)
     check(q, k, v, mask, causal, window)
+    reason = why_no_gradients(q, k, v)
+    if reason:
+        return None, reason
     kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window)
     return kind, reason
 
@@ -300,14 +301,14 @@ def kind_of(
     if reason:
         return None, None, reason
     blocks, causal, limited = _blocks_of(q, k, mask, causal, window)
-    head = 64 if q.shape[3] <= 64 else 128
-    few = None if causal else tile_split.few_queries(q, k, blocks)
+    head = next(size for size in tiles.HEADS if q.shape[3] <= size)
+    few = None if causal or head > 128 else tile_split.few_queries(q, k, blocks)
     if few is not None:
         block, split = few
     else:
-        blocks = None if blocks is None else blocks.tiled(wide=head > 64)
-        block = (128, 128) if blocks is None else blocks.block
-        split = tile_split.WHOLE if causal else tile_split.many_queries(q, k, blocks, block)
+        blocks = None if blocks is None else blocks.tiled(head)
+        block = (128, 64 if head > 128 else 128) if blocks is None else blocks.block
+        split = tile_split.WHOLE if causal or head > 128 else tile_split.many_queries(q, k, blocks, block)
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
     packed = blocks is not None and blocks.packed_rows > 0
@@ -320,13 +321,20 @@ def why_not(q: Tensor, k: Tensor, scale: float) -> str:
     if q.dtype not in tiles.DTYPES:
         return f"it multiplies bfloat16 and float16, not {q.dtype}"
     columns = q.shape[3]
-    if not 0 < columns <= 128 or columns % 8:
-        return f"it takes heads of 8, 16, ... or 128 columns, not {columns}"
+    if not 0 < columns <= tiles.HEADS[-1] or columns % 8:
+        return f"it takes heads of 8, 16, ... or {tiles.HEADS[-1]} columns, not {columns}"
     if not 0 < scale < math.inf:
         return f"its scale is above 0, not {scale}"
     if q.shape[0] * q.shape[1] * max(q.shape[2], 1) >= 1 << 31 or k.shape[2] >= 1 << 30:
         return "it counts in 32 bits"
     return ""
+
+
+def why_no_gradients(q: Tensor, k: Tensor, v: Tensor) -> str:
+    """Why gradients that are wanted of such tensors have no kernel; nothing if they have, or none are wanted."""
+    if q.shape[3] <= 128 or not torch.is_grad_enabled() or not (q.requires_grad or k.requires_grad or v.requires_grad):
+        return ""
+    return f"its gradients take heads of up to 128 columns, not {q.shape[3]}"
 
 
 def _gradient_blocks(queries: int, keys: int, causal: bool, window: Window, device: torch.device) -> BlockList:
@@ -355,10 +363,11 @@ def _blocks_of(q: Tensor, k: Tensor, mask: Mask, causal: bool, window: Window) -
         right = None
     if left is None and right is None:
         return None, False, False
-    if right == 0 and queries == keys:
+    wide = q.shape[3] > 128
+    if right == 0 and queries == keys and not wide:
         return None, True, left is not None
     is_narrow = left is not None and right is not None and left + right < _NARROW
-    block = (64, 64) if is_narrow else (128, 128)
+    block = (64, 64) if is_narrow else (128, 64 if wide else 128)
     return band(queries, keys, left, right, block, q.device), False, False
 
 

@@ -17,6 +17,7 @@ from gossamer.attention import (
     otherwise,
     scale_of,
     where_not,
+    why_no_gradients,
     why_not,
 )
 from gossamer.blocks import BlockList
@@ -50,7 +51,7 @@ def traced(
     if is_object:
         mask._be_numbered()
         number = mask._number
-    reason = _where_not(q.device) or why_not(q, k, 1.0 if scale is None else scale)
+    reason = _where_not(q.device) or why_no_gradients(q, k, v) or why_not(q, k, 1.0 if scale is None else scale)
     dense = mask if isinstance(mask, Tensor) else None
     sides = None if window is None else [window] if isinstance(window, int) else list(window)
     if not reason:

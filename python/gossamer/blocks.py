@@ -162,7 +162,7 @@ class BlockList(Numbered):
     def of(cls, mask: SparseTensor | Tensor, block: int | tuple[int, int] | None = None) -> BlockList:
         """The list of a bool mask [..., queries, keys] of up to two leading dimensions, sparse in any format or dense.
 
-        Made on the mask's device, and kept with a sparse mask's pattern.
+        Made on the mask's device, and kept with a sparse mask's pattern, for the last values on it.
 
         Args:
             mask: What is True is allowed.
@@ -178,8 +178,12 @@ class BlockList(Numbered):
         block = (block, block) if isinstance(block, int) else block
         if isinstance(mask, Tensor):
             return list_of(mask, block)
-        key = "block list", block, mask.values.data_ptr(), mask.values._version
-        return mask.pattern.derived(key, lambda: list_of(mask, block))
+        return mask.pattern.derived_of_values(mask.values, ("block list", block), lambda: list_of(mask, block))
+
+    @classmethod
+    def kept(cls, mask: SparseTensor) -> BlockList | None:
+        """What `of` has made of a mask, if it is there."""
+        return mask.pattern.kept_of_values(mask.values, ("block list", None))
 
     @property
     def device(self) -> torch.device:
@@ -193,18 +197,18 @@ class BlockList(Numbered):
 
         return mask_of(self)
 
-    def tiled(self, wide: bool = False) -> BlockList:
+    def tiled(self, head: int = 64) -> BlockList:
         """The same mask in blocks that tensor cores have tiles for: itself, or a list made on the device and kept.
 
         Args:
-            wide: Whether heads have more than 64 columns.
+            head: Columns of a head, filled up to those of a program.
         """
         from gossamer.reblock import tiled
 
-        key = "tiled", wide
+        key = "tiled", head
         made = self._derived.get(key)
         if made is None:
-            made = tiled(self, wide)
+            made = tiled(self, head)
             if made is not self:
                 self._derived[key] = made
         return made

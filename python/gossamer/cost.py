@@ -110,6 +110,8 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
     kind, blocks, reason = kind_of(q, k, mask, scale_of(q, None), False)
     if kind is None:
         raise UnsupportedError(f"nothing was measured for this attention: {reason}")
+    if kind.head > 128:
+        raise UnsupportedError(f"nothing was measured for heads of {columns} columns")
     if blocks is not None and kind.block != blocks.block:
         raise UnsupportedError("nothing was measured for so few queries that heads share a tile")
     everything = band(queries, keys, None, None, _DENSE, device)

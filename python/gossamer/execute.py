@@ -23,6 +23,7 @@ from gossamer.tensor import SparseTensor, fill_of
 
 if TYPE_CHECKING:
     from gossamer.frontend.region import Region
+    from gossamer.tile_region import TileRegion
 
 # kernels that some region of this process has
 _known: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -54,6 +55,7 @@ class RegionKernel:
         backend: "compiled", or "reference" to run it densely in PyTorch.
         warn: where fallbacks are said.
         fullgraph: whether a region that the compiler refuses is an error.
+        tiles: the attention that the region is, for where a tile program runs it.
 
     Attributes:
         is_dense: whether all of its results are dense.
@@ -61,8 +63,17 @@ class RegionKernel:
 
     __name__ = "region"
 
-    def __init__(self, region: Region, shapes: ResultShapes, backend: str, warn: Warnings, fullgraph: bool):
+    def __init__(
+        self,
+        region: Region,
+        shapes: ResultShapes,
+        backend: str,
+        warn: Warnings,
+        fullgraph: bool,
+        tiles: TileRegion | None = None,
+    ):
         self.region = region
+        self.tiles = tiles
         self.backend = backend
         self.compile_ms = 0.0
         self.origins: list[str] = []  # of its kernels: "compiled", "disk" or "memory"
@@ -86,6 +97,10 @@ class RegionKernel:
         Returns:
             The region's results, dense or sparse.
         """
+        if self.tiles is not None:
+            results = self.tiles(leaves, inputs)
+            if results is not None:
+                return results
         shapes = self._shapes(leaves)
         if _is_grad_enabled():
             for i in inputs:

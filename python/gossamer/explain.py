@@ -14,7 +14,7 @@ from gossamer.engine import Call, Conversion
 from gossamer.errors import UnsupportedError, suggest
 from gossamer.execute import RegionKernel
 from gossamer.jit import engine_of
-from gossamer.runtime.tiles import CHIP, kernel_of
+from gossamer.runtime.tiles import CHIP, Kind, kernel_of
 from gossamer.tensor import SparseTensor
 
 STAGES = ("import", "annotate", "raise", "lower", "llvm", "ptx", "asm")
@@ -169,13 +169,19 @@ def _explain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **opti
     )
     inputs = (_described("mask", mask),) if isinstance(mask, SparseTensor) else ()
     if kind is None:
-        road, origin = f"tile.attention: no, {reason}", "compiled as a region of sparse_jit, or PyTorch's own attention"
+        road, origin = _no_tiles(reason), "compiled as a region of sparse_jit, or PyTorch's own attention"
         return Explanation((RegionReport(("attention",), (), (road,), origin, 0.0),), inputs, (), {}, run_ms=taken)
+    return Explanation((_tile_report(("attention",), (), kind),), inputs, (), {}, run_ms=taken)
+
+
+def _tile_report(operations: tuple[str, ...], inputs: Sequence[str], kind: Kind) -> RegionReport:
     kernel = kernel_of(kind)
-    report = RegionReport(
-        ("attention",), (), (f"tile.attention: fast road ({kind})",), kernel.origin, kernel.milliseconds
-    )
-    return Explanation((report,), inputs, (), {}, run_ms=taken)
+    road = (f"tile.attention: fast road ({kind})",)
+    return RegionReport(operations, tuple(inputs), road, kernel.origin, kernel.milliseconds)
+
+
+def _no_tiles(reason: str) -> str:
+    return f"tile.attention: no, {reason}"
 
 
 def _dump_attention(stage: str, target: str, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **options: Any) -> str:
@@ -218,11 +224,13 @@ def _described(name: str, tensor: SparseTensor) -> str:
 def _region(kernel: RegionKernel) -> RegionReport:
     region = kernel.region
     inputs = [f"{i.name}: {i.stored.format}, fill {i.stored.fill}" for i in region.inputs if i.stored is not None]
+    if kernel.tiles is not None and kernel.tiles.kind is not None and not kernel.tiles.reason:
+        return _tile_report(_operations(kernel), inputs, kernel.tiles.kind)
     if kernel.backend == "reference":
         return _report(kernel, inputs, [], "none (backend='reference' runs it densely)")
     if kernel.refused is not None:
         return _report(kernel, inputs, [], f"none, it runs densely: {kernel.refused.splitlines()[0]}")
-    road: list[str] = []
+    road: list[str] = [] if kernel.tiles is None else [_no_tiles(kernel.tiles.reason)]
     for compiled in kernel.compiled.values():
         for entry in compiled.signature.report:
             road.append(f"{entry.op}: {entry.road} road{f' ({entry.why})' if entry.why else ''}")
@@ -233,5 +241,8 @@ def _region(kernel: RegionKernel) -> RegionReport:
 
 
 def _report(kernel: RegionKernel, inputs: list[str], road: list[str], origin: str) -> RegionReport:
-    operations = tuple(name.removeprefix("aten.") for name in kernel.region.operations())
-    return RegionReport(operations, tuple(inputs), tuple(dict.fromkeys(road)), origin, kernel.compile_ms)
+    return RegionReport(_operations(kernel), tuple(inputs), tuple(dict.fromkeys(road)), origin, kernel.compile_ms)
+
+
+def _operations(kernel: RegionKernel) -> tuple[str, ...]:
+    return tuple(name.removeprefix("aten.") for name in kernel.region.operations())

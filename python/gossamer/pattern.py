@@ -190,6 +190,22 @@ class Pattern:
             self._derived[key] = compute()
         return self._derived[key]
 
+    def derived_of_values(self, values: Tensor, key: Any, compute: Callable[[], _T]) -> _T:
+        """Likewise for values on the pattern, until they change; the last ones that were asked for are kept."""
+        kept = self.derived("of values", dict)
+        place = key, values.data_ptr(), values._version
+        if place not in kept:
+            if len(kept) == _KEPT_VALUES:
+                kept.pop(next(iter(kept)))
+            # With the values, so that no others come to lie where they are.
+            kept[place] = compute(), values
+        return kept[place][0]
+
+    def kept_of_values(self, values: Tensor, key: Any) -> Any:
+        """What `derived_of_values` has kept; None if it has not."""
+        found = self.derived("of values", dict).get((key, values.data_ptr(), values._version))
+        return None if found is None else found[0]
+
     def validate(self) -> None:
         """Checks the index arrays against the format and the shape.
 
@@ -316,6 +332,8 @@ def _one_by_one(pattern: Pattern, gather: Tensor | None, size: int) -> tuple[Pat
 
 
 _KINDS: dict[Any, Any] = {}
+# How much of what depends on values a pattern keeps.
+_KEPT_VALUES = 8
 
 
 def _unpickle(

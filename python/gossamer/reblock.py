@@ -13,10 +13,12 @@ from gossamer.blocks import BlockList
 Block = tuple[int, int]
 
 
-def tiled(blocks: BlockList, wide: bool) -> BlockList:
+def tiled(blocks: BlockList, head: int) -> BlockList:
     """Does what `BlockList.tiled` says; waits for the device unless the blocks are those of a tile, or are split."""
-    # No program gathers so many blocks of two lists (dialect/tile/TileVerify.cpp).
-    refused = {(128, 16)} if blocks.has_partial and (wide or blocks.packed_rows) else set()
+    # No program gathers so many blocks of two lists, or has so many keys a step (dialect/tile/TileVerify.cpp).
+    refused = {(128, 16)} if blocks.has_partial and (head > 64 or blocks.packed_rows) else set()
+    refused |= {(128, 128)} if head > 128 else set()
+    refused |= {(64, 16)} if head > 192 and blocks.has_partial and blocks.packed_rows else set()
     tiles = [tile for tile in RATES if tile not in refused]
     if blocks.block in tiles:
         return blocks

@@ -102,15 +102,22 @@ void HostProgram::lowerToOperand(ToOperandOp op) {
 void HostProgram::lowerStore(StoreOp op) {
   auto scratch = op.getScratch().getType();
   Value from = place(op.getValue()), by = get(op.getScratch());
-  forEach(*extentOf(op.getValue().getType()), [&](Value, Value, Value index) {
-    code.store(rounded(code.load(from, f32, index), scratch.getElementType()),
-               by, index);
-  });
   auto [map, row] = partOf(op.getMap(), op.getRow());
-  code.call("gs_tile_store", code.nothing,
-            {by, map, get(op.getBatch()), get(op.getHead()), row,
-             get(op.getColumn()), code.i64(scratch.getRows()),
-             code.i64(scratch.getColumns())});
+  int64_t all = op.getValue().getType().getColumns();
+  int64_t columns = scratch.getColumns();
+  for (int64_t first = 0; first < all; first += columns) {
+    Extent part{scratch.getRows(), columns};
+    forEach(part, [&](Value line, Value column, Value index) {
+      Value at =
+          code.add(code.mul(line, all), code.add(column, code.i64(first)));
+      Value x = code.load(from, f32, at);
+      code.store(rounded(x, scratch.getElementType()), by, index);
+    });
+    Value column = code.add(code.widen(get(op.getColumn())), code.i64(first));
+    code.call("gs_tile_store", code.nothing,
+              {by, map, get(op.getBatch()), get(op.getHead()), row,
+               code.narrow(column), code.i64(part.rows), code.i64(columns)});
+  }
 }
 
 void HostProgram::forRows(Value base, Value limit, Extent extent, int64_t span,

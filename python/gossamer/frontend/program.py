@@ -12,6 +12,7 @@ from torch import fx
 
 from gossamer.errors import UnsupportedError
 from gossamer.execute import RegionKernel, Warnings
+from gossamer.tile_region import tile_region
 
 from . import autocast
 from .cut import find_groups
@@ -123,7 +124,7 @@ def build_gradient(
                 wide[number] = broadcast_leaf(leaves[number], sizes([leaf.shape for leaf in leaves]), -1 - number)
             traced, shapes, found = _analyzed_gradient(region, wide, wanted, given, saved)
         found = store_shared(traced, sample_needed(traced, found))
-        program = assemble(traced, shapes, found, "compiled", warn, fullgraph, start)
+        program = assemble(traced, shapes, found, "compiled", warn, fullgraph, start, finds_attention=False)
     for operation, reason in program.fallbacks.items():
         if fullgraph:
             raise UnsupportedError(f"fullgraph=True, but {operation} in the backward cannot be compiled: {reason}")
@@ -169,13 +170,18 @@ def assemble(
     fullgraph: bool,
     start: float,
     autocasts: bool = False,
+    finds_attention: bool = True,
 ) -> Program:
-    """Cut regions out of a trace that is normalized (which gave `shapes`) and analyzed; `start` is when it began."""
+    """Cut regions out of a trace that is normalized (which gave `shapes`) and analyzed; `start` is when it began.
+
+    With `finds_attention`, regions that are attention run as tile programs where these run.
+    """
     groups = find_groups(traced.graph, found)
     kernels: list[RegionKernel] = []
 
-    def make_call(region: Any, sizes: Any) -> RegionKernel:
-        kernels.append(RegionKernel(region, sizes, backend, warn, fullgraph))
+    def make_call(region: Any, sizes: Any, numbers: Any) -> RegionKernel:
+        tiles = tile_region(region, numbers) if finds_attention and backend == "compiled" else None
+        kernels.append(RegionKernel(region, sizes, backend, warn, fullgraph, tiles))
         return kernels[-1]
 
     parts = split(traced, shapes, found, groups, make_call)

@@ -23,11 +23,13 @@ class RegionInput:
 
     Attributes:
         shares: the number of an earlier argument whose very pattern a sparse one has; None if it brings its own.
+        number: what a dense one is that is a number, as it follows from the sizes of a call; None if it is none.
     """
 
     name: str
     stored: Stored | None
     shares: int | None = None
+    number: sympy.Expr | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import sympy
 import torch
 from torch import fx
 
@@ -37,7 +38,7 @@ class Split:
 
     Attributes:
         graph: takes the list of leaf shapes, then the leaves; the target of call number i of a region is the object
-            that ``make_call(region, sizes)`` returned for it.
+            that ``make_call(region, ...)`` returned for it.
         regions: in the order in which they are called.
         fallbacks: operations outside that get a sparse operand densely, and why.
     """
@@ -55,7 +56,7 @@ def split(
     shapes: fx.Node,
     found: Analysis,
     groups: Sequence[Group],
-    make_call: Callable[[Region, Callable[[Shapes], list[tuple[int, ...]]]], Call],
+    make_call: Callable[[Region, Callable[[Shapes], list[tuple[int, ...]]], Callable[[Shapes], tuple[Any, ...]]], Call],
 ) -> Split:
     """Build the graph that is left.
 
@@ -64,8 +65,9 @@ def split(
         shapes: its placeholder for the leaves' shapes.
         found: what is sparse in it.
         groups: what becomes a region.
-        make_call: called for every region with a function from the leaves' shapes to the shapes of its results;
-            returns what the graph calls as ``call(shapes, *inputs)``, for a tuple of the results.
+        make_call: called for every region with functions from the leaves' shapes to the shapes of its results, and to
+            those of its inputs that are numbers; returns what the graph calls as ``call(shapes, *inputs)``, for a tuple
+            of the results.
     """
     return _Splitter(trace, shapes, found, groups, make_call).run()
 
@@ -198,7 +200,8 @@ class _Splitter:
             patterns.append(inputs.index(carrier))
         region = self._region(group, inputs, outputs, patterns)
         shapes = [output.shape for output in region.outputs]
-        call = self.make_call(region, self.trace.shapes(shapes))
+        numbers = [i.number for i in region.inputs if i.number is not None]
+        call = self.make_call(region, self.trace.shapes(shapes), self.trace.sizes(numbers))
         self.split.regions.append(region)
         graph = self.split.graph
         args = [self.new[node] for node in inputs]
@@ -237,11 +240,20 @@ class _Splitter:
         return Region(
             graph,
             tuple(
-                RegionInput(self.names.get(node, node.name), self.stored.get(node), shares)
+                RegionInput(self.names.get(node, node.name), self.stored.get(node), shares, self._number(node))
                 for node, shares in zip(inputs, self._shared(inputs), strict=True)
             ),
             tuple(described),
         )
+
+    def _number(self, node: fx.Node) -> sympy.Expr | None:
+        """The number that a tensor was made of."""
+        if node.target is not aten.scalar_tensor.default:
+            return None
+        made_of = g.value(node.args[0]) if isinstance(node.args[0], fx.Node) else node.args[0]
+        if isinstance(made_of, torch.SymInt | torch.SymFloat):
+            return self.trace.env.simplify(made_of.node.expr)
+        return sympy.sympify(made_of)
 
     # --- what is left
 

@@ -22,6 +22,8 @@ from gossamer.runtime.tile_split import WHOLE, Split, packed_bits, packed_stride
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
 CHIP = "sm_90a"
+# Columns that programs are made for; others are filled up.
+HEADS = (64, 128, 192, 256)
 # Words of a kernel's entry (passes/tile/AttentionEntry.cpp): addresses; sizes, strides, list, window, scale, partial
 # blocks; of packed keys how many, rows, strides, addresses; of split ones what parts leave, and their number.
 _ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q5q")
@@ -40,7 +42,7 @@ class Kind:
 
     Attributes:
         dtype: bfloat16 or float16.
-        head: Columns of q, k and v, filled up: 64 or 128.
+        head: Columns of q, k and v, filled up: one of `HEADS`.
         block: (queries, keys).
         listed: Whether there is a block list.
         causal: Whether a query sees the keys up to its own, without a list.

@@ -15,6 +15,8 @@ def kinds():
         yield from kinds_of("bf16", head, BLOCKS)
         # The same code but for the names of types.
         yield from kinds_of("f16", head, [(128, 128)])
+    for head in (192, 256):
+        yield from wide_kinds(f"tile.attention @attention element(bf16) head({head})")
 
 
 def kinds_of(element, head, blocks):
@@ -34,6 +36,21 @@ def kinds_of(element, head, blocks):
                 yield f"tile.attention_backward {kind} {flags}"
 
 
+def is_wide(kind):
+    return "head(192)" in kind or "head(256)" in kind
+
+
+def wide_kinds(kind):
+    for flags in ("", "tail"):
+        yield f"{kind} blocks(128, 64) {flags}"
+    for rows, columns in BLOCKS:
+        for flags in ("", "tail", "partial", "partial packed"):
+            is_refused = columns > 64 or ((rows, columns) == (128, 16) and "partial" in flags)
+            is_refused |= "head(256)" in kind and (rows, columns, flags) == (64, 16, "partial packed")
+            if not is_refused:
+                yield f"{kind} blocks({rows}, {columns}) listed {flags}"
+
+
 def main(ptxas: str, folder: str) -> None:
     failures = []
     for kind in kinds():
@@ -49,8 +66,8 @@ def main(ptxas: str, folder: str) -> None:
         if done.returncode or re.search(r"C75\d\d|[1-9]\d* bytes spill", log):
             failures.append(f"{kind}: {log}")
         products = re.findall(r"wgmma\.commit_group", ptx)
-        # The first scores, two of each loop, the next tile's two, the last output.
-        if len(products) < (8 if "partial" in kind or "window" in kind else 6):
+        # The first scores, two of each loop, the next tile's two, the last output; of wide heads two are one.
+        if len(products) < (8 if "partial" in kind or "window" in kind else 5 if is_wide(kind) else 6):
             failures.append(f"{kind}: {len(products)} products")
     if failures:
         sys.exit("\n".join(failures))

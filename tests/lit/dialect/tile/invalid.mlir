@@ -283,8 +283,18 @@ tile.program @partial_stored(%x: f32, %to: memref<?xf32>) {
 
 // -----
 
-// expected-error@+1 {{has heads of 64 or 128 columns, not 96}}
+// expected-error@+1 {{has heads of 64, 128, 192 or 256 columns, not 96}}
 tile.attention @head element(bf16) head(96) blocks(128, 128)
+
+// -----
+
+// expected-error@+1 {{of heads of 192 columns has key blocks of up to 64, and is causal by its list}}
+tile.attention @wide element(bf16) head(192) blocks(128, 128)
+
+// -----
+
+// expected-error@+1 {{of heads of 256 columns has key blocks of up to 64, and is causal by its list}}
+tile.attention @wide_causal element(bf16) head(256) blocks(64, 64) causal
 
 // -----
 
@@ -447,7 +457,7 @@ llvm.func @not_joined(%p: !llvm.ptr, %n: i64) {
 }
 // -----
 
-// expected-error@+1 {{shares the keys of lists and all keys, not causal or packed ones}}
+// expected-error@+1 {{shares the keys of lists and all keys, not causal or packed ones, nor those of heads of more than 128 columns}}
 tile.attention @split element(bf16) head(64) blocks(128, 128) causal split
 
 // -----
@@ -491,3 +501,8 @@ tile.program @p(%m: memref<?xbf16>, %n: i32, %x: f32) {
     tile.store_rows %r to %m[%n] limit(%n) : !tile.rows<64xf32>, memref<?xbf16>
   }
 }
+
+// -----
+
+// expected-error@+1 {{of heads of 256 columns packs no keys if blocks of 64 x 16 are allowed in part}}
+tile.attention @packed element(bf16) head(256) blocks(64, 16) listed partial packed
