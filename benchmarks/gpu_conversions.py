@@ -22,7 +22,7 @@ from torch import Tensor
 import gossamer as gs
 from benchmarks.gpu_timing import whole_time
 from gossamer.conversion.cuda.kernel import GpuKernel
-from gossamer.runtime.allocation import LEAN
+from gossamer.runtime.allocation import LEAN, allocator
 
 _COPY = 4.24e6  # bytes in a microsecond that one H200 reads and writes
 _CALLS = 100
@@ -41,11 +41,13 @@ class Marks:
         GpuKernel.launch = self._noting("launch", launch)  # type: ignore[method-assign]
         GpuKernel.wait = self._noting("wait", wait)  # type: ignore[method-assign]
         LEAN["cuda"] = lean and self._noting("allocate", lean)
+        allocator.cache_clear()
         try:
             yield
         finally:
             GpuKernel.launch, GpuKernel.wait = launch, wait  # type: ignore[method-assign]
             LEAN["cuda"] = lean
+            allocator.cache_clear()
 
     def _noting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:

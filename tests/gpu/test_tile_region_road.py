@@ -25,7 +25,7 @@ def test_as_in_float32(f, dtype):
 @pytest.mark.parametrize(
     ("f", "lead", "kv_heads"),
     [(sdpa, (2, 1), 2), (sdpa, (2, 4), 2), (sdpa, (4,), 4), (sdpa, (2, 4), 1), (batched, (8,), 4)],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_masks_of_texts_and_heads(f, lead, kv_heads):
     dense = allowed(*lead, 512, 384, device="cuda")
