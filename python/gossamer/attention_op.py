@@ -25,7 +25,7 @@ from gossamer.numbered import Numbered, numbered
 from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.masks import PatternMask
 from gossamer.runtime import tiles
-from gossamer.runtime.apart import apart, on_a_thread
+from gossamer.runtime.apart import apart, outside_of_operators
 from gossamer.runtime.tile_autograd import Attention
 
 # Masks whose entries nobody changes.
@@ -190,9 +190,8 @@ def sparse_attention(
     q: Tensor, k: Tensor, v: Tensor, number: int, scale: float | None, causal: bool, window: list[int] | None
 ) -> Tensor:
     """Attention under the mask of a number where there is no tile program, as an eager call runs it."""
-    q, k, v = (tensor.detach() for tensor in (q, k, v))
-    # A thread that runs an operator neither traces, as sparse_jit does, nor makes graphs of gradients.
-    return on_a_thread(lambda: _eager(q, k, v, number, scale, causal, window).contiguous(), q.device)
+    with outside_of_operators(), torch.no_grad():
+        return _eager(q.detach(), k.detach(), v.detach(), number, scale, causal, window).contiguous()
 
 
 @sparse_attention.register_fake
@@ -212,14 +211,11 @@ def sparse_attention_backward(
     window: list[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of q, k and v; the output is computed again, as nothing else of its graph could be kept."""
-    q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
-
-    def forward() -> Tensor:
+    with outside_of_operators():
+        q, k, v = (tensor.detach().requires_grad_() for tensor in (q, k, v))
         with torch.enable_grad():
-            return _eager(q, k, v, number, scale, causal, window)
-
-    # The graph goes back on this thread: that of a GPU, which works off all gradients there, would wait for another.
-    grads = torch.autograd.grad(on_a_thread(forward, q.device), (q, k, v), out_grad)
+            out = _eager(q, k, v, number, scale, causal, window)
+        grads = torch.autograd.grad(out, (q, k, v), out_grad)
     return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +14,6 @@ from gossamer.errors import TensorError, TraceError, UnsupportedError
 from gossamer.expand import expand, expanded_pattern, summed
 from gossamer.frontend.leaf import Leaf, Stored
 from gossamer.pattern import Pattern
-from gossamer.runtime.apart import on_a_thread
 from gossamer.tensor import Fill, SparseTensor
 
 if TYPE_CHECKING:
@@ -210,13 +208,10 @@ class Gradients:
 
         kernel = self._kernel
         described = [_leaf(number, leaf, of) for number, (leaf, of) in enumerate(zip(leaves, patterns, strict=True))]
-        build = partial(
-            build_gradient, kernel.region, described, wanted, given, self.saved, kernel.warn, kernel.fullgraph
-        )
         try:
-            # A thread that runs an operator of PyTorch, as a compiled graph may, traces no gradients.
-            is_operator = torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality)
-            program, expanded, fits = on_a_thread(build, leaves[0].device) if is_operator else build()
+            program, expanded, fits = build_gradient(
+                kernel.region, described, wanted, given, self.saved, kernel.warn, kernel.fullgraph
+            )
             for number, size in expanded.items():
                 expanded_pattern(leaves[number].pattern, size([leaf.shape for leaf in leaves]))
         except (TraceError, UnsupportedError, TensorError) as error:

@@ -1,10 +1,13 @@
-"""What is made for good while PyTorch warms up a CUDA graph, whose pool of memory is for what goes with the graph."""
+"""What is made for good while PyTorch warms up a CUDA graph, whose pool of memory is for what goes with the graph; and
+what operators of PyTorch do as if they were none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 
@@ -32,3 +35,19 @@ def on_a_thread(make: Callable[[], _T], device: torch.device) -> _T:
 
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(run).result()
+
+
+def outside_of_operators() -> AbstractContextManager[Any]:
+    """In an operator of PyTorch functions are neither traced nor differentiated; under this they are, on this thread.
+
+    Gradients of tensors on a GPU are computed by one thread of PyTorch, which would wait for ever for another one that
+    asked it for some.
+    """
+    return torch._C._ForceDispatchKeyGuard(*_plain_keys())
+
+
+@cache
+def _plain_keys() -> tuple[Any, Any]:
+    """What a thread that does nothing else includes and excludes when it looks for an operation's kernel."""
+    keys = torch._C._dispatch_tls_local_include_set, torch._C._dispatch_tls_local_exclude_set
+    return on_a_thread(lambda: (keys[0](), keys[1]()), torch.device("cpu"))
