@@ -72,7 +72,8 @@ def check(f, tensors, mask, dense) -> str:
     expected = wanted, *torch.autograd.grad(wanted, exact, grad.float())
     for one, other in zip(got, expected, strict=True):
         assert one.dtype == tensors[0].dtype
-        torch.testing.assert_close(one.float(), other, rtol=4e-2, atol=4e-2)
+        largest = max(4.0, other.abs().max().item())
+        torch.testing.assert_close(one.float(), other, rtol=4e-2, atol=1e-2 * largest)
     report = gs.explain(function, *tensors, mask)
     assert "tile.attention: fast road (tensor cores" in str(report)
     assert not report.backward

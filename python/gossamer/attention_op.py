@@ -23,7 +23,7 @@ from gossamer.attention import (
 from gossamer.blocks import BlockList
 from gossamer.numbered import Numbered, numbered
 from gossamer.patterns.base import PositionPattern
-from gossamer.patterns.masks import PatternMask
+from gossamer.patterns.masks import PatternMask, is_listed
 from gossamer.runtime import tiles
 from gossamer.runtime.apart import apart, outside_of_operators
 from gossamer.runtime.tile_autograd import Attention
@@ -140,7 +140,7 @@ def _call(
     moved = tiles.movable(q), tiles.movable(k), tiles.movable(v)
     given = numbered(number) if mask is None else mask
     options = scale, causal, _window(window)
-    call = kept_call(*moved, given, *options)
+    call = kept_call(*moved, given, *options) if is_listed(given, *moved[:2]) else None
     if call is None:
         call = apart(lambda: call_for(*moved, given, *options), q.device)
     return moved, call

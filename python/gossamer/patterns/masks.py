@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -157,11 +156,34 @@ class PatternList(BlockList):
         return self._derived["mask"]
 
 
-@lru_cache(maxsize=_KEPT_LISTS)
+# Lists that `gs.attention` made of patterns, the one used last at the end.
+_lists: dict[tuple[Any, ...], BlockList] = {}
+
+
+def known_list(*key: Any) -> BlockList | None:
+    """The list that `list_of` has made of these arguments, if it is still there."""
+    blocks = _lists.pop(key, None)
+    if blocks is not None:
+        _lists[key] = blocks
+    return blocks
+
+
 def list_of(
     pattern: PositionPattern, q_len: int, kv_len: int, device: torch.device, batch: int, heads: int
 ) -> BlockList:
     """The list that `gs.attention` uses for a pattern, in the blocks that cost least; the last ones are kept."""
+    key = pattern, q_len, kv_len, device, batch, heads
+    blocks = known_list(*key)
+    if blocks is None:
+        blocks = _lists[key] = _new_list(*key)
+        for old in list(_lists)[:-_KEPT_LISTS]:
+            _lists.pop(old, None)
+    return blocks
+
+
+def _new_list(
+    pattern: PositionPattern, q_len: int, kv_len: int, device: torch.device, batch: int, heads: int
+) -> BlockList:
     there = torch.device("cpu") if device.type == "meta" else device  # where arrays have something in them
     candidates = [classes_of(pattern, q_len, kv_len, block, there, batch, heads) for block in _BLOCKS]
     if device.type == "cuda":
@@ -182,7 +204,7 @@ def _attention_list(classes: BlockClasses) -> BlockList:
 
 def clear_cache() -> None:
     """Forgets the lists that `gs.attention` made of patterns, and what they hold of a device's memory."""
-    list_of.cache_clear()
+    _lists.clear()
 
 
 def block_list(classes: BlockClasses) -> BlockList:
@@ -199,8 +221,19 @@ def listed(mask: Any, q: Any, k: Any) -> Any:
         return mask.block_list
     is_attention = all(isinstance(x, Tensor) and x.dim() == 4 for x in (q, k))
     if isinstance(mask, PositionPattern) and is_attention:
-        return list_of(mask, q.shape[2], k.shape[2], q.device, q.shape[0], q.shape[1])
+        return list_of(*_list_key(mask, q, k))
     return mask
+
+
+def is_listed(mask: Any, q: Tensor, k: Tensor) -> bool:
+    """Whether `listed` makes nothing new for these arguments of attention."""
+    return not isinstance(mask, PositionPattern) or known_list(*_list_key(mask, q, k)) is not None
+
+
+def _list_key(
+    pattern: PositionPattern, q: Tensor, k: Tensor
+) -> tuple[PositionPattern, int, int, torch.device, int, int]:
+    return pattern, q.shape[2], k.shape[2], q.device, q.shape[0], q.shape[1]
 
 
 def _leading(classes: BlockClasses) -> tuple[int, ...]:
