@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import gossamer as gs
 from benchmarks.gpu_timing import call_time, gpu_times
+from gossamer.runtime import tiles
 
 Run = Callable[..., Tensor]  # of q, k and v
 # Of batch, head, query and key, as flex_attention's masks: whether it is allowed.
@@ -178,7 +179,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="GPU time for each function")
     parser.add_argument("--no-flex", action="store_true", help="without flex_attention, which compiles for seconds")
     parser.add_argument("--cases", nargs="*", default=[""], help="those whose name has one of these words")
+    parser.add_argument("--chip", help="run programs that are made for this one, as sm_80, which the GPU runs, too")
     options = parser.parse_args()
+    if options.chip:
+        tiles.chip_for = lambda device: options.chip
     torch.manual_seed(0)
     functorch_config.donated_buffer = False  # a backward is run again and again
     # One function for dynamo, whatever the mask: it would stop compiling after eight of them.

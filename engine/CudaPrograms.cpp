@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "engine/CudaCall.h"
+#include "engine/TileMap.h"
 #include "engine/include/gossamer-c.h"
 
 #include "llvm/ADT/StringExtras.h"
@@ -58,6 +59,15 @@ void gs_gpu_tensor_map(void *map, void *address, int64_t is_bfloat16,
   interleaveComma(ArrayRef(strides, 3), os);
   os << ", " << rows << " rows)";
   call.error = toString(d.failure(text, result));
+}
+
+void gs_gpu_tile_map(void *map, void *address, const int64_t *sizes,
+                     const int64_t *strides) {
+  Call &call = *current;
+  std::string wrong =
+      gossamer::TileMap::fill(map, address, elementBytes, sizes, strides);
+  if (!call.isOver())
+    call.error = std::move(wrong);
 }
 
 int64_t gs_gpu_processors(void) {

@@ -132,7 +132,17 @@ LogicalResult RowsType::verify(EmitError emitError, ArrayRef<int64_t> shape,
 // Programs
 //===----------------------------------------------------------------------===//
 
+/// Of what is made for a chip.
+template <typename Op> static LogicalResult verifyChip(Op op) {
+  if (Target::of(op.getChip()))
+    return success();
+  return op.emitOpError("is made for sm_80 and newer GPUs, not for \"")
+         << op.getChip() << "\"";
+}
+
 LogicalResult ProgramOp::verify() {
+  if (failed(verifyChip(*this)))
+    return failure();
   for (BlockArgument argument : getBody().getArguments()) {
     Type type = argument.getType();
     auto memory = dyn_cast<MemRefType>(type);
@@ -144,7 +154,7 @@ LogicalResult ProgramOp::verify() {
   }
   if (getBlocksPerProcessor() < 1)
     return emitOpError("is to fit a multiprocessor at least once");
-  int64_t warpgroups = getNumThreads() / 128, registers = 0;
+  int64_t warpgroups = getNumWarpgroups(), registers = 0;
   if (warpgroups == 0)
     return emitOpError("has no role");
   for (RoleOp role : getOps<RoleOp>())
@@ -154,6 +164,15 @@ LogicalResult ProgramOp::verify() {
   int64_t each =
       llvm::alignDown(65536 / (getBlocksPerProcessor() * getNumThreads()), 8);
   int64_t available = warpgroups * std::min<int64_t>(each, 256);
+  if (!getTarget().isHopper) {
+    each = Target::registersOf(getBlocksPerProcessor() * getNumThreads() / 32);
+    for (RoleOp role : getOps<RoleOp>())
+      if (role.getRegisters() > each)
+        return role.emitOpError("has ")
+               << role.getRegisters() << " registers, where threads have "
+               << each << " each";
+    return success();
+  }
   if (registers > available)
     return emitOpError("gives its warpgroups ")
            << registers << " registers, where " << warpgroups
@@ -451,19 +470,29 @@ static LogicalResult verifyAttention(Attention op) {
   if (op.getBlockQ() != 64 && op.getBlockQ() != 128)
     return op.emitOpError("has query blocks of 64 or 128, not ")
            << op.getBlockQ();
-  return success();
+  return verifyChip(op);
 }
 
 LogicalResult AttentionOp::verify() {
   if (failed(verifyAttention(*this)))
     return failure();
-  if (getBlockK() < 16 || getBlockK() > getBlockQ() ||
-      !llvm::isPowerOf2_32(getBlockK()))
-    return emitOpError("has key blocks of 16, 32, ... up to its query blocks "
-                       "of ")
-           << getBlockQ() << ", not " << getBlockK();
-  if (getCausal() && (getListed() || getBlockQ() != getBlockK()))
-    return emitOpError("is causal without a list, in square blocks");
+  bool isHopper = getTarget().isHopper;
+  int64_t step = isHopper ? getBlockQ() : 64;
+  if (getBlockK() < 16 || getBlockK() > step ||
+      !llvm::isPowerOf2_32(getBlockK())) {
+    InFlightDiagnostic error = emitOpError("has key blocks of 16, 32, ... up ");
+    if (isHopper)
+      return error << "to its query blocks of " << step << ", not "
+                   << getBlockK();
+    return error << "to " << step << " on " << getChip() << ", not "
+                 << getBlockK();
+  }
+  if (getCausal() && (getListed() || getBlockK() != step)) {
+    InFlightDiagnostic error = emitOpError("is causal without a list, in ");
+    if (isHopper)
+      return error << "square blocks";
+    return error << "key blocks of " << step << " on " << getChip();
+  }
   if (getWindow() && !getCausal())
     return emitOpError("has a window only if it is causal");
   if (getPartial() && !getListed())
@@ -473,7 +502,7 @@ LogicalResult AttentionOp::verify() {
                        "allowed in part");
   // The producer gathers eight blocks from two lists: with the registers that
   // consumers of wide heads leave it would spill.
-  if (getPartial() && getBlockQ() / getBlockK() == 8 && getHead() > 64)
+  if (getPartial() && step / getBlockK() == 8 && getHead() > 64)
     return emitOpError("has heads of 64 columns if blocks of 128 x 16 are "
                        "allowed in part");
   return success();
@@ -484,5 +513,9 @@ LogicalResult AttentionBackwardOp::verify() {
     return failure();
   if (getBlockK() != 64 && getBlockK() != 128)
     return emitOpError("has key blocks of 64 or 128, not ") << getBlockK();
+  // The sums of 128 rows take more registers than each of nine warps can have.
+  if (!getTarget().isHopper && (getBlockQ() != 64 || getBlockK() != 64))
+    return emitOpError("has blocks of 64 x 64 on ")
+           << getChip() << ", not of " << getBlockQ() << " x " << getBlockK();
   return success();
 }

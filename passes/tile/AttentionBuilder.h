@@ -34,7 +34,7 @@ private:
   struct Softmax {
     mlir::Value p, maximum, sum;
   };
-  /// Blocks of keys before the queries' own: the first, and how many from there
+  /// Steps of keys before the queries' own: the first, and how many from there
   /// on have keys that are too far behind.
   struct Window {
     mlir::Value first, partial;
@@ -45,6 +45,7 @@ private:
     return ProgramParts::coordinatesOf(tile, argument(QueryBlocks),
                                        argument(Heads));
   }
+  mlir::Value stepsBefore(mlir::Value queryBlock);
   Window windowOf(mlir::Value queryBlock);
   mlir::Value listRow(const Coordinates &at) {
     return ProgramParts::listRow(at, argument(RowsOfBatch),
@@ -72,6 +73,7 @@ private:
   void buildConsumers();
   Header receive(mlir::Value number);
   mlir::Value takeQueries(mlir::Value number);
+  void releaseQueries(mlir::Value number);
   mlir::Value beginScores(mlir::Value query, mlir::Value number);
   mlir::Value beginOutput(mlir::Value p, mlir::Value output,
                           mlir::Value number);
@@ -80,6 +82,7 @@ private:
   mlir::Value masked(mlir::Value scores, const Header &header,
                      mlir::Value firstKey);
   mlir::Value masked(mlir::Value scores, mlir::Value bits);
+  mlir::Value firstKeyOf(const Header &header, mlir::Value step);
   mlir::Value firstPartial(mlir::Value tile);
   Values bitsOf(const Header &header, mlir::Value partialList,
                 mlir::Value step);
@@ -106,7 +109,8 @@ private:
   ProgramOp program;
   FragmentType scoresType, outputType;
   RowsType rows, partialRows;
-  OperandType queryType, probabilityType;
+  OperandType probabilityType;
+  mlir::Type queryType;
   mlir::Value scale, queryRing, keyRing, valueRing, headers, scratch;
   mlir::Value warpgroup;
 };

@@ -22,15 +22,23 @@ AttentionBuilder::Header AttentionBuilder::receive(Value number) {
   return header;
 }
 
-/// Kept in registers, so that the next queries may be loaded at once.
+/// Those of this warpgroup, as left side of products.
 Value AttentionBuilder::takeQueries(Value number) {
   Value tile = WaitOp::create(b, loc, queryRing, number);
   Value part = SubtileOp::create(
       b, loc, SharedType::get({64, plan.head}, plan.element, plan.queries),
       tile, n.mul(warpgroup, 64));
+  if (!plan.keepsQueries)
+    return part;
   Value query = LoadOperandOp::create(b, loc, queryType, part);
   release(queryRing, number);
   return query;
+}
+
+/// Behind the last scores of a tile.
+void AttentionBuilder::releaseQueries(Value number) {
+  if (!plan.keepsQueries)
+    release(queryRing, number);
 }
 
 Value AttentionBuilder::beginScores(Value query, Value number) {
@@ -109,6 +117,22 @@ Value AttentionBuilder::masked(Value scores, Value bits) {
   return elementwise({scores, bits}, scoresType, [&](ValueRange x) -> Value {
     return arith::SelectOp::create(b, loc, x[1], x[0], lowest());
   });
+}
+
+/// Of a masked step behind step 0: the rest of the diagonal, downwards, and
+/// then the far end of the window, upwards.
+Value AttentionBuilder::firstKeyOf(const Header &header, Value step) {
+  Value onDiagonal, inWindow;
+  if (plan.window) {
+    Window window = windowOf(coordinatesOf(header.tile).block);
+    Value block = n.add(n.add(window.first, step), -plan.diagonal);
+    inWindow = n.mul(block, plan.keys);
+  }
+  if (plan.diagonal > 1)
+    onDiagonal = n.sub(header.first, n.mul(step, plan.keys));
+  if (onDiagonal && inWindow)
+    return n.select(n.less(step, literal(plan.diagonal)), onDiagonal, inWindow);
+  return inWindow ? inWindow : onDiagonal;
 }
 
 /// The first of a tile's partial blocks in the list of all.
@@ -259,9 +283,8 @@ scf::ForOp AttentionBuilder::buildSteps(Value from, Value to, ValueRange inits,
   if (hasBits) {
     scores = masked(scores, allowed);
   } else if (isMasked) {
-    Window window = windowOf(coordinatesOf(header.tile).block);
-    Value block = n.add(n.add(window.first, steps.getInductionVar()), -1);
-    scores = masked(scores, header, n.mul(block, plan.keys));
+    Value firstKey = firstKeyOf(header, steps.getInductionVar());
+    scores = masked(scores, header, firstKey);
   }
   Value factor;
   Softmax next = nextSoftmax(scores, old, /*mayBeEmpty=*/hasBits, factor);
@@ -316,9 +339,10 @@ void AttentionBuilder::buildConsumers() {
     Header header{state[4], state[5], state[6], state[7], {}, {}};
     Value from = literal(1);
     Values inits{state[0], state[1], state[2], noOutput()};
-    if (plan.window) {
-      Window window = windowOf(coordinatesOf(header.tile).block);
-      Value to = n.add(window.partial, 1);
+    if (plan.window || plan.diagonal > 1) {
+      Value to = literal(plan.diagonal);
+      if (plan.window)
+        to = n.add(windowOf(coordinatesOf(header.tile).block).partial, to);
       auto partial = buildSteps(from, to, inits, query, before, header,
                                 /*isMasked=*/true);
       inits.assign(partial.result_begin(), partial.result_end());
@@ -335,6 +359,7 @@ void AttentionBuilder::buildConsumers() {
     }
     auto steps = buildSteps(from, header.steps, inits, query, before, header,
                             /*isMasked=*/false);
+    releaseQueries(count);
     Softmax last = softmaxOf(steps.getResults());
     Value output = steps.getResult(3);
     Value nextCount = n.add(count, 1), nextBefore = n.add(before, header.steps);

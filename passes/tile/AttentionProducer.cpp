@@ -39,8 +39,8 @@ AttentionBuilder::Item AttentionBuilder::itemOf(Value number) {
     }
     item.list = n.mul(row, argument(ListLength));
   } else {
-    item.entries =
-        plan.causal ? n.add(at.block, 1) : n.ceilDiv(argument(Keys), plan.keys);
+    item.entries = plan.causal ? stepsBefore(n.add(at.block, 1))
+                               : n.ceilDiv(argument(Keys), plan.keys);
     item.list = literal(0);
   }
   item.steps = n.max(n.ceilDiv(item.entries, plan.gathered), literal(1));
@@ -151,8 +151,13 @@ AttentionBuilder::Values AttentionBuilder::firstRows(const Item &item) {
 
 AttentionBuilder::Values AttentionBuilder::rowsOf(const Item &item,
                                                   Value step) {
-  if (plan.window) // upwards: the partial ones come first
-    return {n.mul(n.add(n.add(item.list, step), -1), plan.block)};
+  if (plan.window) { // upwards: the partial ones come first
+    Value entry = n.add(n.add(item.list, step), -plan.diagonal);
+    if (plan.diagonal > 1)
+      entry = n.select(n.less(step, literal(plan.diagonal)),
+                       n.sub(n.add(item.entries, -1), step), entry);
+    return {n.mul(entry, plan.block)};
+  }
   Value behind = n.mul(n.sub(item.steps, step), plan.gathered);
   Values result;
   for (int64_t g = 0; g < plan.gathered; ++g)

@@ -2,6 +2,7 @@
 
 #include "passes/tile/AttentionPlan.h"
 #include "passes/tile/BackwardPlan.h"
+#include "passes/tile/ProgramParts.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -14,14 +15,42 @@ using namespace mlir;
 using namespace gossamer::tile;
 
 AttentionPlan::AttentionPlan(AttentionOp op)
-    : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
-      keys(op.getBlockQ()), block(op.getBlockK()),
-      gathered(op.getBlockQ() / op.getBlockK()), consumers(queries / 64),
+    : chip(op.getChip().str()), element(op.getElement()), head(op.getHead()),
+      queries(op.getBlockQ()), keys(op.getTarget().isHopper ? queries : 64),
+      block(op.getBlockK()), gathered(keys / block),
+      diagonal(op.getCausal() ? queries / keys : 1), consumers(queries / 64),
       listed(op.getListed()), partial(op.getPartial()), causal(op.getCausal()),
       window(op.getWindow()), tail(op.getTail()) {
+  if (op.getTarget().isHopper)
+    fitHopper();
+  else
+    fit(op.getTarget());
+}
+
+/// Two thread blocks of few warps if they leave two stages each; then room for
+/// the next queries, and a third stage.
+void AttentionPlan::fit(const Target &target) {
+  int64_t queryBytes = queries * head * 2, stepBytes = 2 * keys * head * 2;
+  auto roomFor = [&](int64_t blocks) {
+    return target.sharedBytesOf(blocks) - barrierBytes - queryBytes;
+  };
+  bool isSmall = consumers == 1;
+  blocksPerProcessor = isSmall && roomFor(2) >= 2 * stepBytes ? 2 : 1;
+  int64_t room = roomFor(blocksPerProcessor);
+  queryStages = room >= queryBytes + 2 * stepBytes ? 2 : 1;
+  room -= (queryStages - 1) * queryBytes;
+  keyStages = valueStages = std::min<int64_t>(room / stepBytes, 3);
+  int64_t warps = blocksPerProcessor * (4 * consumers + 1);
+  producerRegisters = consumerRegisters = Target::registersOf(warps);
+  keepsQueries = false;
+}
+
+void AttentionPlan::fitHopper() {
   // One warpgroup has so few keys at a time that a second thread block is
   // needed to fill a multiprocessor.
   bool small = consumers == 1;
+  keepsQueries = true;
+  queryStages = 1;
   blocksPerProcessor = small ? 2 : 1;
   keyStages = small ? 3 : 2;
   valueStages = 2;

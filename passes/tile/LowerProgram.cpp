@@ -7,18 +7,14 @@
 using namespace mlir;
 using namespace gossamer::tile;
 
-/// What a thread block can have on sm_90.
-static constexpr int64_t maxSharedBytes = 227 * 1024;
-
 ProgramLowering::ProgramLowering(ProgramOp program, ModuleOp kernels,
                                  int64_t number)
     : ControlFlow(program), kernels(kernels), number(number), ptx(b, loc) {}
 
 FailureOr<KernelInfo> ProgramLowering::run() {
   placeMemory();
-  int64_t limit = maxSharedBytes;
-  if (program.getBlocksPerProcessor() > 1)
-    limit = (228 * 1024) / program.getBlocksPerProcessor() - 1024;
+  int64_t limit =
+      program.getTarget().sharedBytesOf(program.getBlocksPerProcessor());
   if (sharedBytes > limit)
     return program.emitOpError("takes ")
            << sharedBytes << " bytes of shared memory, of which there are "
@@ -69,7 +65,8 @@ void ProgramLowering::placeMemory() {
   for (AllocOp alloc : allocs) {
     Place &to = places[alloc.getResult()];
     if (auto tile = dyn_cast<SharedType>(alloc.getType())) {
-      to.data = place(tile.getRows() * tile.getColumns() * 2, 1024);
+      if (storesByScratch)
+        to.data = place(tile.getRows() * tile.getColumns() * 2, 1024);
     } else if (auto ring = dyn_cast<RingType>(alloc.getType())) {
       to.stages = ring.getShape().front();
       to.stageBytes =
@@ -148,9 +145,13 @@ void ProgramLowering::emitThreadNumbers() {
   lane = ptx.bitAnd(thread, 31);
   warp = ptx.bitAnd(ptx.shiftRight(thread, 5), 3);
   // Through a shuffle, so that the assembler knows it to be the same in a warp.
-  warpgroup = ptx.broadcast(ptx.shiftRight(thread, 7));
+  warpgroup = ptx.broadcast(warpgroupOf(thread));
   isFirstLane = ptx.equals(lane, 0);
   isElected = ptx.equals(ptx.bitAnd(thread, 127), 0);
+}
+
+Value ProgramLowering::warpgroupOf(Value thread) {
+  return ptx.shiftRight(thread, 7);
 }
 
 void ProgramLowering::emitBarriers() {
@@ -164,18 +165,23 @@ void ProgramLowering::emitBarriers() {
     for (AllocOp alloc : program.getOps<AllocOp>()) {
       const Place &place = places[alloc.getResult()];
       for (int64_t n = 0; n < place.stages; ++n) {
-        ptx.initBarrier(address(place.full + 8 * n), 1);
+        ptx.initBarrier(address(place.full + 8 * n),
+                        arrivalsToFill(alloc.getType()));
         ptx.initBarrier(address(place.empty + 8 * n), warps);
       }
     }
-    ptx.assembly("fence.mbarrier_init.release.cluster;", "~{memory}", {}, {});
-    ptx.fenceAsync();
-    for (BlockArgument argument : program.getBody().getArguments())
-      if (isa<MapType>(argument.getType()))
-        ptx.assembly("prefetch.tensormap [$0];", "l,~{memory}", get(argument),
-                     {});
+    publishBarriers();
   }
   NVVM::Barrier0Op::create(b, loc);
+}
+
+void ProgramLowering::publishBarriers() {
+  ptx.assembly("fence.mbarrier_init.release.cluster;", "~{memory}", {}, {});
+  ptx.fenceAsync();
+  for (BlockArgument argument : program.getBody().getArguments())
+    if (isa<MapType>(argument.getType()))
+      ptx.assembly("prefetch.tensormap [$0];", "l,~{memory}", get(argument),
+                   {});
 }
 
 //===----------------------------------------------------------------------===//

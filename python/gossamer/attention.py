@@ -45,7 +45,7 @@ def attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T) v over the keys that the mask allows.
 
-    On a Hopper GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 128 and any mask;
+    On a GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 128 and any mask;
     everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where the mask is dense or there is
     none. `gs.explain(gs.attention, q, k, v, mask)` says which, and why. A mask is cut into blocks when it is first
     used, and nothing is compiled for it.
@@ -135,7 +135,8 @@ def _call_of(
         left, _ = _sides(causal, window)
         assert left is not None
         limit = left + 1
-    gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device)
+    step = tiles.step_of(kind.chip)
+    gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device, step)
     if key is None or not tiles.can_move(q, k, v):
         return Attention(kind, blocks, scale, limit, gradient_blocks)
     call = Attention(kind, blocks, scale, limit, gradient_blocks, like=(q, k, v))
@@ -256,8 +257,10 @@ def where_not(device: torch.device) -> str:
     """Why a device runs no kernel; nothing if it does."""
     if device.type != "cuda":
         return f"it runs on a GPU, not on {device.type}"
-    if not tiles.is_hopper(device):
-        return f"it is made for {tiles.CHIP}, which {device} is not"
+    try:
+        tiles.chip_for(device)
+    except UnsupportedError as error:
+        return str(error)
     return ""
 
 
@@ -272,12 +275,19 @@ def attention_road(
 
 
 def attention_kind(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask,
+    scale: float | None,
+    causal: bool,
+    window: Window,
+    chip: str = tiles.CHIP,
 ) -> tuple[tiles.Kind | None, str]:
-    """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
+    """The kernel that it would run on a GPU, wherever the tensors are."""
     mask = listed(mask, q, k)
     check(q, k, v, mask, causal, window)
-    kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window)
+    kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window, chip)
     return kind, reason
 
 
@@ -288,21 +298,25 @@ def scale_of(q: Tensor, scale: float | None) -> float:
 
 
 def kind_of(
-    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: Window = None
+    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: Window = None, chip: str | None = None
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
-    """The kernel for these arguments on a Hopper GPU, and the block list; or why there is none."""
+    """The kernel for these arguments on a GPU, the tensors' if none is named, and the block list; or why there is
+    none.
+    """
     reason = why_not(q, k, scale)
     if reason:
         return None, None, reason
     blocks, causal, limited = _blocks_of(q, k, mask, causal, window)
     columns = q.shape[3]
     head = 64 if columns <= 64 else 128
+    chip = chip or tiles.chip_for(q.device)
+    step = tiles.step_of(chip)
     if blocks is not None:
-        blocks = blocks.tiled(wide=head > 64)
-    block = (128, 128) if blocks is None else blocks.block
+        blocks = blocks.tiled(wide=head > 64, step=step)
+    block = (128, step) if blocks is None else blocks.block
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
-    return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial), blocks, ""
+    return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial, chip), blocks, ""
 
 
 def why_not(q: Tensor, k: Tensor, scale: float) -> str:
@@ -319,10 +333,12 @@ def why_not(q: Tensor, k: Tensor, scale: float) -> str:
     return ""
 
 
-def _gradient_blocks(queries: int, keys: int, causal: bool, window: Window, device: torch.device) -> BlockList:
+def _gradient_blocks(
+    queries: int, keys: int, causal: bool, window: Window, device: torch.device, size: int = 128
+) -> BlockList:
     """The list of a mask that the output needs none for; gradients do."""
     left, right = _sides(causal, window)
-    return band(queries, keys, left, right, (128, 128), device)
+    return band(queries, keys, left, right, (size, size), device)
 
 
 def _blocks_of(q: Tensor, k: Tensor, mask: Mask, causal: bool, window: Window) -> tuple[BlockList | None, bool, bool]:

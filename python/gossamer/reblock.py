@@ -13,11 +13,11 @@ from gossamer.blocks import BlockList
 Block = tuple[int, int]
 
 
-def tiled(blocks: BlockList, wide: bool) -> BlockList:
+def tiled(blocks: BlockList, wide: bool, step: int) -> BlockList:
     """Does what `BlockList.tiled` says; waits for the device unless the blocks are those of a tile, or are split."""
     # No program gathers so many blocks of two lists (dialect/tile/TileVerify.cpp).
     refused = {(128, 16)} if wide and blocks.has_partial else set()
-    tiles = [tile for tile in RATES if tile not in refused]
+    tiles = [tile for tile in RATES if tile not in refused and tile[1] <= step]
     if blocks.block in tiles:
         return blocks
     fitting = [tile for tile in tiles if not blocks.block[0] % tile[0] and not blocks.block[1] % tile[1]]

@@ -29,7 +29,7 @@ _CHIPS = {
     103: "sm_103a",
     120: "sm_120a",
 }
-_PORTABLE = "sm_90"
+PORTABLE = "sm_90"
 
 _SMALL = 1 << 20  # bytes
 
@@ -56,7 +56,7 @@ def chip_of(device: int) -> str:
         )
     if capability in _CHIPS:
         return _CHIPS[capability]
-    return _PORTABLE if capability > 90 else "sm_80"
+    return PORTABLE if capability > 90 else "sm_80"
 
 
 class CudaKernel:

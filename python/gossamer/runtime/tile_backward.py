@@ -13,7 +13,7 @@ from torch import Tensor
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.kernel import CompiledRegion
-from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, target_of
+from gossamer.runtime.tiles import CHIP, DTYPES, chip_text, counter_of, empty_as, list_words, movable
 
 # Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list.
 _TENSOR, _REST, _LIST = struct.Struct("4q"), struct.Struct("4q9q"), struct.Struct("7q4q")
@@ -31,6 +31,7 @@ class BackwardKind:
         block: (queries, keys), each 64 or 128.
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether there are blocks that are allowed in part.
+        chip: As that of `tiles.Kind`.
     """
 
     dtype: torch.dtype
@@ -38,20 +39,21 @@ class BackwardKind:
     block: tuple[int, int]
     tail: bool
     partial: bool
+    chip: str = CHIP
 
     def text(self) -> str:
         """What the compiler makes the kernels of."""
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})"]
         parts += [name for name in ("tail", "partial") if getattr(self, name)]
-        return f"tile.attention_backward @attention {' '.join(parts)}\n"
+        return f"tile.attention_backward @attention {' '.join(parts)}{chip_text(self.chip)}\n"
 
 
 @cache
-def kernels_of(kind: BackwardKind, chip: str = CHIP) -> CompiledRegion:
-    """The kernels, compiled if neither this process nor the cache folder has them; for the processor without a chip."""
+def kernels_of(kind: BackwardKind, on_gpu: bool = True) -> CompiledRegion:
+    """The kernels, compiled if neither this process nor the cache folder has them: for their chip, or the processor."""
     text = kind.text()
-    return compile_region(f"tile {text}", lambda: text, chip)
+    return compile_region(f"tile {text}", lambda: text, kind.chip if on_gpu else "")
 
 
 def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: float) -> Call:
@@ -75,7 +77,7 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
     padded = blocks.count.shape[2] * blocks.block[0]
     scale_bits = struct.unpack("I", struct.pack("f", scale))[0]
     sizes = batch, heads, kv_heads, queries, keys, columns
-    kernel = kernels_of(kind, target_of(device)).on(device)
+    kernel = kernels_of(kind, device.type == "cuda").on(device)
 
     # The arrays of the lists, whose addresses are known here, live as long as this function.
     def call(

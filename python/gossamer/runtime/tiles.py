@@ -14,10 +14,11 @@ from torch import Tensor
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.apart import apart
-from gossamer.runtime.cuda import chip_of, number_of
+from gossamer.runtime.cuda import PORTABLE, chip_of, number_of
 from gossamer.runtime.kernel import CompiledRegion
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
+# With TMA and wgmma. All others from sm_80 on have programs of their own, with smaller steps.
 CHIP = "sm_90a"
 # Words of a kernel's entry (passes/tile/AttentionEntry.cpp): addresses; sizes, strides, list, window, scale, partial
 # blocks.
@@ -41,6 +42,7 @@ class Kind:
         window: Whether it sees only the last of these.
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether the list has blocks that are allowed in part; such a kernel finds out about the tail itself.
+        chip: The GPU that it is made for, as LLVM names it; also on the processor, where programs are tested.
     """
 
     dtype: torch.dtype
@@ -51,36 +53,51 @@ class Kind:
     window: bool
     tail: bool
     partial: bool = False
+    chip: str = CHIP
 
     def text(self) -> str:
         """What the compiler makes the kernel of."""
         flags = [name for name in ("listed", "partial", "causal", "window", "tail") if getattr(self, name)]
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})", *flags]
-        return f"tile.attention @attention {' '.join(parts)}\n"
+        return f"tile.attention @attention {' '.join(parts)}{chip_text(self.chip)}\n"
 
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
         what = "a block list" if self.listed else "a window" if self.window else "causal" if self.causal else "all keys"
         what += ", with bitmaps" if self.partial else ""
+        what += "" if self.chip == CHIP else f", for {self.chip}"
         return f"tensor cores: {name}, heads of {self.head}, tiles of {self.block[0]} x {self.block[1]}, {what}"
 
 
+def chip_text(chip: str) -> str:
+    """How the compiler is told for which GPU a program is made."""
+    return "" if chip == CHIP else f' chip("{chip}")'
+
+
 @cache
-def kernel_of(kind: Kind, chip: str = CHIP) -> CompiledRegion:
-    """The kernel, compiled if neither this process nor the cache folder has it; without a chip, for the processor."""
+def kernel_of(kind: Kind, on_gpu: bool = True) -> CompiledRegion:
+    """The kernel, compiled if neither this process nor the cache folder has it: for its chip, or for the processor."""
     text = kind.text()
-    return compile_region(f"tile {text}", lambda: text, chip)
+    return compile_region(f"tile {text}", lambda: text, kind.chip if on_gpu else "")
 
 
-def target_of(device: torch.device) -> str:
-    """The chip that programs for tensors of a device are compiled for; none: the processor."""
-    return CHIP if device.type == "cuda" else ""
+def chip_for(device: torch.device) -> str:
+    """The chip that programs for tensors of a device are made for: its own, and Hopper's where it is none.
+
+    Raises:
+        UnsupportedError: The device is older than what kernels are made for.
+    """
+    if device.type != "cuda":
+        return CHIP
+    chip = chip_of(number_of(device))
+    # A GPU that is known by no name may have less shared memory than the chip whose code it takes.
+    return "sm_89" if chip == PORTABLE else chip
 
 
-def is_hopper(device: torch.device) -> bool:
-    """Whether a device runs tile programs."""
-    return chip_of(number_of(device)) == CHIP
+def step_of(chip: str) -> int:
+    """How many keys a block has at most that a program goes through in one step."""
+    return 128 if chip == CHIP else 64
 
 
 def run(
@@ -125,7 +142,7 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         struct.unpack("I", struct.pack("f", scale))[0],
         *partial,
     )
-    kernel = kernel_of(kind, target_of(device)).on(device)
+    kernel = kernel_of(kind, device.type == "cuda").on(device)
     pack, float32 = _ADDRESSES.pack, torch.float32
 
     # The arrays of the list, whose addresses are known here, live as long as this function.

@@ -151,3 +151,7 @@ tile.attention_backward @e element(bf16) head(128) blocks(128, 64) tail
 tile.attention @c element(bf16) head(128) blocks(128, 32) listed partial
 // CHECK: tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
 tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
+// CHECK: tile.attention @f element(bf16) head(128) blocks(128, 64) causal chip("sm_80")
+tile.attention @f element(bf16) head(128) blocks(128, 64) causal chip("sm_80")
+// CHECK: tile.attention_backward @g element(f16) head(64) blocks(64, 64) chip("sm_120a")
+tile.attention_backward @g element(f16) head(64) blocks(64, 64) chip("sm_120a")
