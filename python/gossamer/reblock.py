@@ -31,7 +31,9 @@ def tiled(blocks: BlockList, wide: bool, step: int) -> BlockList:
 
 
 def in_blocks(blocks: BlockList, block: Block) -> BlockList:
-    """The same mask in blocks of another size; waits for the device."""
+    """The same mask in blocks of another size; waits for the device unless blocks are whole and split."""
+    if not (blocks.has_partial or blocks.block[0] % block[0] or blocks.block[1] % block[1]):
+        return _split(blocks, block)
     return _rebuilt(blocks, _states(blocks), block)
 
 
