@@ -147,10 +147,10 @@ void AmpereProgram::lowerLoadNumbers(LoadNumbersOp op) {
 
 /// Four words of each lane of a quad: afterwards lane t has the t-th word of
 /// lanes 0 to 3.
-Registers AmpereProgram::transposeInQuads(Registers words) {
+Registers AmpereProgram::transposeInQuads(Value inQuad, Registers words) {
   for (int64_t mask : {1, 2}) {
     Value isUpper = LLVM::ICmpOp::create(b, loc, LLVM::ICmpPredicate::ne,
-                                         ptx.bitAnd(lane, mask), ptx.i32(0));
+                                         ptx.bitAnd(inQuad, mask), ptx.i32(0));
     for (int64_t low = 0; low < 4; ++low) {
       if (low & mask)
         continue;
@@ -170,8 +170,13 @@ void AmpereProgram::lowerStore(StoreOp op) {
   Type element = op.getScratch().getType().getElementType();
   ArrayRef<Value> values = all(op.getValue());
   Tensor tensor = tensorOf(get(op.getMap()));
-  Value inQuad = ptx.bitAnd(lane, 3);
-  Value firstRow = ptx.add(ptx.shiftLeft(warp, 4), ptx.shiftRight(lane, 2));
+  // Of the thread's number as it is read here, so that no register keeps what
+  // follows from it all through the loops before.
+  Value thread = ptx.threadNumber();
+  Value inQuad = ptx.bitAnd(thread, 3);
+  Value inWarp = ptx.shiftRight(ptx.bitAnd(thread, 31), 2);
+  Value firstRow = ptx.add(
+      ptx.shiftLeft(ptx.bitAnd(ptx.shiftRight(thread, 5), 3), 4), inWarp);
   int64_t columns = op.getValue().getType().getColumns();
   for (int64_t half = 0; half < 2; ++half) {
     Value row = ptx.add(ptx.add(get(op.getRow()), firstRow), ptx.i32(8 * half));
@@ -187,8 +192,8 @@ void AmpereProgram::lowerStore(StoreOp op) {
       }
       Value columnIn = isBelow(ptx.add(column, ptx.i32(c)), tensor.columns);
       Value isIn = LLVM::AndOp::create(b, loc, rowIn, columnIn);
-      ptx.storeWords(ptx.add(to, ptx.i64(2 * c)), transposeInQuads(words),
-                     isIn);
+      ptx.storeWords(ptx.add(to, ptx.i64(2 * c)),
+                     transposeInQuads(inQuad, words), isIn);
     }
   }
 }

@@ -51,7 +51,7 @@ private:
   mlir::Value rowAddress(const Tensor &tensor, mlir::Value batch,
                          mlir::Value head, mlir::Value row, mlir::Value column);
   mlir::Value isBelow(mlir::Value x, mlir::Value bound);
-  Registers transposeInQuads(Registers words);
+  Registers transposeInQuads(mlir::Value inQuad, Registers words);
 
   // AmpereProducts.cpp
   void lowerMma(MmaOp op) override;
