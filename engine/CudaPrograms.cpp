@@ -66,6 +66,12 @@ void gs_gpu_tile_map(void *map, void *address, const int64_t *sizes,
   Call &call = *current;
   std::string wrong =
       gossamer::TileMap::fill(map, address, elementBytes, sizes, strides);
+  // Copies are of 16 bytes, and nothing is cut off.
+  constexpr int64_t copied = 16 / elementBytes;
+  if (wrong.empty() && sizes[3] % copied)
+    wrong = "a tensor of tile programs has a multiple of " +
+            std::to_string(copied) + " columns on GPUs without tensor maps, " +
+            "not " + std::to_string(sizes[3]);
   if (!call.isOver())
     call.error = std::move(wrong);
 }

@@ -43,7 +43,7 @@ def wait(number):
     gpus.unload(module)
     return gpus.taken(error) if found < 0 else found
 
-def attend(tiles, batch=2, chip="sm_90a", address=8):
+def attend(tiles, batch=2, chip="sm_90a", address=8, columns=64):
     step = 128 if chip == "sm_90a" else 64
     text = f'tile.attention @attention element(f16) head(64) blocks(128, {step}) chip("{chip}")\\n'
     artifact = library().compile(text, chip=chip)
@@ -52,7 +52,7 @@ def attend(tiles, batch=2, chip="sm_90a", address=8):
     error = ctypes.c_void_p()
     length = 128 * tiles
     strides = [4 * length * 64, length * 64, 64]
-    words = [address] * 9 + [batch, 4, 4, length, length, 64] + strides * 4 + [0, 0, 0, 0, 0x3F800000]
+    words = [address] * 9 + [batch, 4, 4, length, length, columns] + strides * 4 + [0, 0, 0, 0, 0x3F800000]
     packed = (ctypes.c_int64 * len(words))(*words)
     done = gpus.run(module, host.address, packed, None, None, 0, ctypes.byref(error))
     gpus.unload(module)
@@ -191,6 +191,7 @@ TILES = {
     "nothing": ("attend(3, 0)", ""),
     "other chip": ("attend(3, chip='sm_80', address=16)", ""),
     "other address": ("attend(3, chip='sm_80')", ""),
+    "other columns": ("attend(3, chip='sm_80', address=16, columns=36)", ""),
 }
 
 
@@ -244,6 +245,9 @@ def test_a_tile_program_for_another_chip(attended):
         "a tensor of tile programs has an address and strides that are multiples of 16 bytes, not 0x8 and 196608, "
         "49152, 128"
     )
+    assert "cuLaunchKernel" not in calls
+    said, calls = attended["other columns"]
+    assert said == "a tensor of tile programs has a multiple of 8 columns on GPUs without tensor maps, not 36"
     assert "cuLaunchKernel" not in calls
 
 
