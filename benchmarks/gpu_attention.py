@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu_attention`: gs.attention on a Hopper GPU beside flex_attention and cuDNN's SDPA.
+"""`python -m benchmarks.gpu_attention`: gs.attention on a GPU beside flex_attention and cuDNN's SDPA.
 
 All in one process, in an order that changes all the time: the chip is limited by power, and whoever runs first on a
 cold card reads 3-5 % high. Outputs and gradients are compared with float32 on a few heads before anything is timed.
@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import gossamer as gs
 from benchmarks.gpu_timing import call_time, gpu_times
+from gossamer.runtime import tiles
 
 Run = Callable[..., Tensor]  # of q, k and v
 # Of batch, head, query and key, as flex_attention's masks: whether it is allowed.
@@ -32,6 +33,8 @@ class Case:
 
     `function` is a mask entry by entry, of which blocks are allowed in part.
     """
+
+    sdpa = SDPBackend.CUDNN_ATTENTION
 
     def __init__(
         self, name: str, q: Tensor, k: Tensor, v: Tensor, blocks: Tensor | None, block: int, window: int,
@@ -62,13 +65,13 @@ class Case:
         assert isinstance(out, Tensor)
         return out
 
-    def cudnn(self) -> Run | None:
+    def dense(self) -> Run | None:
         """SDPA, which knows no block lists and no windows."""
         if self.mask is not None or self.limit:
             return None
 
         def run(*qkv: Tensor) -> Tensor:
-            with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            with sdpa_kernel(self.sdpa):
                 return F.scaled_dot_product_attention(*qkv, is_causal=self.causal)
 
         return run
@@ -179,12 +182,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="GPU time for each function")
     parser.add_argument("--no-flex", action="store_true", help="without flex_attention, which compiles for seconds")
     parser.add_argument("--cases", nargs="*", default=[""], help="those whose name has one of these words")
+    parser.add_argument("--flash", action="store_true", help="beside PyTorch's FlashAttention-2 instead of cuDNN")
+    parser.add_argument("--chip", help="run programs that are made for this one, as sm_80, which the GPU runs, too")
     options = parser.parse_args()
+    if options.chip:
+        tiles.chip_for = lambda device: options.chip
+    if options.flash:
+        Case.sdpa = SDPBackend.FLASH_ATTENTION
     torch.manual_seed(0)
     functorch_config.donated_buffer = False  # a backward is run again and again
     # One function for dynamo, whatever the mask: it would stop compiling after eight of them.
     torch._dynamo.config.recompile_limit = 64
-    heads = "mask", "columns", "what", "error", "ours ms", "TFLOP/s", "cuDNN TFLOP/s", "flex TFLOP/s", "flex ms"
+    heads = "mask", "columns", "what", "error", "ours ms", "TFLOP/s", "SDPA TFLOP/s", "flex TFLOP/s", "flex ms"
     table, console = Table(*heads, "call us"), Console(width=140)
     for columns in options.columns:
         for case in cases(columns, options.length, torch.bfloat16):
@@ -203,7 +212,7 @@ def row(case: Case, seconds: float, flex: bool, with_gradients: bool) -> list[st
     if not error < 1.5e-2:
         raise SystemExit(f"{case.name}: relative error {error}")
     functions: dict[str, Run] = {"ours": case.ours}
-    for name, rival in (("cuDNN", case.cudnn()), ("flex", case.flex() if flex else None)):
+    for name, rival in (("SDPA", case.dense()), ("flex", case.flex() if flex else None)):
         if rival is not None:
             functions[name] = rival
     runs: dict[str, Callable[[], object]] = {}
@@ -219,7 +228,7 @@ def row(case: Case, seconds: float, flex: bool, with_gradients: bool) -> list[st
         f"{error:.1e}",
         f"{times['ours']:.4f}",
         rates["ours"],
-        rates.get("cuDNN", "-"),
+        rates.get("SDPA", "-"),
         rates.get("flex", "-"),
         f"{times['flex']:.4f}" if "flex" in times else "-",
         f"{call_time(runs['ours']):.0f}",

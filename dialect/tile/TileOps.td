@@ -24,7 +24,8 @@ def Tile_ProgramOp : Tile_Op<"program", [IsolatedFromAbove, Symbol, SingleBlock,
     First what is shared by all roles (`tile.alloc`, numbers), then the roles.
     Arguments are maps, numbers (`i32`, `f32`) and buffers in global memory
     (`memref<?xT>`). `blocks_per_processor` of such programs are to fit one
-    multiprocessor at once.
+    multiprocessor at once. `chip` is the GPU that it is made for, as LLVM names
+    it: sm_80 and newer.
 
     ```mlir
     tile.program @copy(%from: !tile.map<64x64xbf16>, %to: !tile.map<64x64xbf16>) {
@@ -38,16 +39,20 @@ def Tile_ProgramOp : Tile_Op<"program", [IsolatedFromAbove, Symbol, SingleBlock,
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name,
-                       DefaultValuedAttr<I32Attr, "1">:$blocks_per_processor);
+                       DefaultValuedAttr<I32Attr, "1">:$blocks_per_processor,
+                       DefaultValuedStrAttr<StrAttr, "sm_90a">:$chip);
   let regions = (region SizedRegion<1>:$body);
   let hasCustomAssemblyFormat = 1;
   let hasVerifier = 1;
   let skipDefaultBuilders = 1;
   let builders = [OpBuilder<(ins "::llvm::StringRef":$name,
                                  "::mlir::TypeRange":$arguments,
-                                 CArg<"int32_t", "1">:$blocksPerProcessor)>];
+                                 CArg<"int32_t", "1">:$blocksPerProcessor,
+                                 CArg<"::llvm::StringRef", "\"sm_90a\"">:$chip)>];
   let extraClassDeclaration = [{
-    /// Threads of all roles.
+    Target getTarget() { return *Target::of(getChip()); }
+    int64_t getNumWarpgroups();
+    /// Threads of all roles, on the GPU that it is made for.
     int64_t getNumThreads();
     /// Warpgroups of the consumers.
     int64_t getNumConsumers();
@@ -58,10 +63,11 @@ def Tile_RoleOp : Tile_Op<"role", [HasParent<"ProgramOp">, SingleBlock,
                                    NoTerminator]> {
   let summary = "what some warpgroups of a program do";
   let description = [{
-    A *producer* is one thread of a warpgroup, which issues loads; *consumers*
-    compute, and every one of them takes and releases every tile of every ring.
-    `registers` is what a thread of the role may use. The argument is the number of
-    the warpgroup in its role.
+    A *producer* is one thread of a warpgroup, which issues loads (for chips other
+    than sm_90a one warp); *consumers* compute, and every one of them takes and
+    releases every tile of every ring. `registers` is what a thread of the role may
+    use, where registers move between roles (sm_90a). The argument is the number
+    of the warpgroup in its role.
 
     ```mlir
     tile.role consumer warpgroups(2) registers(232) {
@@ -661,20 +667,28 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
       own, before those of the others;
     * `tail`: the number of keys is no multiple of `block_k`; with `partial` the
       program looks for itself;
-    * `split`: the keys of a tile are shared by as many thread blocks as the call
-      says, the last of which merges their results.
+     * `split`: the keys of a tile are shared by as many thread blocks as the call
+       says, the last of which merges their results;
+     * `chip`: the GPU that it is for, sm_90a if nothing is said. Others go through
+       the keys in steps of 64, have key blocks of up to 64 and heads of up to 128
+       columns, and do not split.
 
     Example: `tile.attention @main element(bf16) head(128) blocks(128, 64) listed`
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$listed,
                        UnitAttr:$partial, UnitAttr:$packed, UnitAttr:$causal,
-                       UnitAttr:$window, UnitAttr:$tail, UnitAttr:$split);
+                       UnitAttr:$window, UnitAttr:$tail, UnitAttr:$split,
+                       DefaultValuedStrAttr<StrAttr, "sm_90a">:$chip);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`listed` $listed^)?
     (`partial` $partial^)? (`packed` $packed^)? (`causal` $causal^)?
-    (`window` $window^)? (`tail` $tail^)? (`split` $split^)? attr-dict
+    (`window` $window^)? (`tail` $tail^)? (`split` $split^)?
+    (`chip` `(` $chip^ `)`)? attr-dict
+  }];
+  let extraClassDeclaration = [{
+    Target getTarget() { return *Target::of(getChip()); }
   }];
   let hasVerifier = 1;
 }
@@ -689,17 +703,21 @@ def Tile_AttentionBackwardOp : Tile_Op<"attention_backward", [Symbol]> {
     memory that others add to, so that results are the same every time, and the
     function `gs_entry` that launches them; docs/tile.md has the order of its
     words. Attributes are those of `tile.attention`; blocks have 64 or 128 rows and
-    columns.
+    columns, for chips other than sm_90a 64.
 
     Example: `tile.attention_backward @main element(bf16) head(128) blocks(128, 64)`
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$tail,
-                       UnitAttr:$partial, UnitAttr:$packed);
+                       UnitAttr:$partial, UnitAttr:$packed,
+                       DefaultValuedStrAttr<StrAttr, "sm_90a">:$chip);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`tail` $tail^)?
-    (`partial` $partial^)? (`packed` $packed^)? attr-dict
+    (`partial` $partial^)? (`packed` $packed^)? (`chip` `(` $chip^ `)`)? attr-dict
+  }];
+  let extraClassDeclaration = [{
+    Target getTarget() { return *Target::of(getChip()); }
   }];
   let hasVerifier = 1;
 }

@@ -132,7 +132,17 @@ LogicalResult RowsType::verify(EmitError emitError, ArrayRef<int64_t> shape,
 // Programs
 //===----------------------------------------------------------------------===//
 
+/// Of what is made for a chip.
+template <typename Op> static LogicalResult verifyChip(Op op) {
+  if (Target::of(op.getChip()))
+    return success();
+  return op.emitOpError("is made for sm_80 and newer GPUs, not for \"")
+         << op.getChip() << "\"";
+}
+
 LogicalResult ProgramOp::verify() {
+  if (failed(verifyChip(*this)))
+    return failure();
   for (BlockArgument argument : getBody().getArguments()) {
     Type type = argument.getType();
     auto memory = dyn_cast<MemRefType>(type);
@@ -144,7 +154,7 @@ LogicalResult ProgramOp::verify() {
   }
   if (getBlocksPerProcessor() < 1)
     return emitOpError("is to fit a multiprocessor at least once");
-  int64_t warpgroups = getNumThreads() / 128, registers = 0;
+  int64_t warpgroups = getNumWarpgroups(), registers = 0;
   if (warpgroups == 0)
     return emitOpError("has no role");
   for (RoleOp role : getOps<RoleOp>())
@@ -154,6 +164,15 @@ LogicalResult ProgramOp::verify() {
   int64_t each =
       llvm::alignDown(65536 / (getBlocksPerProcessor() * getNumThreads()), 8);
   int64_t available = warpgroups * std::min<int64_t>(each, 256);
+  if (!getTarget().isHopper) {
+    each = Target::registersOf(getBlocksPerProcessor() * getNumThreads() / 32);
+    for (RoleOp role : getOps<RoleOp>())
+      if (role.getRegisters() > each)
+        return role.emitOpError("has ")
+               << role.getRegisters() << " registers, where threads have "
+               << each << " each";
+    return success();
+  }
   if (registers > available)
     return emitOpError("gives its warpgroups ")
            << registers << " registers, where " << warpgroups
@@ -479,6 +498,21 @@ static LogicalResult verifyAttention(Attention op) {
   if (op.getBlockQ() != 64 && op.getBlockQ() != 128)
     return op.emitOpError("has query blocks of 64 or 128, not ")
            << op.getBlockQ();
+  return verifyChip(op);
+}
+
+/// What only Hopper has programs for.
+static LogicalResult verifyForOthers(AttentionOp op) {
+  if (op.getHead() > 128)
+    return op.emitOpError("has heads of 64 or 128 columns on ")
+           << op.getChip() << ", not " << op.getHead();
+  if (op.getBlockK() > 64)
+    return op.emitOpError("has key blocks of 16, 32 or 64 on ")
+           << op.getChip() << ", not " << op.getBlockK();
+  if (op.getSplit())
+    return op.emitOpError("has thread blocks that share the keys of a tile on "
+                          "sm_90a, not on ")
+           << op.getChip();
   return success();
 }
 
@@ -491,8 +525,13 @@ LogicalResult AttentionOp::verify() {
   if (!llvm::is_contained({16, 32, 64, 128}, getBlockK()))
     return emitOpError("has key blocks of 16, 32, 64 or 128, not ")
            << getBlockK();
-  if (getCausal() && (getListed() || getBlockQ() != getBlockK()))
-    return emitOpError("is causal without a list, in square blocks");
+  bool isHopper = getTarget().isHopper;
+  if (!isHopper && failed(verifyForOthers(*this)))
+    return failure();
+  if (getCausal() &&
+      (getListed() || getBlockK() != (isHopper ? getBlockQ() : 64)))
+    return emitOpError("is causal without a list, in ")
+           << (isHopper ? "square blocks" : "key blocks of 64");
   if (getWindow() && !getCausal())
     return emitOpError("has a window only if it is causal");
   if (getPartial() && !getListed())
@@ -514,7 +553,7 @@ LogicalResult AttentionOp::verify() {
   // The producer gathers eight blocks from two lists: with the registers that
   // consumers of wide heads leave it would spill, and so it would if each block
   // were of one of two tensors.
-  if (getPartial() && getBlockQ() / getBlockK() == 8) {
+  if (isHopper && getPartial() && getBlockQ() / getBlockK() == 8) {
     if (getHead() > 64)
       return emitOpError("has heads of 64 columns if blocks of 128 x 16 are "
                          "allowed in part");
@@ -535,5 +574,9 @@ LogicalResult AttentionBackwardOp::verify() {
     return emitOpError("has heads of 64 or 128 columns, not ") << getHead();
   if (getBlockK() != 64 && getBlockK() != 128)
     return emitOpError("has key blocks of 64 or 128, not ") << getBlockK();
+  // The sums of 128 rows take more registers than each of nine warps can have.
+  if (!getTarget().isHopper && (getBlockQ() != 64 || getBlockK() != 64))
+    return emitOpError("has blocks of 64 x 64 on ")
+           << getChip() << ", not of " << getBlockQ() << " x " << getBlockK();
   return success();
 }

@@ -38,7 +38,7 @@ private:
   struct Softmax {
     mlir::Value p, maximum, sum;
   };
-  /// Blocks of keys before the queries' own: the first, and how many from there
+  /// Steps of keys before the queries' own: the first, and how many from there
   /// on have keys that are too far behind.
   struct Window {
     mlir::Value first, partial;
@@ -49,6 +49,7 @@ private:
   /// This warpgroup's first query, of its head and of all heads.
   mlir::Value rowInHead(const Coordinates &at);
   mlir::Value firstRow(const Coordinates &at);
+  mlir::Value stepsBefore(mlir::Value queryBlock);
   Window windowOf(mlir::Value queryBlock);
   mlir::Value listRow(const Coordinates &at) {
     return ProgramParts::listRow(at, argument(RowsOfBatch),
@@ -88,6 +89,7 @@ private:
   mlir::Value masked(mlir::Value scores, const Header &header,
                      mlir::Value firstKey);
   mlir::Value masked(mlir::Value scores, mlir::Value bits);
+  mlir::Value firstKeyOf(const Header &header, mlir::Value step);
   mlir::Value firstPartial(const Header &header);
   Values bitsOf(const Header &header, mlir::Value partialList,
                 mlir::Value step);

@@ -42,10 +42,10 @@ Value AttentionBuilder::partOfQueries(Value number) {
       tile, n.mul(warpgroup, 64));
 }
 
-/// Kept in registers, so that the next queries may be loaded at once; of wide
-/// heads their number, as they stay where they are.
+/// Kept in registers, so that the next queries may be loaded at once; or else
+/// their number, as they stay where they are.
 Value AttentionBuilder::takeQueries(Value number) {
-  if (plan.wide)
+  if (!plan.keepsQueries)
     return number;
   Value query = LoadOperandOp::create(b, loc, queryType, partOfQueries(number));
   release(queryRing, number);
@@ -53,7 +53,7 @@ Value AttentionBuilder::takeQueries(Value number) {
 }
 
 Value AttentionBuilder::beginScores(Value query, Value number) {
-  if (plan.wide)
+  if (!plan.keepsQueries)
     query = partOfQueries(query);
   Value tile = WaitOp::create(b, loc, keyRing, number);
   if (plan.consumers == 2)
@@ -130,6 +130,22 @@ Value AttentionBuilder::masked(Value scores, Value bits) {
   return elementwise({scores, bits}, scoresType, [&](ValueRange x) -> Value {
     return arith::SelectOp::create(b, loc, x[1], x[0], lowest());
   });
+}
+
+/// Of a masked step behind step 0: the rest of the diagonal, downwards, and
+/// then the far end of the window, upwards.
+Value AttentionBuilder::firstKeyOf(const Header &header, Value step) {
+  Value onDiagonal, inWindow;
+  if (plan.window) {
+    Window window = windowOf(coordinatesOf(header.tile).block);
+    Value block = n.add(n.add(window.first, step), -plan.diagonal);
+    inWindow = n.mul(block, plan.keys);
+  }
+  if (plan.diagonal > 1)
+    onDiagonal = n.sub(header.first, n.mul(step, plan.keys));
+  if (onDiagonal && inWindow)
+    return n.select(n.less(step, literal(plan.diagonal)), onDiagonal, inWindow);
+  return inWindow ? inWindow : onDiagonal;
 }
 
 /// The first of a tile's partial blocks in the list of all.
@@ -285,9 +301,8 @@ scf::ForOp AttentionBuilder::buildSteps(Value from, Value to, ValueRange inits,
   if (hasBits) {
     scores = masked(scores, allowed);
   } else if (isMasked) {
-    Window window = windowOf(coordinatesOf(header.tile).block);
-    Value block = n.add(n.add(window.first, steps.getInductionVar()), -1);
-    scores = masked(scores, header, n.mul(block, plan.keys));
+    Value firstKey = firstKeyOf(header, steps.getInductionVar());
+    scores = masked(scores, header, firstKey);
   }
   Value factor;
   Softmax next = nextSoftmax(scores, old, /*mayBeEmpty=*/hasBits, factor);
@@ -340,9 +355,10 @@ void AttentionBuilder::buildConsumers() {
     Header header = headerOf(state.drop_front(6));
     Value from = literal(1);
     Values inits{state[0], state[1], state[2], noOutput()};
-    if (plan.window) {
-      Window window = windowOf(coordinatesOf(header.tile).block);
-      Value to = n.add(window.partial, 1);
+    if (plan.window || plan.diagonal > 1) {
+      Value to = literal(plan.diagonal);
+      if (plan.window)
+        to = n.add(windowOf(coordinatesOf(header.tile).block).partial, to);
       auto partial = buildSteps(from, to, inits, query, before, header,
                                 /*isMasked=*/true);
       inits.assign(partial.result_begin(), partial.result_end());
@@ -361,7 +377,7 @@ void AttentionBuilder::buildConsumers() {
     Value output = steps.getResult(3);
     Value nextCount = n.add(count, 1), nextBefore = n.add(before, header.steps);
     Value lastValue = n.add(nextBefore, -1);
-    if (plan.wide)
+    if (!plan.keepsQueries)
       release(queryRing, query);
     Header next = receive(nextCount);
     Value more = n.less(literal(-1), next.tile);
@@ -376,10 +392,10 @@ void AttentionBuilder::buildConsumers() {
       Values bits = firstBits(next);
       Value nextQuery = takeQueries(nextCount);
       Value product;
-      if (plan.wide) // its queries are on their way yet
+      if (!plan.keepsQueries) // its queries are on their way yet
         product = beginOutput(last.p, output, lastValue);
       Value scores = beginScores(nextQuery, nextBefore);
-      if (!plan.wide)
+      if (plan.keepsQueries)
         product = beginOutput(last.p, output, lastValue);
       Value allowed = loadFirstBits(bits);
       if (turns)

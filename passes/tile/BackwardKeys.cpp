@@ -75,7 +75,8 @@ KeysBuilder::KeysBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
                       KeysPartialIndex, KeysPartialBits, KeysBits, KeysCounter})
     types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
   types[KeysScale] = f32;
-  program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor);
+  program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor,
+                              plan.chip);
 }
 
 ProgramOp KeysBuilder::build() {
@@ -87,9 +88,8 @@ ProgramOp KeysBuilder::build() {
       RingType::get({tiling.tileStages, tiling.rows, plan.head}, element));
   queryRing = alloc(RingType::get({tiling.stages, 64, plan.head}, element));
   outGradRing = alloc(RingType::get({tiling.stages, 64, plan.head}, element));
-  // Two thread blocks with wide heads leave room for one stage.
-  int64_t stages = tiling.stages > 2 ? tiling.stages : 1;
-  numbers = alloc(SeriesType::get({stages, 2, 64}, b.getF32Type()));
+  numbers =
+      alloc(SeriesType::get({tiling.numberStages, 2, 64}, b.getF32Type()));
   scratch =
       alloc(SharedType::get({tiling.rows, plan.head}, element, tiling.rows));
   headers = alloc(QueueType::get({2, 3}, b.getI32Type()));

@@ -7,7 +7,7 @@ using namespace gossamer::tile;
 
 BackwardPlan::Tiling::Tiling(int64_t rows, int64_t block)
     : rows(rows), block(block), parts(block / 64), stages(3), tileStages(1),
-      consumers(rows / 64) {
+      numberStages(3), consumers(rows / 64) {
   // One warpgroup leaves the tensor cores idle between its products: a second
   // thread block fills them.
   bool small = consumers == 1;
@@ -17,10 +17,39 @@ BackwardPlan::Tiling::Tiling(int64_t rows, int64_t block)
 }
 
 BackwardPlan::BackwardPlan(AttentionBackwardOp op)
-    : element(op.getElement()), head(op.getHead()),
+    : chip(op.getChip().str()), element(op.getElement()), head(op.getHead()),
       queries(op.getBlockQ(), op.getBlockK()),
       keys(op.getBlockK(), op.getBlockQ()), tail(op.getTail()),
       partial(op.getPartial()), packed(op.getPacked()) {
+  if (op.getTarget().isHopper)
+    fitHopper();
+  else
+    fit(op.getTarget());
+}
+
+/// Two thread blocks of narrow heads if they leave two stages each; then as
+/// many stages as there is room for.
+void BackwardPlan::fit(const Target &target) {
+  keepsOutGrads = false;
+  for (Tiling *tiling : {&queries, &keys}) {
+    auto stagesOf = [&](int64_t blocks) {
+      int64_t room = target.sharedBytesOf(blocks) - barrierBytes;
+      int64_t numbers = 2 * 64 * 4;
+      return (room - 2 * tiling->rows * head * 2) /
+             (2 * 64 * head * 2 + numbers);
+    };
+    // Sums of wide heads take all the registers that four warps can have.
+    tiling->blocksPerProcessor = head == 64 && stagesOf(2) >= 2 ? 2 : 1;
+    tiling->stages = tiling->numberStages =
+        std::min<int64_t>(stagesOf(tiling->blocksPerProcessor), 3);
+    int64_t warps = tiling->blocksPerProcessor * (4 * tiling->consumers + 1);
+    tiling->producerRegisters = tiling->consumerRegisters =
+        Target::registersOf(warps);
+  }
+}
+
+void BackwardPlan::fitHopper() {
+  keepsOutGrads = true;
   // As many as shared memory has room for.
   bool wide = head > 64;
   if (wide)
@@ -29,6 +58,7 @@ BackwardPlan::BackwardPlan(AttentionBackwardOp op)
     queries.tileStages = 2;
   if (wide && keys.consumers == 1) {
     keys.stages = 2;
+    keys.numberStages = 1;
     keys.producerRegisters = 32;
     keys.consumerRegisters = 224;
   }

@@ -10,6 +10,9 @@ namespace gossamer::tile {
 
 constexpr double log2OfE = 1.4426950408889634, lnOf2 = 0.6931471805599453;
 
+/// What barriers and messages of a program take of shared memory, at most.
+constexpr int64_t barrierBytes = 512;
+
 /// Writes programs whose thread blocks stay and take tiles from a counter.
 ///
 /// Every block takes a number for each tile that it does, and one that is none:

@@ -45,8 +45,8 @@ def attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T) v over the keys that the mask allows.
 
-    On a Hopper GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 256 (with
-    gradients: 128) and any mask; everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where
+    On a GPU float16 and bfloat16 run as a tile program on tensor cores, for head sizes up to 128 (on Hopper, without
+    gradients: 256) and any mask; everything else runs as `sparse_jit` compiles it, or as PyTorch's own attention where
     the mask is dense or there is none. `gs.explain(gs.attention, q, k, v, mask)` says which, and why. A mask is cut
     into blocks when it is first used, and nothing is compiled for it.
 
@@ -132,7 +132,8 @@ def _call_of(
         left, _ = _sides(causal, window)
         assert left is not None
         limit = left + 1
-    gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device)
+    step = tiles.step_of(kind.chip)
+    gradient_blocks = partial(_gradient_blocks, q.shape[2], k.shape[2], causal, window, q.device, step)
     number = scale_of(q, scale)
     key, kept = _key(q, k, v, mask, scale, causal, window)
     if key is None or not tiles.can_move(q, k, v):
@@ -259,8 +260,10 @@ def where_not(device: torch.device) -> str:
     """Why a device runs no kernel; nothing if it does."""
     if device.type != "cuda":
         return f"it runs on a GPU, not on {device.type}"
-    if not tiles.is_hopper(device):
-        return f"it is made for {tiles.CHIP}, which {device} is not"
+    try:
+        tiles.chip_for(device)
+    except UnsupportedError as error:
+        return str(error)
     return ""
 
 
@@ -275,15 +278,22 @@ def attention_road(
 
 
 def attention_kind(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask,
+    scale: float | None,
+    causal: bool,
+    window: Window,
+    chip: str = tiles.CHIP,
 ) -> tuple[tiles.Kind | None, str]:
-    """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
+    """The kernel that it would run on a GPU, wherever the tensors are."""
     mask = listed(mask, q, k)
     check(q, k, v, mask, causal, window)
     reason = why_no_gradients(q, k, v)
     if reason:
         return None, reason
-    kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window)
+    kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window, chip)
     return kind, reason
 
 
@@ -294,35 +304,41 @@ def scale_of(q: Tensor, scale: float | None) -> float:
 
 
 def kind_of(
-    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: Window = None
+    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: Window = None, chip: str | None = None
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
-    """The kernel for these arguments on a Hopper GPU, and the block list; or why there is none."""
-    reason = why_not(q, k, scale)
+    """The kernel for these arguments on a GPU, the tensors' if none is named, and the block list; or why there is
+    none.
+    """
+    chip = chip or tiles.chip_for(q.device)
+    reason = why_not(q, k, scale, chip)
     if reason:
         return None, None, reason
     blocks, causal, limited = _blocks_of(q, k, mask, causal, window)
     head = next(size for size in tiles.HEADS if q.shape[3] <= size)
-    few = None if causal or head > 128 else tile_split.few_queries(q, k, blocks)
+    step = tiles.step_of(chip)
+    may_split = chip == tiles.CHIP and not causal and head <= 128
+    few = tile_split.few_queries(q, k, blocks) if may_split else None
     if few is not None:
         block, split = few
     else:
-        blocks = None if blocks is None else blocks.tiled(head)
-        block = (128, 64 if head > 128 else 128) if blocks is None else blocks.block
-        split = tile_split.WHOLE if causal or head > 128 else tile_split.many_queries(q, k, blocks, block)
+        blocks = None if blocks is None else blocks.tiled(head, step)
+        block = (128, 64 if head > 128 else step) if blocks is None else blocks.block
+        split = tile_split.many_queries(q, k, blocks, block) if may_split else tile_split.WHOLE
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
     packed = blocks is not None and blocks.packed_rows > 0
     flags = blocks is not None, causal, limited, tail, partial, packed
-    return tiles.Kind(q.dtype, head, block, *flags, split), blocks, ""
+    return tiles.Kind(q.dtype, head, block, *flags, split, chip), blocks, ""
 
 
-def why_not(q: Tensor, k: Tensor, scale: float) -> str:
-    """Why there is no kernel for such tensors, whatever the mask; nothing if there is one."""
+def why_not(q: Tensor, k: Tensor, scale: float, chip: str) -> str:
+    """Why a GPU has no kernel for such tensors, whatever the mask; nothing if it has one."""
     if q.dtype not in tiles.DTYPES:
         return f"it multiplies bfloat16 and float16, not {q.dtype}"
     columns = q.shape[3]
-    if not 0 < columns <= tiles.HEADS[-1] or columns % 8:
-        return f"it takes heads of 8, 16, ... or {tiles.HEADS[-1]} columns, not {columns}"
+    most = tiles.HEADS[-1] if chip == tiles.CHIP else 128
+    if not 0 < columns <= most or columns % 8:
+        return f"on {chip} it takes heads of 8, 16, ... or {most} columns, not {columns}"
     if not 0 < scale < math.inf:
         return f"its scale is above 0, not {scale}"
     if q.shape[0] * q.shape[1] * max(q.shape[2], 1) >= 1 << 31 or k.shape[2] >= 1 << 30:
@@ -337,10 +353,12 @@ def why_no_gradients(q: Tensor, k: Tensor, v: Tensor) -> str:
     return f"its gradients take heads of up to 128 columns, not {q.shape[3]}"
 
 
-def _gradient_blocks(queries: int, keys: int, causal: bool, window: Window, device: torch.device) -> BlockList:
+def _gradient_blocks(
+    queries: int, keys: int, causal: bool, window: Window, device: torch.device, size: int = 128
+) -> BlockList:
     """The list of a mask that the output needs none for; gradients do."""
     left, right = _sides(causal, window)
-    return band(queries, keys, left, right, (128, 128), device)
+    return band(queries, keys, left, right, (size, size), device)
 
 
 def _blocks_of(q: Tensor, k: Tensor, mask: Mask, causal: bool, window: Window) -> tuple[BlockList | None, bool, bool]:

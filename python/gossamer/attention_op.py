@@ -51,7 +51,8 @@ def traced(
     if is_object:
         mask._be_numbered()
         number = mask._number
-    reason = _where_not(q.device) or why_no_gradients(q, k, v) or why_not(q, k, 1.0 if scale is None else scale)
+    reason = _where_not(q.device) or why_no_gradients(q, k, v)
+    reason = reason or why_not(q, k, 1.0 if scale is None else scale, _chip_for(q.device))
     dense = mask if isinstance(mask, Tensor) else None
     sides = None if window is None else [window] if isinstance(window, int) else list(window)
     if not reason:
@@ -69,7 +70,12 @@ def _where_not(device: torch.device) -> str:
     return where_not(device)
 
 
+def _chip_for(device: torch.device) -> str:
+    return tiles.chip_for(device)
+
+
 _where_not._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_chip_for._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _forward(

@@ -187,15 +187,16 @@ def _no_tiles(reason: str) -> str:
 def _dump_attention(stage: str, target: str, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **options: Any) -> str:
     from gossamer.compiler.compile import emit
 
+    chip = target if target.startswith("sm_") else CHIP
     kind, reason = attention_kind(
-        q, k, v, mask, options.get("scale"), options.get("causal", False), options.get("window")
+        q, k, v, mask, options.get("scale"), options.get("causal", False), options.get("window"), chip
     )
     if kind is None:
         raise UnsupportedError(f"there is no tile program for these arguments: {reason}")
     if stage in ("import", "annotate"):
         return kind.text()
-    if target != CHIP:
-        raise UnsupportedError(f"tile programs are made for {CHIP}, not for {target!r}")
+    if target != chip:
+        raise UnsupportedError(f"tile programs are made for NVIDIA GPUs ('{CHIP}', 'sm_80', ...), not for {target!r}")
     return emit(kind.text(), stage, target)
 
 

@@ -34,7 +34,7 @@ class Attention:
     ):
         self.kind, self.scale = kind, scale
         self.is_prepared = like is not None
-        self.gradient_blocks = gradient_blocks if blocks is None else blocks.differentiable
+        self.gradient_blocks = gradient_blocks if blocks is None else lambda: blocks
         self._gradients: tile_backward.Call | None = None
         if like is not None:
             self.forward = tiles.prepare(kind, *like, blocks, scale, window)
@@ -76,13 +76,14 @@ class Attention:
         """Makes what gradients need, which is kept with the list, for calls that are not prepared, too."""
         if not (q.numel() and k.numel()):
             return None
-        blocks = self.gradient_blocks()
-        key = "backward", q.shape, k.shape, q.dtype, self.scale
+        blocks = self.gradient_blocks().differentiable(tiles.step_of(self.kind.chip))
+        key = "backward", q.shape, k.shape, q.dtype, self.scale, self.kind.chip
         call = blocks._derived.get(key)
         if call is None:
             tail = k.shape[2] % blocks.block[1] != 0
             kind = tile_backward.BackwardKind(
-                q.dtype, self.kind.head, blocks.block, tail, blocks.has_partial, blocks.packed_rows > 0
+                *(q.dtype, self.kind.head, blocks.block, tail, blocks.has_partial),
+                *(blocks.packed_rows > 0, self.kind.chip),
             )
             call = blocks._derived[key] = tile_backward.prepare(kind, q, k, blocks, self.scale)
         if self.is_prepared:

@@ -14,7 +14,7 @@ from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.kernel import CompiledRegion
 from gossamer.runtime.tile_packing import Packing
-from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, target_of
+from gossamer.runtime.tiles import CHIP, DTYPES, chip_text, counter_of, empty_as, list_words, movable
 
 # Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list; of packed keys their
 # number, rows, strides, addresses.
@@ -34,6 +34,7 @@ class BackwardKind:
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether there are blocks that are allowed in part.
         packed: Whether there are blocks of packed keys.
+        chip: As that of `tiles.Kind`.
     """
 
     dtype: torch.dtype
@@ -42,20 +43,21 @@ class BackwardKind:
     tail: bool
     partial: bool
     packed: bool = False
+    chip: str = CHIP
 
     def text(self) -> str:
         """What the compiler makes the kernels of."""
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})"]
         parts += [name for name in ("tail", "partial", "packed") if getattr(self, name)]
-        return f"tile.attention_backward @attention {' '.join(parts)}\n"
+        return f"tile.attention_backward @attention {' '.join(parts)}{chip_text(self.chip)}\n"
 
 
 @cache
-def kernels_of(kind: BackwardKind, chip: str = CHIP) -> CompiledRegion:
-    """The kernels, compiled if neither this process nor the cache folder has them; for the processor without a chip."""
+def kernels_of(kind: BackwardKind, on_gpu: bool = True) -> CompiledRegion:
+    """The kernels, compiled if neither this process nor the cache folder has them: for their chip, or the processor."""
     text = kind.text()
-    return compile_region(f"tile {text}", lambda: text, chip)
+    return compile_region(f"tile {text}", lambda: text, kind.chip if on_gpu else "")
 
 
 def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: float) -> Call:
@@ -79,7 +81,7 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
     padded = blocks.count.shape[2] * blocks.block[0]
     scale_bits = struct.unpack("I", struct.pack("f", scale))[0]
     sizes = batch, heads, kv_heads, queries, keys, columns
-    kernel = kernels_of(kind, target_of(device)).on(device)
+    kernel = kernels_of(kind, device.type == "cuda").on(device)
     packing = Packing(blocks, k) if kind.packed else None
 
     # The arrays of the lists, whose addresses are known here, live as long as this function.

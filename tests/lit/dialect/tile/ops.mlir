@@ -176,3 +176,7 @@ tile.attention_backward @g element(f16) head(64) blocks(64, 64) tail partial pac
 tile.attention @s element(bf16) head(128) blocks(64, 128) listed split
 // CHECK: tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
 tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
+// CHECK: tile.attention @chip element(bf16) head(128) blocks(128, 64) causal chip("sm_80")
+tile.attention @chip element(bf16) head(128) blocks(128, 64) causal chip("sm_80")
+// CHECK: tile.attention_backward @chips element(f16) head(64) blocks(64, 64) chip("sm_120a")
+tile.attention_backward @chips element(f16) head(64) blocks(64, 64) chip("sm_120a")
