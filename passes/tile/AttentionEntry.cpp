@@ -10,11 +10,13 @@
 //   keys of a window; bits of the scale (f32)
 //   blocks that are allowed in part: addresses of count, index, bits of an
 //   entry, bits; entries a row
+//   what a function of scores captures
 //
 //===----------------------------------------------------------------------===//
 
 #include "passes/tile/AttentionPlan.h"
 #include "passes/tile/EntryWords.h"
+#include "passes/tile/ProgramParts.h"
 
 using namespace mlir;
 using namespace gossamer::tile;
@@ -24,7 +26,7 @@ namespace {
 class EntryBuilder : EntryWords {
 public:
   EntryBuilder(AttentionOp op, const AttentionPlan &plan)
-      : EntryWords(op), plan(plan) {}
+      : EntryWords(op), plan(plan), captured(capturedTypes(op.getScore())) {}
 
   void build(ProgramOp program) {
     SmallVector<Value> arguments(NumAttentionArguments);
@@ -55,6 +57,7 @@ public:
     for (unsigned at : {PartialCount, PartialIndex, PartialBits, Bits})
       arguments[at] = next(pointer);
     arguments[PartialLength] = narrow(next());
+    llvm::append_range(arguments, nextOf(captured));
 
     launch(program, tiles, arguments);
     end();
@@ -69,6 +72,7 @@ private:
   }
 
   const AttentionPlan &plan;
+  TypeRange captured;
 };
 
 } // namespace

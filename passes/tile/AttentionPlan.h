@@ -21,6 +21,7 @@ struct AttentionPlan {
   int64_t consumers, keyStages, valueStages;
   int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
   bool listed, partial, causal, window, tail;
+  bool scored; // scores go through a function
 
   /// Whether the first step of a tile has keys that take no part. It has the
   /// highest keys of a list, and the blocks that do not make a whole step.
@@ -30,7 +31,8 @@ struct AttentionPlan {
   int64_t blockWords() const { return llvm::divideCeil(block, 32); }
 };
 
-/// The arguments of the program, in order.
+/// The arguments of the program, in order; then what a function of scores
+/// captures.
 enum AttentionArgument : unsigned {
   QueryMap,
   KeyMap,

@@ -12,11 +12,13 @@
 //   lists, of the queries and of the keys: addresses count index order, and of
 //          partial blocks count index bitmaps bits; rows a batch, rows a head,
 //          entries a row, of partial blocks
+//   what a function of scores captures
 //
 //===----------------------------------------------------------------------===//
 
 #include "passes/tile/BackwardPlan.h"
 #include "passes/tile/EntryWords.h"
+#include "passes/tile/ProgramParts.h"
 
 using namespace mlir;
 using namespace gossamer::tile;
@@ -26,7 +28,7 @@ namespace {
 class EntryBuilder : EntryWords {
 public:
   EntryBuilder(AttentionBackwardOp op, const BackwardPlan &plan)
-      : EntryWords(op), plan(plan) {}
+      : EntryWords(op), plan(plan), captured(capturedTypes(op.getScore())) {}
 
   void build(ProgramOp queriesProgram, ProgramOp keysProgram);
 
@@ -44,6 +46,7 @@ private:
   Value describe(const Tensor &tensor, ValueRange sizes, int64_t rows);
 
   const BackwardPlan &plan;
+  TypeRange captured;
 };
 
 EntryBuilder::Tensor EntryBuilder::nextTensor() {
@@ -85,6 +88,11 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   SmallVector<Value> querySizes{batch, heads, queries, columns};
   SmallVector<Value> keySizes{batch, kvHeads, keys, columns};
   Value group = n.div(heads, kvHeads);
+  SmallVector<Value> ofScores;
+  if (plan.scored) {
+    ofScores = nextOf(captured);
+    ofScores.insert(ofScores.begin(), narrow(keys));
+  }
 
   SmallVector<Value> arguments(NumQueriesArguments);
   int64_t rows = plan.queries.rows;
@@ -119,6 +127,7 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   arguments[QueriesBits] = ofQueries.bits;
   arguments[QueriesPartialLength] = ofQueries.partialLength;
   arguments[QueriesScale] = scale;
+  llvm::append_range(arguments, ofScores);
   launch(queriesProgram, tiles, arguments);
 
   arguments.assign(NumKeysArguments, Value());
@@ -151,6 +160,7 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   arguments[KeysBits] = ofKeys.bits;
   arguments[KeysPartialLength] = ofKeys.partialLength;
   arguments[KeysScale] = scale;
+  llvm::append_range(arguments, ofScores);
   launch(keysProgram, tiles, arguments);
   end();
 }

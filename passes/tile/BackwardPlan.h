@@ -35,9 +35,12 @@ struct BackwardPlan {
   bool tail;
   /// Whether there are lists of blocks that are allowed in part, too.
   bool partial;
+  /// Whether scores go through a function.
+  bool scored;
 };
 
-/// The arguments of the program of the queries, in order.
+/// The arguments of the program of the queries, in order; then, with a function
+/// of scores, the number of keys and what it captures.
 enum QueriesArgument : unsigned {
   QueriesQueryMap,
   QueriesKeyMap,
@@ -71,7 +74,7 @@ enum QueriesArgument : unsigned {
   NumQueriesArguments
 };
 
-/// The arguments of the program of the keys.
+/// The arguments of the program of the keys, and the same behind them.
 enum KeysArgument : unsigned {
   KeysKeyMap,
   KeysValueMap,

@@ -18,7 +18,8 @@ AttentionPlan::AttentionPlan(AttentionOp op)
       keys(op.getBlockQ()), block(op.getBlockK()),
       gathered(op.getBlockQ() / op.getBlockK()), consumers(queries / 64),
       listed(op.getListed()), partial(op.getPartial()), causal(op.getCausal()),
-      window(op.getWindow()), tail(op.getTail()) {
+      window(op.getWindow()), tail(op.getTail()),
+      scored(!op.getScore().empty()) {
   // One warpgroup has so few keys at a time that a second thread block is
   // needed to fill a multiprocessor.
   bool small = consumers == 1;

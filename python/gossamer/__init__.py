@@ -21,6 +21,7 @@ from gossamer.explain import dump, explain
 from gossamer.formats import BSC, BSR, COO, CSC, CSR, DBSR, DCSC, DCSR, NM, BlockELL, Format
 from gossamer.jit import sparse_jit
 from gossamer.pattern import Pattern
+from gossamer.score import Score
 from gossamer.sparsify import magnitude, sparsify
 from gossamer.tensor import SparseTensor, from_scipy, from_torch
 
@@ -45,6 +46,7 @@ __all__ = [
     "FormatError",
     "GossamerError",
     "Pattern",
+    "Score",
     "SparseTensor",
     "TensorError",
     "TraceError",

@@ -19,6 +19,7 @@ from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.masks import listed
 from gossamer.runtime import tiles
 from gossamer.runtime.tile_autograd import Attention
+from gossamer.score import Score, ScoreMod, score_of
 from gossamer.tensor import SparseTensor
 
 Mask = PositionPattern | SparseTensor | BlockList | Tensor | None
@@ -41,6 +42,7 @@ def attention(
     scale: float | None = None,
     causal: bool = False,
     window: Window = None,
+    score_mod: ScoreMod | Score | None = None,
     return_lse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale q k^T) v over the keys that the mask allows.
@@ -61,6 +63,9 @@ def attention(
         window: (left, right): query i sees the keys from i - left to i + right, all on a side where that is below 0;
             with `causal` none behind key i. A number, with `causal`: how many keys a query sees at most, its own and
             those before it. None: all. Not together with a mask.
+        score_mod: What becomes of a score before it is masked: a function of (score, batch, head, query, key), such as
+            a `score_mod` of flex_attention, of scale q k^T in float32; see `gs.Score`, which torch.compile must be
+            given. None: nothing.
         return_lse: Whether to return the log-sum-exp of each query's scores, too.
 
     Returns:
@@ -69,49 +74,66 @@ def attention(
 
     Raises:
         TensorError: Shapes, dtypes or devices that do not go together.
-        UnsupportedError: `return_lse` where there is no tile program for these arguments; the text says why.
+        TraceError: A `score_mod` that cannot be traced; names the line.
+        UnsupportedError: `return_lse` where there is no tile program for these arguments; the text says why. A
+            `score_mod` with an operation that regions do not have, or, where gradients are wanted, that has no
+            derivative; names the operation and the line. One that captures a tensor which requires a gradient.
     """
     if torch.compiler.is_compiling():
         from gossamer.attention_op import traced
 
-        return traced(q, k, v, mask, scale, causal, window, return_lse)
-    mask = listed(mask, q, k)
+        return traced(q, k, v, mask, scale, causal, window, score_mod, return_lse)
+    mask, score = listed(mask, q, k), score_of(score_mod)
     key, kept = None, _calls
     if all(isinstance(tensor, Tensor) and tensor.is_cuda for tensor in (q, k, v)):
-        key, kept = _key(q, k, v, mask, scale, causal, window)
+        key, kept = _key(q, k, v, mask, scale, causal, window, score)
         call = kept.get(key)
         if call is not None and _is_as_kept(q, k, v):
-            out, lse = call(q, k, v)
+            out, lse = call(q, k, v, score)
             return (out, lse) if return_lse else out
     check(q, k, v, mask, causal, window)
     number = scale_of(q, scale)
-    kind, blocks, reason = _plan(q, k, v, mask, number, causal, window)
+    kind, blocks, reason = _plan(q, k, mask, number, causal, window, score)
     if kind is not None:
         call = _call_of(kind, blocks, q, k, v, number, causal, window, key, kept)
-        out, lse = call(q, k, v)
+        out, lse = call(q, k, v, score)
         return (out, lse) if return_lse else out
     if return_lse:
         raise no_lse(reason)
-    return otherwise(q, k, v, mask, number, causal, window)
+    return otherwise(q, k, v, mask, number, causal, window, score)
 
 
 def kept_call(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask,
+    scale: float | None,
+    causal: bool,
+    window: Window,
+    score: Score | None = None,
 ) -> Attention | None:
     """The call that `call_for` has made for such tensors, if it is there."""
-    key, kept = _key(q, k, v, listed(mask, q, k), scale, causal, window)
+    key, kept = _key(q, k, v, listed(mask, q, k), scale, causal, window, score)
     return kept.get(key)
 
 
 def call_for(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask,
+    scale: float | None,
+    causal: bool,
+    window: Window,
+    score: Score | None = None,
 ) -> Attention:
     """The call of the tile program for tensors that can be moved, wherever they are; kept if they are not empty."""
     mask = listed(mask, q, k)
-    key, kept = _key(q, k, v, mask, scale, causal, window)
+    key, kept = _key(q, k, v, mask, scale, causal, window, score)
     check(q, k, v, mask, causal, window)
     number = scale_of(q, scale)
-    kind, blocks, reason = kind_of(q, k, mask, number, causal, window)
+    kind, blocks, reason = kind_of(q, k, mask, number, causal, window, score)
     if kind is None:
         raise UnsupportedError(f"there is no tile program for this attention: {reason}")
     return _call_of(kind, blocks, q, k, v, number, causal, window, key, kept)
@@ -150,10 +172,17 @@ def no_lse(reason: str) -> UnsupportedError:
 
 
 def _key(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask,
+    scale: float | None,
+    causal: bool,
+    window: Window,
+    score: Score | None,
 ) -> tuple[Any, dict[Any, Any]]:
     """What a prepared call depends on, and where it is kept: with the mask, so that it does not outlive it."""
-    options: tuple[Any, ...] = (scale, causal, window, "call")
+    options: tuple[Any, ...] = (scale, causal, window, None if score is None else score.region, "call")
     kept = _calls
     if isinstance(mask, BlockList):
         kept = mask._derived
@@ -243,13 +272,13 @@ def _sides(causal: bool, window: Window) -> tuple[int | None, int | None]:
 
 
 def _plan(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window
+    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: Window, score: Score | None
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel and its list; or why there is none."""
     reason = where_not(q.device)
     if reason:
         return None, None, reason
-    return kind_of(q, k, mask, scale, causal, window)
+    return kind_of(q, k, mask, scale, causal, window, score)
 
 
 def where_not(device: torch.device) -> str:
@@ -262,22 +291,38 @@ def where_not(device: torch.device) -> str:
 
 
 def attention_road(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask = None,
+    scale: float | None = None,
+    causal: bool = False,
+    window: Window = None,
+    score_mod: ScoreMod | Score | None = None,
+    return_lse: bool = False,
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that a call of `attention` runs, or why it runs none."""
     mask = listed(mask, q, k)
     check(q, k, v, mask, causal, window)
-    kind, _, reason = _plan(q, k, v, mask, scale_of(q, scale), causal, window)
+    kind, _, reason = _plan(q, k, mask, scale_of(q, scale), causal, window, score_of(score_mod))
     return kind, reason
 
 
 def attention_kind(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float | None, causal: bool, window: Window
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask = None,
+    scale: float | None = None,
+    causal: bool = False,
+    window: Window = None,
+    score_mod: ScoreMod | Score | None = None,
+    return_lse: bool = False,
 ) -> tuple[tiles.Kind | None, str]:
     """The kernel that it would run on a Hopper GPU, wherever the tensors are."""
     mask = listed(mask, q, k)
     check(q, k, v, mask, causal, window)
-    kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window)
+    kind, _, reason = kind_of(q, k, mask, scale_of(q, scale), causal, window, score_of(score_mod))
     return kind, reason
 
 
@@ -288,7 +333,13 @@ def scale_of(q: Tensor, scale: float | None) -> float:
 
 
 def kind_of(
-    q: Tensor, k: Tensor, mask: Mask, scale: float, causal: bool, window: Window = None
+    q: Tensor,
+    k: Tensor,
+    mask: Mask,
+    scale: float,
+    causal: bool,
+    window: Window = None,
+    score: Score | None = None,
 ) -> tuple[tiles.Kind | None, BlockList | None, str]:
     """The kernel for these arguments on a Hopper GPU, and the block list; or why there is none."""
     reason = why_not(q, k, scale)
@@ -302,7 +353,8 @@ def kind_of(
     block = (128, 128) if blocks is None else blocks.block
     partial = blocks is not None and blocks.has_partial
     tail = not causal and not partial and k.shape[2] % block[1] != 0
-    return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial), blocks, ""
+    region = "" if score is None else score.region
+    return tiles.Kind(q.dtype, head, block, blocks is not None, causal, limited, tail, partial, region), blocks, ""
 
 
 def why_not(q: Tensor, k: Tensor, scale: float) -> str:
@@ -358,13 +410,28 @@ def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Any, scale: float) -> Tensor:
     return torch.softmax(torch.where(mask, scores, -math.inf), -1) @ v
 
 
-def otherwise(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal: bool, window: Window) -> Tensor:
+def otherwise(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Mask,
+    scale: float,
+    causal: bool,
+    window: Window,
+    score: Score | None = None,
+) -> Tensor:
+    if score is not None and isinstance(mask, BlockList | SparseTensor):
+        mask = (mask.to_mask() if isinstance(mask, BlockList) else mask).to_dense()
     allowed, grouped = mask if isinstance(mask, Tensor) else None, q.shape[1] != k.shape[1]
     left, right = _sides(causal, window)
     if window is not None and (left, right) != (None, None):
         allowed = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
         allowed = allowed if left is None else allowed.triu(-left)
         allowed = allowed if right is None else allowed.tril(right)
+    if score is not None:
+        if causal and allowed is None:
+            allowed = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+        return _scored(q, _repeated(k, q.shape[1]), _repeated(v, q.shape[1]), allowed, scale, score)
     if allowed is not None:
         # What its back ends give a query that sees nothing differs, and so do their gradients.
         sees = allowed.any(-1, keepdim=True)
@@ -374,6 +441,18 @@ def otherwise(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, causal:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped)
     k, v = _repeated(k, q.shape[1]), _repeated(v, q.shape[1])
     return _masked(q, k, v, mask.to_mask() if isinstance(mask, BlockList) else mask, scale)
+
+
+def _scored(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, scale: float, score: Score) -> Tensor:
+    """All scores, in float32 at least."""
+    score.check(needs_gradients=False)
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    scores = score.dense(q.to(dtype) @ k.to(dtype).transpose(-2, -1) * scale)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, -math.inf)
+    none = (scores == -math.inf).all(-1, keepdim=True)
+    shares = torch.softmax(scores.masked_fill(none, 0), -1).masked_fill(none, 0)
+    return (shares @ v.to(dtype)).to(q.dtype)
 
 
 def _repeated(tensor: Tensor, heads: int) -> Tensor:

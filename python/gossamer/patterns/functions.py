@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import Graph, Node
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.overrides import TorchFunctionMode
 
 from gossamer.errors import TraceError, UnsupportedError
 from gossamer.patterns.base import Place, PositionPattern
-from gossamer.patterns.expressions import bounds_of, forms_of, name_of
+from gossamer.patterns.expressions import bounds_of, forms_of
 from gossamer.patterns.interval import Interval, Truth, truth_of
 from gossamer.patterns.tables import Table
-
-_PACKAGES = Path(torch.__file__).parent, Path(__file__).parents[1]
+from gossamer.patterns.tracing import name_of_function, trace
 
 
 @dataclass(frozen=True)
@@ -128,18 +122,9 @@ def from_function(function: Callable[[Any, Any, Any, Any], Any]) -> PositionPatt
         TraceError: It cannot be traced: as it does where a branch, a loop or `.item()` depends on a position; names the
             line.
     """
-    name = getattr(function, "__name__", type(function).__name__)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode:
-        positions = [torch.empty((), dtype=torch.int64, device="cpu") for _ in range(4)]
-    try:
-        with _IndexByTensors():
-            traced = make_fx(function)(*positions)
-    except Exception as error:
-        raise TraceError(_why(error, name)) from error
+    name = name_of_function(function)
+    traced = trace(function, (torch.int64,) * 4, "from_function")
     graph = traced.graph
-    _fold_constants(graph)
-    graph.eliminate_dead_code()
     output = next(node for node in graph.nodes if node.op == "output").args[0]
     if not isinstance(output, Node | bool | int):
         raise TraceError(f"from_function: {name} returns {type(output).__name__}; it returns a bool for each position")
@@ -150,26 +135,6 @@ def from_function(function: Callable[[Any, Any, Any, Any], Any]) -> PositionPatt
     constants = {key: value.clone() for key, value in constants.items()}
     tables = tuple((key, _table(value)) for key, value in constants.items())
     return Function(name, _code(graph), tables, graph, constants, forms_of(graph))
-
-
-# What makes a constant like a position, or of nothing; and its value, or where among the arguments that is.
-_CONSTANTS = {"new_ones": (1, None), "ones_like": (1, None), "ones": (1, None), "new_zeros": (0, None),
-              "zeros_like": (0, None), "zeros": (0, None), "new_full": (None, 2), "full_like": (None, 1)}  # fmt: skip
-
-
-def _fold_constants(graph: Graph) -> None:
-    """Makes constants that are made like a position constants that do not depend on it."""
-    for node in list(graph.nodes):
-        if node.op != "call_function" or name_of(node) not in _CONSTANTS or tuple(node.meta["val"].shape) != ():
-            continue
-        value, place = _CONSTANTS[name_of(node)]
-        value = value if place is None else node.args[place]
-        options = {"dtype": node.meta["val"].dtype, "device": torch.device("cpu")}
-        with graph.inserting_before(node):
-            constant = graph.call_function(torch.ops.aten.full.default, ([], value), options)
-        constant.meta = dict(node.meta)
-        node.replace_all_uses_with(constant)
-        graph.erase_node(node)
 
 
 def _table(constant: Tensor) -> Table:
@@ -185,30 +150,3 @@ def _code(graph: Graph) -> str:
         if node.op != "placeholder":
             lines.append(f"{node.name} = {node.target}({node.args}, {node.kwargs})")
     return "\n".join(lines)
-
-
-class _IndexByTensors(TorchFunctionMode):
-    """Takes `table[q]` for a look-up: for one number torch would ask the tensor what it is."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.__getitem__:
-            table, index = args
-            index = index if isinstance(index, tuple) else (index,)
-            tensors = any(isinstance(i, Tensor) and i.dtype != torch.bool for i in index)
-            if tensors and all(isinstance(i, int | Tensor) for i in index):
-                index = [i if isinstance(i, Tensor) else torch.tensor(i, device=table.device) for i in index]
-                return torch.ops.aten.index(table, index)
-        return func(*args, **(kwargs or {}))
-
-
-def _why(error: BaseException, name: str) -> str:
-    """What to say of a function that cannot be traced, with its line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not any(Path(f.filename).is_relative_to(package) for package in _PACKAGES)]
-    where = f'{own[-1].filename}:{own[-1].lineno}: "{own[-1].line}"' if own else "an unknown line"
-    if type(error).__name__ == "DataDependentOutputException":
-        return (
-            f"from_function: {name} takes a branch, or a number, that depends on a position, at {where}; write it with "
-            "&, | and ~ or torch.where, which hold for all positions at once"
-        )
-    return f"from_function: {name} cannot be traced, at {where}: {type(error).__name__}: {error}"

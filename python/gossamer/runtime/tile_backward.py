@@ -13,12 +13,12 @@ from torch import Tensor
 from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.kernel import CompiledRegion
-from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, target_of
+from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, score_text, target_of
 
 # Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list.
 _TENSOR, _REST, _LIST = struct.Struct("4q"), struct.Struct("4q9q"), struct.Struct("7q4q")
 Gradients = tuple[Tensor, Tensor, Tensor]
-Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Gradients]
+Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, bytes], Gradients]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class BackwardKind:
         block: (queries, keys), each 64 or 128.
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether there are blocks that are allowed in part.
+        score: The region that scores go through, with its derivative, if any.
     """
 
     dtype: torch.dtype
@@ -38,13 +39,14 @@ class BackwardKind:
     block: tuple[int, int]
     tail: bool
     partial: bool
+    score: str = ""
 
     def text(self) -> str:
         """What the compiler makes the kernels of."""
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})"]
         parts += [name for name in ("tail", "partial") if getattr(self, name)]
-        return f"tile.attention_backward @attention {' '.join(parts)}\n"
+        return f"tile.attention_backward @attention {' '.join(parts)}{score_text(self.score)}\n"
 
 
 @cache
@@ -55,9 +57,9 @@ def kernels_of(kind: BackwardKind, chip: str = CHIP) -> CompiledRegion:
 
 
 def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: float) -> Call:
-    """A function of q, k, v, the output, its log-sum-exp and the gradients of both (that of the latter may be None),
-    which gives those of q, k and v on the current stream. Tensors are [batch, heads, length, columns], not empty, of
-    the same shapes every time.
+    """A function of q, k, v, the output, its log-sum-exp, the gradients of both (that of the latter may be None) and
+    what a function of scores captures, which gives the gradients of q, k and v on the current stream. Tensors are
+    [batch, heads, length, columns], not empty, of the same shapes every time.
     """
     batch, heads, queries, columns = q.shape
     kv_heads, keys = k.shape[1:3]
@@ -86,6 +88,7 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
         lse: Tensor,
         out_grad: Tensor,
         lse_grad: Tensor | None,
+        captured: bytes,
         _keep: object = arrays,
     ) -> Gradients:
         out_grad = movable(out_grad)
@@ -106,7 +109,7 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
             padded,
             scale_bits,
         )
-        kernel(words + lists)
+        kernel(words + lists + captured)
         return grads
 
     return call

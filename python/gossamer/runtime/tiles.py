@@ -22,7 +22,7 @@ CHIP = "sm_90a"
 # Words of a kernel's entry (passes/tile/AttentionEntry.cpp): addresses; sizes, strides, list, window, scale, partial
 # blocks.
 _ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q5q")
-Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Call = Callable[..., tuple[Tensor, Tensor]]
 
 # By device and stream: kernels of a stream run one after another, and leave their counter at 0.
 _counters: dict[tuple[int, int], Tensor] = {}
@@ -41,6 +41,7 @@ class Kind:
         window: Whether it sees only the last of these.
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether the list has blocks that are allowed in part; such a kernel finds out about the tail itself.
+        score: The region that scores go through, if any (`gossamer.score`).
     """
 
     dtype: torch.dtype
@@ -51,19 +52,26 @@ class Kind:
     window: bool
     tail: bool
     partial: bool = False
+    score: str = ""
 
     def text(self) -> str:
         """What the compiler makes the kernel of."""
         flags = [name for name in ("listed", "partial", "causal", "window", "tail") if getattr(self, name)]
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})", *flags]
-        return f"tile.attention @attention {' '.join(parts)}\n"
+        return f"tile.attention @attention {' '.join(parts)}{score_text(self.score)}\n"
 
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
         what = "a block list" if self.listed else "a window" if self.window else "causal" if self.causal else "all keys"
         what += ", with bitmaps" if self.partial else ""
+        what += ", a function of scores" if self.score else ""
         return f"tensor cores: {name}, heads of {self.head}, tiles of {self.block[0]} x {self.block[1]}, {what}"
+
+
+def score_text(region: str) -> str:
+    """How a region is written in an attention."""
+    return f" score {{\n{region}\n}}" if region else ""
 
 
 @cache
@@ -84,19 +92,27 @@ def is_hopper(device: torch.device) -> bool:
 
 
 def run(
-    kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int = 0
+    kind: Kind,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: BlockList | None,
+    scale: float,
+    window: int = 0,
+    captured: bytes = b"",
 ) -> tuple[Tensor, Tensor]:
     """Runs attention on [batch, heads, length, columns] tensors of one GPU, on its current stream; or of the processor,
     where programs are for tests.
 
-    `window` is the number of keys that a query sees, if the kernel has a window.
+    `window` is the number of keys that a query sees, if the kernel has a window; `captured` what its function of scores
+    captures (`Score.words`).
 
     Returns:
         The output, strided as q where that is dense, and the log-sum-exp of the scores, f32 [batch, heads, queries].
     """
     q, k, v = movable(q), movable(k), movable(v)
     if q.numel() and k.shape[2]:
-        return prepare(kind, q, k, v, blocks, scale, window)(q, k, v)
+        return prepare(kind, q, k, v, blocks, scale, window)(q, k, v, captured)
     lse = torch.full(q.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
     return torch.zeros_like(q), lse
 
@@ -129,12 +145,14 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
     pack, float32 = _ADDRESSES.pack, torch.float32
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
-    def call(q: Tensor, k: Tensor, v: Tensor, _keep: object = (blocks, order)) -> tuple[Tensor, Tensor]:
+    def call(
+        q: Tensor, k: Tensor, v: Tensor, captured: bytes = b"", _keep: object = (blocks, order)
+    ) -> tuple[Tensor, Tensor]:
         out = torch.empty_strided(shape, strides, dtype=dtype, device=device)
         lse = torch.empty(lse_shape, dtype=float32, device=device)
         counter = counter_of(device)
         addresses = q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr()
-        kernel(pack(*addresses, *lists, counter.data_ptr()) + rest)
+        kernel(pack(*addresses, *lists, counter.data_ptr()) + rest + captured)
         return out, lse
 
     return call
