@@ -193,14 +193,27 @@ ProgramParts::Values KeysBuilder::step(Value key, Value value, ValueRange sums,
   Value query = wait(queryRing, number);
   Value scores = mma(key, query, 64, Value(), /*transposed=*/true);
   Value outGrad = wait(outGradRing, number);
-  Value pGrad = mma(value, outGrad, 64, Value(), /*transposed=*/true);
+  auto multiply = [&] {
+    return mma(value, outGrad, 64, Value(), /*transposed=*/true);
+  };
+  // Of wide heads a derivative needs the registers that the product would have
+  // meanwhile.
+  bool waits = derives() && plan.head > 64;
+  Value pGrad;
+  if (!waits)
+    pGrad = multiply();
   auto columns = ColumnsOp::create(b, loc, numbers, number);
   Value bits = takeBits();
   scores = await(scores);
   Value p = probabilities(scores, columns.getResult(0), bits, corner);
-  Value changes = withDerivative(p, scores, corner);
+  Value changes = withDerivative(p, scores, corner), left;
+  if (waits) {
+    left = ToOperandOp::create(b, loc, stepType, p);
+    pGrad = multiply();
+  }
   Value scoreGrad = scoreGradients(changes, await(pGrad), columns.getResult(1));
-  Value left = ToOperandOp::create(b, loc, stepType, p);
+  if (!waits)
+    left = ToOperandOp::create(b, loc, stepType, p);
   Value leftOfKeys = ToOperandOp::create(b, loc, stepType, scoreGrad);
   Value values = mma(left, outGrad, plan.head, sums[0], /*transposed=*/false);
   Value keys = mma(leftOfKeys, query, plan.head, sums[1], /*transposed=*/false);

@@ -142,7 +142,7 @@ Value BackwardSteps::probabilities(Value scores, Value shifts, Value bits,
 
 Value BackwardSteps::withDerivative(Value p, Value scores,
                                     const Corner &corner) {
-  if (!plan.scored || function.front().getTerminator()->getNumOperands() < 2)
+  if (!derives())
     return p;
   return elementwise({p, scores}, scoresType, [&](ValueRange x) -> Value {
     Place place = placeOf(corner, x.take_back(2));

@@ -48,6 +48,11 @@ protected:
   /// for each row, or each column, `bits` may be none.
   mlir::Value probabilities(mlir::Value scores, mlir::Value shifts,
                             mlir::Value bits, const Corner &corner);
+  /// Whether a function of scores has a derivative that is not 1.
+  bool derives() {
+    return plan.scored &&
+           function.front().getTerminator()->getNumOperands() == 2;
+  }
   /// p f'(scale s)
   mlir::Value withDerivative(mlir::Value p, mlir::Value scores,
                              const Corner &corner);

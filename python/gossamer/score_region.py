@@ -153,6 +153,10 @@ class Region:
 
     def select(self, condition: Scalar, x: Scalar, y: Scalar) -> Scalar:
         result = self.op(f"arith.select {condition.name}, {x.name}, {y.name}", x.type)
+        # Of -inf nothing comes, and so it needs no derivative.
+        none = self._constants.get(f"{_bits(-math.inf)} : f32")
+        if none in (x, y):
+            return replace(result, slope=y.slope if x == none else x.slope)
         if x.slope is y.slope:
             return replace(result, slope=x.slope)
         slopes = [self.constant(0.0, "f32") if s is None else self._plain(s) for s in (x.slope, y.slope)]
