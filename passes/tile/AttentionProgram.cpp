@@ -11,8 +11,8 @@
 // keys, and the partial blocks. There each entry has bits, or counts as one
 // whose bits are all set; the other steps are unmasked as ever.
 //
-// Where there is a function of scores another queue carries what it must know of
-// a step: the first keys of its blocks.
+// Where there is a function of scores another queue carries what it must know
+// of a step: the first keys of its blocks.
 //
 // The queue carries {tile, steps, first key, keys of step 0}, or with partial
 // blocks {tile, steps, first key, entries of masked steps, masked steps, whole

@@ -95,7 +95,8 @@ ProgramOp KeysBuilder::build() {
       alloc(SharedType::get({tiling.rows, plan.head}, element, tiling.rows));
   headers = alloc(QueueType::get({2, 3}, b.getI32Type()));
   allocPlaces(2); // the head and the first query
-  scoreArguments = program.getBody().getArguments().drop_front(NumKeysArguments);
+  scoreArguments =
+      program.getBody().getArguments().drop_front(NumKeysArguments);
   prepareScale(argument(KeysScale));
   buildRoles(
       program, [&] { buildProducer(); },
@@ -196,9 +197,10 @@ ProgramParts::Values KeysBuilder::step(Value key, Value value, ValueRange sums,
   auto multiply = [&] {
     return mma(value, outGrad, 64, Value(), /*transposed=*/true);
   };
-  // Of wide heads a derivative needs the registers that the product would have
-  // meanwhile.
-  bool waits = derives() && plan.head > 64;
+  // With wide heads a function of scores needs the registers that the product
+  // would have meanwhile.
+  bool waits = plan.scored && plan.head > 64 &&
+               (derives() || tiling.consumers == 1);
   Value pGrad;
   if (!waits)
     pGrad = multiply();

@@ -66,8 +66,9 @@ protected:
   FragmentType scoresType;
   OperandType stepType;
   mlir::Value scale;
-  /// Where there is a function of scores: what it is given them with, numbers of
-  /// steps, and more arguments (the number of keys, what it captures).
+  /// Where there is a function of scores: the scale of what it is given,
+  /// numbers of steps, and more arguments (the number of keys, what it
+  /// captures).
   mlir::Value scoreScale, places;
   mlir::ValueRange scoreArguments;
 

@@ -182,7 +182,7 @@ def _key(
     score: Score | None,
 ) -> tuple[Any, dict[Any, Any]]:
     """What a prepared call depends on, and where it is kept: with the mask, so that it does not outlive it."""
-    options: tuple[Any, ...] = (scale, causal, window, None if score is None else score.region, "call")
+    options: tuple[Any, ...] = (scale, causal, window, None if score is None else score.code, "call")
     kept = _calls
     if isinstance(mask, BlockList):
         kept = mask._derived

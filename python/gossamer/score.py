@@ -97,6 +97,15 @@ class Score(Numbered):
         """
         return region_of(self.graph, self.captured, derives=True)
 
+    @cached_property
+    def code(self) -> str:
+        """What it does, and what its derivative does: two functions may do the same and differ in that."""
+        region = self.region
+        try:
+            return region + self.derived_region
+        except UnsupportedError:
+            return region
+
     def check(self, needs_gradients: bool) -> None:
         """That it can be differentiated where that is needed.
 
@@ -220,7 +229,8 @@ def _names_of(function: Any) -> dict[int, str]:
 
 def _run(node: Node, value_of: Callable[[Node], Any], device: torch.device) -> Any:
     """An operation on whole tensors; look-ups beyond a tensor give its nearest entry, as programs do."""
-    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), value_of)
+    given: Any = torch.fx.map_arg((node.args, node.kwargs), value_of)
+    args, kwargs = given
     if "device" in kwargs:  # of a constant: where the trace was made
         kwargs = {**kwargs, "device": device}
     if name_of(node) == "index":

@@ -55,7 +55,7 @@ def region_of(graph: Graph, captured: dict[Node, tuple[str, int | None]], derive
 
 def _operation(region: Region, node: Node, values: dict[Node, Any]) -> Any:
     name, type = name_of(node), type_of(node.meta["val"].dtype)
-    arguments = torch.fx.map_arg(list(node.args), values.__getitem__)
+    arguments: Any = torch.fx.map_arg(list(node.args), values.__getitem__)
     rule = (_FLOATS if type == "f32" else _INTEGERS).get(name, _ANY.get(name))
     allowed = {"dtype", "device", "layout", "pin_memory", "rounding_mode", "alpha", "min", "max", "non_blocking"}
     if rule is None or not set(node.kwargs) <= allowed or node.kwargs.get("alpha", 1) != 1:

@@ -7,6 +7,7 @@ its result (forward mode).
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -234,4 +235,4 @@ class Table:
 
 def _bits(value: float) -> str:
     """Of an f32."""
-    return f"0x{torch.tensor(value, dtype=torch.float32).view(torch.int32).item() & 0xFFFFFFFF:08X}"
+    return f"0x{int.from_bytes(struct.pack('>f', value)):08X}"

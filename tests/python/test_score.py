@@ -93,6 +93,13 @@ def test_an_index_beyond_a_table_is_the_nearest():
     assert torch.isfinite(got).all()
 
 
+def test_functions_that_differ_in_their_derivative_only():
+    one = gs.Score(lambda s, b, h, q, k: s * 2.0)
+    other = gs.Score(lambda s, b, h, q, k: s.detach() * 2.0)
+    assert one.region == other.region
+    assert one.code != other.code
+
+
 def test_what_is_refused():
     slopes = torch.nn.Parameter(torch.rand(2))
     q, k, v = leaves(2, 2, 5, 5)
