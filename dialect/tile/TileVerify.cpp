@@ -473,8 +473,9 @@ static LogicalResult verifyScore(Operation *op, Region &region,
   }
   if (number < 5)
     return op->emitOpError("has a score region of ")
-           << number << " arguments, which has the score, batch, head, query "
-                        "and key at least";
+           << number
+           << " arguments, which has the score, batch, head, query "
+              "and key at least";
   return verifyScalars(op, block, maxResults);
 }
 

@@ -189,8 +189,8 @@ AttentionBuilder::firstSoftmax(Value scores, const Header &header, Value bits) {
   Value part = ReduceOp::create(b, loc, partialRows, Combining::Max, scores,
                                 /*init=*/Value());
   Value maximum = CombineOp::create(b, loc, rows, Combining::Max, part);
-  Value p = exponentials(
-      scores, shiftOf(maximum, plan.masksFirst() || plan.scored));
+  Value p =
+      exponentials(scores, shiftOf(maximum, plan.masksFirst() || plan.scored));
   Value sum = ReduceOp::create(b, loc, partialRows, Combining::Sum, p,
                                /*init=*/Value());
   return {ToOperandOp::create(b, loc, probabilityType, p), maximum, sum};

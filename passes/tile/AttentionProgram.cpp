@@ -61,8 +61,8 @@ ProgramOp AttentionBuilder::build() {
       alloc(SharedType::get({plan.queries, plan.head}, element, plan.queries));
   headers = alloc(QueueType::get({2, plan.partial ? 6 : 4}, b.getI32Type()));
   if (plan.scored)
-    places = alloc(
-        QueueType::get({plan.keyStages, plan.gathered}, b.getI32Type()));
+    places =
+        alloc(QueueType::get({plan.keyStages, plan.gathered}, b.getI32Type()));
   // Of base-2 exponentials; a function is given scores that are scaled.
   scale = f32(log2OfE);
   if (!plan.scored)

@@ -199,8 +199,8 @@ ProgramParts::Values KeysBuilder::step(Value key, Value value, ValueRange sums,
   };
   // With wide heads a function of scores needs the registers that the product
   // would have meanwhile.
-  bool waits = plan.scored && plan.head > 64 &&
-               (derives() || tiling.consumers == 1);
+  bool waits =
+      plan.scored && plan.head > 64 && (derives() || tiling.consumers == 1);
   Value pGrad;
   if (!waits)
     pGrad = multiply();

@@ -148,8 +148,8 @@ Value BackwardSteps::withDerivative(Value p, Value scores,
     Place place = placeOf(corner, x.take_back(2));
     Value slope = scoreOf(function, x[1], scoreScale, place, captured())[1];
     // 0 where nothing is, whatever the derivative.
-    Value isNone = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ,
-                                         x[0], f32(0));
+    Value isNone =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, x[0], f32(0));
     return n.select(isNone, f32(0), times(x[0], slope));
   });
 }

@@ -47,9 +47,9 @@ Value ProgramParts::scaled(Value fragment, Value factor) {
 ProgramParts::Values ProgramParts::scoreOf(Region &function, Value x,
                                            Value scale, const Place &place,
                                            ValueRange captured) {
-  Values given{arith::MulFOp::create(b, loc, x, scale,
-                                     arith::FastMathFlags::contract),
-               place.batch, place.head, place.query, place.key};
+  Values given{
+      arith::MulFOp::create(b, loc, x, scale, arith::FastMathFlags::contract),
+      place.batch, place.head, place.query, place.key};
   llvm::append_range(given, captured);
   Block &block = function.front();
   IRMapping mapping;

@@ -128,7 +128,7 @@ def test_tensors_that_are_copied_or_empty(which, tile_programs):
         q, k = (torch.randn(tensor.numel() + 1).bfloat16()[1:].view(1, 2, 65, 24) for tensor in (q, k))
     if which == "odd strides":
         q, k = (torch.randn(1, 2, 65, 25).bfloat16()[..., :24] for _ in range(2))
-    options = None, 0, None, False, None
+    options = None, 0, None, False, None, 0
     tensors = [tensor.detach().requires_grad_() for tensor in (q, k, v)]
     torch.library.opcheck(attention_op.tile_attention, (*tensors, *options))
     out, lse = compiled()(*tensors, None, return_lse=True)
@@ -144,11 +144,11 @@ def test_tensors_that_are_copied_or_empty(which, tile_programs):
 def test_operators(number, tile_programs):
     q, k, v = leaves(*inputs(1, 2, 2, 65, 70, 16, torch.bfloat16))
     mask = block_list(65, 70)
-    torch.library.opcheck(attention_op.tile_attention, (q, k, v, None, mask._number * number, 0.3, False, None))
+    torch.library.opcheck(attention_op.tile_attention, (q, k, v, None, mask._number * number, 0.3, False, None, 0))
     q, k, v = (tensor.detach().float().requires_grad_() for tensor in (q, k, v))
     # Its body is a call of sparse_jit, whose operations are no part of what is checked.
     tests = "test_schema", "test_autograd_registration"
-    options = mask._number, 0.3, False, None
+    options = None, mask._number, 0.3, False, None, 0
     torch.library.opcheck(attention_op.sparse_attention, (q, k, v, *options), test_utils=tests)
 
 
