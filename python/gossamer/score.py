@@ -156,6 +156,8 @@ class Score(Numbered):
         name = self._names.get(str(node.target), node.name)
         if not value.numel():
             raise TensorError(f"score_mod looks into {name}, which is empty: {list(value.shape)}")
+        if sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True)) >= 1 << 31:
+            raise UnsupportedError(f"score_mod counts in 32 bits, and {name} is {list(value.shape)}")
         if value.device != device:
             raise TensorError(f"score_mod looks into {name} on {value.device}, while q is on {device}")
         if value.dtype != dtype or node.op != "get_attr":

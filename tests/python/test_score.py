@@ -137,6 +137,9 @@ def test_what_is_refused():
     empty = torch.zeros(0)
     with pytest.raises(gs.TensorError, match=r"looks into empty, which is empty"):
         gs.Score(lambda s, b, h, q, k: s + empty[q]).words(torch.device("cpu"))
+    large = torch.empty(1 << 16, 1 << 16, device="meta")
+    with pytest.raises(gs.UnsupportedError, match=r"counts in 32 bits, and large is \[65536, 65536\]"):
+        gs.Score(lambda s, b, h, q, k: s + large[q, k]).words(torch.device("cpu"))
 
 
 def test_explain_and_dump():
