@@ -7,7 +7,8 @@
 
 namespace gossamer::tile {
 
-/// The arguments of the program, in order.
+/// The arguments of the program, in order; then what a function of scores
+/// captures.
 enum AttentionArgument : unsigned {
   QueryMap,
   KeyMap,
@@ -60,6 +61,7 @@ struct AttentionPlan {
   int64_t consumers, keyStages, valueStages;
   int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
   bool listed, partial, packed, causal, window, tail, split;
+  bool scored; // scores go through a function
 
   /// Whether the first step of a tile has keys that take no part. It has the
   /// highest keys of a list, and the blocks that do not make a whole step.

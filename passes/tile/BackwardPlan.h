@@ -37,9 +37,12 @@ struct BackwardPlan {
   bool partial;
   /// Whether some keys are packed, before the others.
   bool packed;
+  /// Whether scores go through a function.
+  bool scored;
 };
 
-/// The arguments of the program of the queries, in order.
+/// The arguments of the program of the queries, in order; then, with a function
+/// of scores, the number of keys and what it captures.
 enum QueriesArgument : unsigned {
   QueriesQueryMap,
   QueriesKeyMap,
@@ -73,7 +76,7 @@ enum QueriesArgument : unsigned {
   NumQueriesArguments
 };
 
-/// The arguments of the program of the keys.
+/// The arguments of the program of the keys, and the same behind them.
 enum KeysArgument : unsigned {
   KeysKeyMap,
   KeysValueMap,

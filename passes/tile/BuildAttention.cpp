@@ -19,7 +19,8 @@ AttentionPlan::AttentionPlan(AttentionOp op)
       block(op.getBlockK()), gathered(keys / block), wide(head > 128),
       staged(wide ? 64 : head), consumers(queries / 64), listed(op.getListed()),
       partial(op.getPartial()), packed(op.getPacked()), causal(op.getCausal()),
-      window(op.getWindow()), tail(op.getTail()), split(op.getSplit()) {
+      window(op.getWindow()), tail(op.getTail()), split(op.getSplit()),
+      scored(!op.getScore().empty()) {
   // One warpgroup has so few keys at a time that a second thread block is
   // needed to fill a multiprocessor. With heads of 256, threads of two blocks
   // would be launched with fewer registers than a product has results.
