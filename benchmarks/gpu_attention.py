@@ -26,22 +26,24 @@ from gossamer.runtime import tiles
 Run = Callable[..., Tensor]  # of q, k and v
 # Of batch, head, query and key, as flex_attention's masks: whether it is allowed.
 Function = Callable[..., Tensor]
+# Of a score and these: what becomes of the score.
+Score = Callable[..., Tensor]
 
 
 class Case:
     """One mask at one head size; all tensors are [batch, heads, length, columns].
 
-    `function` is a mask entry by entry, of which blocks are allowed in part.
+    `function` is a mask entry by entry, of which blocks are allowed in part; `score` changes scores.
     """
 
     sdpa = SDPBackend.CUDNN_ATTENTION
 
     def __init__(
         self, name: str, q: Tensor, k: Tensor, v: Tensor, blocks: Tensor | None, block: int, window: int,
-        function: Function | None = None,
+        function: Function | None = None, score: Score | None = None,
     ):  # fmt: skip
         self.name, self.qkv, self.blocks, self.block, self.window = name, (q, k, v), blocks, block, window
-        self.causal = window > 0
+        self.causal, self.score = window > 0, score
         batch, heads, length, columns = q.shape
         entries = window * (2 * length - window + 1) // 2 if self.causal else length * length
         if blocks is not None:
@@ -61,13 +63,13 @@ class Case:
         return self.window if 0 < self.window < self.qkv[0].shape[2] else None
 
     def ours(self, *qkv: Tensor) -> Tensor:
-        out = gs.attention(*qkv, self.mask, causal=self.causal, window=self.limit)
+        out = gs.attention(*qkv, self.mask, causal=self.causal, window=self.limit, score_mod=self.score)
         assert isinstance(out, Tensor)
         return out
 
     def dense(self) -> Run | None:
-        """SDPA, which knows no block lists and no windows."""
-        if self.mask is not None or self.limit:
+        """SDPA, which knows no block lists, no windows and no functions of scores."""
+        if self.mask is not None or self.limit or self.score is not None:
             return None
 
         def run(*qkv: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ class Case:
                 lambda b, h, i, j: blocks[i // block, j // block], None, None, length, length, device="cuda"
             )
         compiled = torch.compile(flex_attention, dynamic=False)
-        return lambda *qkv: compiled(*qkv, block_mask=mask)
+        return lambda *qkv: compiled(*qkv, block_mask=mask, score_mod=self.score)
 
     def check(self, with_gradients: bool) -> float:
         """The relative error of the first and the last head; of gradients the worst of the three."""
@@ -109,7 +111,7 @@ class Case:
         worst = 0.0
         for b, h in ((0, 0), (-1, -1)):
             q, k, v = (tensor[b, h].detach().float().requires_grad_() for tensor in self.qkv)
-            expected = self.expected(q, k, v)
+            expected = self.expected(q, k, v, h % self.qkv[0].shape[1])
             wanted = [expected]
             if out_grad is not None:
                 wanted = list(torch.autograd.grad(expected, (q, k, v), out_grad[b, h].float()))
@@ -117,9 +119,12 @@ class Case:
                 worst = max(worst, ((got[b, h].float() - one).norm() / one.norm()).item())
         return worst
 
-    def expected(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def expected(self, q: Tensor, k: Tensor, v: Tensor, head: int) -> Tensor:
         """The output of one head."""
         scores = q @ k.T / math.sqrt(q.shape[1])
+        if self.score is not None:
+            places = torch.arange(len(scores), device="cuda")
+            scores = self.score(scores, 0, head, places[:, None], places)
         if self.causal:
             scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
             scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril(-self.window), -math.inf)
@@ -146,6 +151,12 @@ def cases(columns: int, length: int, dtype: torch.dtype) -> Iterator[Case]:
     yield Case("dense", q, k, v, None, 128, window=0)
     yield Case("causal", q, k, v, None, 128, window=length)
     yield Case("causal, window of 1024", q, k, v, None, 128, window=1024)
+    slopes = 0.5 ** torch.arange(0.5, 8.5, 0.5, device="cuda")
+    yield Case("causal, ALiBi", q, k, v, None, 128, window=length, score=lambda s, b, h, i, j: s - slopes[h] * (i - j))
+    yield Case(
+        "causal, soft cap of 20", q, k, v, None, 128, window=length,
+        score=lambda s, b, h, i, j: 20 * torch.tanh(s / 20),
+    )  # fmt: skip
     for block in (128, 64):
         blocks = torch.rand(length // block, length // block, generator=generator) < 0.1
         blocks.fill_diagonal_(True)

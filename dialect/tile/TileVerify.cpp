@@ -376,6 +376,24 @@ LogicalResult MmaOp::verify() {
   return success();
 }
 
+/// Operations on numbers, ended by a tile.yield of so many.
+static LogicalResult verifyScalars(Operation *parent, Block &block,
+                                   unsigned maxResults) {
+  auto yield = block.empty() ? YieldOp() : dyn_cast<YieldOp>(block.back());
+  if (!yield || yield.getValues().empty() ||
+      yield.getValues().size() > maxResults)
+    return parent->emitOpError("ends in a tile.yield of ")
+           << (maxResults == 1 ? "a number" : "one or two numbers");
+  for (Operation &op : block.without_terminator())
+    if (op.getNumResults() != 1 ||
+        (!isa<arith::ArithDialect, math::MathDialect>(op.getDialect()) &&
+         !isa<LookUpOp>(op)))
+      return op.emitOpError("in a ")
+             << parent->getName()
+             << ", which holds operations of arith and math and tile.look_up";
+  return success();
+}
+
 LogicalResult ElementwiseOp::verify() {
   auto result = getResult().getType();
   auto fragment = dyn_cast<FragmentType>(result);
@@ -415,14 +433,7 @@ LogicalResult ElementwiseOp::verify() {
                  : n < numInputs ? "f32"
                                  : "i32");
   }
-  if (!isa<YieldOp>(block.back()))
-    return emitOpError("ends in a tile.yield");
-  for (Operation &op : block.without_terminator())
-    if (!isa<arith::ArithDialect, math::MathDialect>(op.getDialect()) ||
-        op.getNumResults() != 1)
-      return op.emitOpError("in a tile.elementwise, which holds operations of "
-                            "arith and math");
-  return success();
+  return verifyScalars(*this, block, /*maxResults=*/1);
 }
 
 LogicalResult ReduceOp::verify() {
@@ -488,6 +499,38 @@ LogicalResult JoinOp::verify() {
            << result << " of " << getFirst().getType() << " and "
            << getSecond().getType();
   return success();
+}
+
+/// What both directions of attention ask of a function of scores.
+template <typename Attention>
+static LogicalResult verifyScore(Attention op, unsigned maxResults) {
+  Region &region = op.getScore();
+  if (region.empty())
+    return success();
+  if (op.getPacked())
+    return op.emitOpError("packs no keys if scores go through a function, "
+                          "which is told the place of a key");
+  Block &block = region.front();
+  unsigned number = 0;
+  for (Type type : block.getArgumentTypes()) {
+    auto table = dyn_cast<MemRefType>(type);
+    bool isTable = table && table.getRank() == 1 &&
+                   (table.getElementType().isF32() ||
+                    table.getElementType().isInteger(32));
+    bool isCaptured = number > 4 && (isTable || type.isF32());
+    if (!isCaptured && (number ? !type.isInteger(32) : !type.isF32()))
+      return op.emitOpError("has a score region whose argument ")
+             << number << " is " << type
+             << "; the first is f32, four are i32, others f32, i32, "
+                "memref<?xf32> or memref<?xi32>";
+    ++number;
+  }
+  if (number < 5)
+    return op.emitOpError("has a score region of ")
+           << number
+           << " arguments, which has the score, batch, head, query "
+              "and key at least";
+  return verifyScalars(op, block, maxResults);
 }
 
 /// What both directions of attention ask of dtype and blocks.
@@ -564,7 +607,14 @@ LogicalResult AttentionOp::verify() {
   if (getPartial() && getPacked() && getBlockK() == 16 && getHead() == 256)
     return emitOpError("of heads of 256 columns packs no keys if blocks of "
                        "64 x 16 are allowed in part");
-  return success();
+  // Consumers of other split programs have no registers left for a function.
+  bool isSquare = getBlockQ() == 64 && getBlockK() == 64;
+  if (getSplit() && !getScore().empty() && getHead() > 64 && !isSquare)
+    return emitOpError("of heads of ")
+           << getHead()
+           << " columns whose scores go through a function shares keys in "
+              "blocks of 64 x 64 only";
+  return verifyScore(*this, /*maxResults=*/1);
 }
 
 LogicalResult AttentionBackwardOp::verify() {
@@ -578,5 +628,5 @@ LogicalResult AttentionBackwardOp::verify() {
   if (!getTarget().isHopper && (getBlockQ() != 64 || getBlockK() != 64))
     return emitOpError("has blocks of 64 x 64 on ")
            << getChip() << ", not of " << getBlockQ() << " x " << getBlockK();
-  return success();
+  return verifyScore(*this, /*maxResults=*/2);
 }

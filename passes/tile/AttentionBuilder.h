@@ -73,6 +73,7 @@ private:
   void loadQueries(const Item &item, mlir::Value number);
   void load(mlir::Value map, mlir::Value ring, mlir::Value tile,
             mlir::ValueRange rows, mlir::Value number);
+  void loadKeys(mlir::Value tile, mlir::ValueRange rows, mlir::Value number);
 
   // AttentionConsumers.cpp
   void buildConsumers();
@@ -82,6 +83,9 @@ private:
   mlir::Value partOfQueries(mlir::Value number);
   mlir::Value takeQueries(mlir::Value number);
   mlir::Value beginScores(mlir::Value query, mlir::Value number);
+  Values firstKeysOf(mlir::Value number);
+  mlir::Value scored(mlir::Value scores, const Header &header,
+                     mlir::ValueRange firstKeys);
   mlir::Value beginOutput(mlir::Value p, mlir::Value output,
                           mlir::Value number);
   Softmax firstSoftmax(mlir::Value scores, const Header &header,
@@ -121,11 +125,14 @@ private:
   }
 
   const AttentionPlan &plan;
+  mlir::Region &scoreFunction;
   ProgramOp program;
   FragmentType scoresType, outputType;
   RowsType rows, partialRows;
   OperandType queryType, probabilityType;
-  mlir::Value scale, queryRing, keyRing, valueRing, headers, scratch;
+  // `places`, for a function of scores: of each step the first keys of its
+  // blocks.
+  mlir::Value scale, queryRing, keyRing, valueRing, headers, places, scratch;
   mlir::Value warpgroup;
 };
 

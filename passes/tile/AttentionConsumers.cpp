@@ -64,6 +64,39 @@ Value AttentionBuilder::beginScores(Value query, Value number) {
                        /*transposed=*/true);
 }
 
+/// Received before the step's products begin, which wait for memory.
+AttentionBuilder::Values AttentionBuilder::firstKeysOf(Value number) {
+  if (!plan.scored)
+    return {};
+  SmallVector<Type> types(plan.gathered, b.getI32Type());
+  return Values(ReceiveOp::create(b, loc, types, places, number).getWords());
+}
+
+/// What the function makes of the scores of a step whose blocks have these
+/// first keys.
+Value AttentionBuilder::scored(Value scores, const Header &header,
+                               ValueRange firstKeys) {
+  if (!plan.scored)
+    return scores;
+  Coordinates at = coordinatesOf(header.tile);
+  Value firstQuery = n.add(n.mul(at.block, plan.queries), n.mul(warpgroup, 64));
+  // What is to be added to columns of each block.
+  Values offsets;
+  for (auto [g, key] : llvm::enumerate(firstKeys))
+    offsets.push_back(n.add(key, -static_cast<int64_t>(g) * plan.block));
+  return elementwise(scores, scoresType, [&](ValueRange x) -> Value {
+    Value offset = offsets.back();
+    for (int64_t g = plan.gathered - 1; g > 0; --g)
+      offset = n.select(n.less(x[2], literal(g * plan.block)), offsets[g - 1],
+                        offset);
+    Place place{at.batch, at.head, n.add(firstQuery, x[1]),
+                n.add(offset, x[2])};
+    return scoreOf(
+        scoreFunction, x[0], argument(Scale), place,
+        program.getBody().getArguments().drop_front(plan.numArguments()))[0];
+  });
+}
+
 Value AttentionBuilder::beginOutput(Value p, Value output, Value number) {
   Value tile = WaitOp::create(b, loc, valueRing, number);
   return MmaOp::create(b, loc,
@@ -195,7 +228,8 @@ AttentionBuilder::firstSoftmax(Value scores, const Header &header, Value bits) {
   Value part = ReduceOp::create(b, loc, partialRows, Combining::Max, scores,
                                 /*init=*/Value());
   Value maximum = CombineOp::create(b, loc, rows, Combining::Max, part);
-  Value p = exponentials(scores, shiftOf(maximum, plan.masksFirst()));
+  Value p =
+      exponentials(scores, shiftOf(maximum, plan.masksFirst() || plan.scored));
   Value sum = ReduceOp::create(b, loc, partialRows, Combining::Sum, p,
                                /*init=*/Value());
   return {ToOperandOp::create(b, loc, probabilityType, p), maximum, sum};
@@ -288,6 +322,7 @@ scf::ForOp AttentionBuilder::buildSteps(Value from, Value to, ValueRange inits,
   bool hasBits = plan.partial && isMasked;
   if (hasBits)
     bits = bitsOf(header, partialList, steps.getInductionVar());
+  Values firstKeys = firstKeysOf(key);
   // These scores and the output of the last ones, side by side.
   Value scores = beginScores(query, key);
   Value output = beginOutput(old.p, arguments[3], valueNumber);
@@ -298,6 +333,7 @@ scf::ForOp AttentionBuilder::buildSteps(Value from, Value to, ValueRange inits,
     PassTurnOp::create(b, loc);
   scores = AwaitOp::create(b, loc, scores);
   release(keyRing, key);
+  scores = scored(scores, header, firstKeys);
   if (hasBits) {
     scores = masked(scores, allowed);
   } else if (isMasked) {
@@ -305,7 +341,8 @@ scf::ForOp AttentionBuilder::buildSteps(Value from, Value to, ValueRange inits,
     scores = masked(scores, header, firstKey);
   }
   Value factor;
-  Softmax next = nextSoftmax(scores, old, /*mayBeEmpty=*/hasBits, factor);
+  Softmax next =
+      nextSoftmax(scores, old, /*mayBeEmpty=*/hasBits || plan.scored, factor);
   output = AwaitOp::create(b, loc, output);
   release(valueRing, valueNumber);
   Value p = ToOperandOp::create(b, loc, probabilityType, next.p);
@@ -340,12 +377,14 @@ void AttentionBuilder::buildConsumers() {
   Header header = receive(zero);
   Values bits = firstBits(header);
   Value query = takeQueries(zero);
+  Values firstKeys = firstKeysOf(zero);
   Value pending = beginScores(query, zero);
   Value allowed = loadFirstBits(bits);
   if (turns)
     PassTurnOp::create(b, loc);
   Value scores = await(pending);
   release(keyRing, zero);
+  scores = scored(scores, header, firstKeys);
   Softmax first = firstSoftmax(scores, header, allowed);
 
   Values inits{first.p, first.maximum, first.sum, query, zero, zero};
@@ -391,6 +430,7 @@ void AttentionBuilder::buildConsumers() {
       // The next tile's first scores beside this one's last product.
       Values bits = firstBits(next);
       Value nextQuery = takeQueries(nextCount);
+      Values firstKeys = firstKeysOf(nextBefore);
       Value product;
       if (!plan.keepsQueries) // its queries are on their way yet
         product = beginOutput(last.p, output, lastValue);
@@ -405,6 +445,7 @@ void AttentionBuilder::buildConsumers() {
       product = await(product);
       release(valueRing, lastValue);
       finish(product, last, header);
+      scores = scored(scores, next, firstKeys);
       Softmax first = firstSoftmax(scores, next, allowed);
       scf::YieldOp::create(
           b, loc, ValueRange{first.p, first.maximum, first.sum, nextQuery});

@@ -7,7 +7,8 @@
 
 namespace gossamer::tile {
 
-/// The arguments of the program, in order.
+/// The arguments of the program, in order; then what a function of scores
+/// captures.
 enum AttentionArgument : unsigned {
   QueryMap,
   KeyMap,
@@ -61,6 +62,7 @@ struct AttentionPlan {
   int64_t consumers, queryStages, keyStages, valueStages;
   int64_t producerRegisters, consumerRegisters, blocksPerProcessor;
   bool listed, partial, packed, causal, window, tail, split;
+  bool scored; // scores go through a function
   /// Whether consumers keep a tile's queries in registers, so that the next may
   /// be loaded at once; else they are read again for every step.
   bool keepsQueries;

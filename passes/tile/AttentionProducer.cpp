@@ -228,6 +228,12 @@ void AttentionBuilder::load(Value map, Value ring, Value tile, ValueRange rows,
                  literal(0), rows, ring, number);
 }
 
+void AttentionBuilder::loadKeys(Value tile, ValueRange rows, Value number) {
+  if (plan.scored)
+    SendOp::create(b, loc, places, number, rows);
+  load(argument(KeyMap), keyRing, tile, rows, number);
+}
+
 /// In the order in which consumers want things: K0, (K1, V0), ..., and then the
 /// next tile's header, queries and K0 before the last V. Queries that stay in
 /// shared memory come behind it.
@@ -250,7 +256,7 @@ void AttentionBuilder::buildProducer() {
   Values firsts = firstRows(item);
   sendHeader(zero, item, firsts[0], /*exists=*/{});
   loadQueries(item, zero);
-  load(argument(KeyMap), keyRing, item.tile, firsts, zero);
+  loadKeys(item.tile, firsts, zero);
 
   // carried: the tile, the number of the next, steps and tiles before it, rows
   // of step 0
@@ -273,7 +279,7 @@ void AttentionBuilder::buildProducer() {
       Value step = steps.getInductionVar();
       Value key = n.add(before, step);
       Values rows = isMasked ? maskedRows(item, step) : rowsOf(item, step);
-      load(argument(KeyMap), keyRing, item.tile, rows, key);
+      loadKeys(item.tile, rows, key);
       load(argument(ValueMap), valueRing, item.tile, steps.getRegionIterArgs(),
            n.add(key, -1));
       scf::YieldOp::create(b, loc, rows);
@@ -296,7 +302,7 @@ void AttentionBuilder::buildProducer() {
       b.setInsertionPoint(more.thenBlock()->getTerminator());
       if (plan.keepsQueries)
         loadQueries(next, nextCount);
-      load(argument(KeyMap), keyRing, next.tile, firsts, nextBefore);
+      loadKeys(next.tile, firsts, nextBefore);
     }
     load(argument(ValueMap), valueRing, item.tile, lastRows,
          n.add(nextBefore, -1));

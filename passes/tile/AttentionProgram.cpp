@@ -13,6 +13,9 @@
 // keys, and the partial blocks. There each entry has bits, or counts as one
 // whose bits are all set; the other steps are unmasked as ever.
 //
+// Where there is a function of scores another queue carries what it must know
+// of a step: the first keys of its blocks.
+//
 // The queue carries {tile, steps, first key, keys of step 0}, or with partial
 // blocks {tile, steps, first key, entries of masked steps, masked steps, whole
 // blocks among these}; a tile below 0 ends the program.
@@ -32,7 +35,7 @@ using namespace gossamer::tile;
 
 AttentionBuilder::AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
                                    StringRef name)
-    : ProgramParts(op), plan(plan) {
+    : ProgramParts(op), plan(plan), scoreFunction(op.getScore()) {
   Type element = plan.element, f32 = b.getF32Type(), i32 = b.getI32Type();
   int64_t box = plan.gathered > 1 ? plan.block : plan.keys;
   SmallVector<Type> types(plan.numArguments(), i32);
@@ -49,6 +52,7 @@ AttentionBuilder::AttentionBuilder(AttentionOp op, const AttentionPlan &plan,
     types[OutMap] = MemRefType::get({ShapedType::kDynamic}, element);
     types[PartOut] = types[PartLogSumExp] = types[LogSumExp];
   }
+  llvm::append_range(types, capturedTypes(scoreFunction));
   program = ProgramOp::create(b, loc, name, types, plan.blocksPerProcessor,
                               plan.chip);
   scoresType = FragmentType::get({64, plan.keys}, f32);
@@ -73,8 +77,13 @@ ProgramOp AttentionBuilder::build() {
         SharedType::get({plan.queries, plan.staged}, element, plan.queries));
   int64_t words = plan.partial ? (plan.split ? 7 : 6) : 4;
   headers = alloc(QueueType::get({2, words}, b.getI32Type()));
-  // Of base-2 exponentials.
-  scale = arith::MulFOp::create(b, loc, argument(Scale), f32(log2OfE));
+  if (plan.scored)
+    places =
+        alloc(QueueType::get({plan.keyStages, plan.gathered}, b.getI32Type()));
+  // Of base-2 exponentials; a function is given scores that are scaled.
+  scale = f32(log2OfE);
+  if (!plan.scored)
+    scale = times(argument(Scale), scale);
 
   auto producer =
       RoleOp::create(b, loc, RoleKind::Producer, 1, plan.producerRegisters);

@@ -39,6 +39,8 @@ struct BackwardPlan {
   bool partial;
   /// Whether some keys are packed, before the others.
   bool packed;
+  /// Whether scores go through a function.
+  bool scored;
   /// Whether the program of the queries keeps a tile's do in registers, so that
   /// the next may be loaded at once; else it is read again for every step.
   bool keepsOutGrads;
@@ -48,7 +50,8 @@ private:
   void fitHopper();
 };
 
-/// The arguments of the program of the queries, in order.
+/// The arguments of the program of the queries, in order; then, with a function
+/// of scores, the number of keys and what it captures.
 enum QueriesArgument : unsigned {
   QueriesQueryMap,
   QueriesKeyMap,
@@ -82,7 +85,7 @@ enum QueriesArgument : unsigned {
   NumQueriesArguments
 };
 
-/// The arguments of the program of the keys.
+/// The arguments of the program of the keys, and the same behind them.
 enum KeysArgument : unsigned {
   KeysKeyMap,
   KeysValueMap,

@@ -33,6 +33,7 @@ private:
   /// What a warpgroup has of a tile: left sides, and numbers of its rows.
   struct Rows {
     Value query, outGrad, shifts, deltas;
+    Corner corner;
   };
 
   void buildProducer();
@@ -84,6 +85,7 @@ QueriesBuilder::QueriesBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
         QueriesPartialIndex, QueriesPartialBits, QueriesBits, QueriesCounter})
     types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
   types[QueriesScale] = f32;
+  addScoreTypes(types);
   program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor,
                               plan.chip);
   rowsType = OperandType::get({64, plan.head}, element);
@@ -101,6 +103,9 @@ ProgramOp QueriesBuilder::build() {
   scratch =
       alloc(SharedType::get({tiling.rows, plan.head}, element, tiling.rows));
   headers = alloc(QueueType::get({2, 3}, b.getI32Type()));
+  allocPlaces(1); // the first key
+  scoreArguments =
+      program.getBody().getArguments().drop_front(NumQueriesArguments);
   prepareScale(argument(QueriesScale));
   buildRoles(
       program, [&] { buildProducer(); },
@@ -126,6 +131,7 @@ void QueriesBuilder::loadSteps(const Coordinates &at, Value index, Value list,
   b.setInsertionPoint(all.getBody()->getTerminator());
   Value step = all.getInductionVar(), key = n.add(number, step);
   Value row = firstRowOf(index, list, step);
+  sendPlace(key, row);
   LoadOp::create(b, loc, argument(QueriesKeyMap), at.batch, head, literal(0),
                  row, keyRing, key);
   LoadOp::create(b, loc, argument(QueriesValueMap), at.batch, head, literal(0),
@@ -214,18 +220,24 @@ QueriesBuilder::Rows QueriesBuilder::takeTile(Value tile, Value count) {
   StoreRowsOp::create(b, loc, shifts, numbers, to, literal(64));
   StoreRowsOp::create(b, loc, deltas, numbers, n.add(to, 64), literal(64));
   return {rowsOf(wait(queryRing, count), warpgroup),
-          plan.keepsOutGrads ? outGrad : part, shifts, deltas};
+          plan.keepsOutGrads ? outGrad : part, shifts, deltas,
+          Corner{at.batch, at.head, row, Value(), /*keysAreRows=*/false}};
 }
 
 /// Adds what one step gives.
 Value QueriesBuilder::step(const Rows &rows, Value sum, Value number,
                            llvm::function_ref<Value()> takeBits) {
+  Corner corner = rows.corner;
+  if (plan.scored)
+    corner.key = receivePlace(number)[0];
   Value key = wait(keyRing, number);
   Value scores = mma(rows.query, key, 64, Value(), /*transposed=*/true);
   Value value = wait(valueRing, number);
   Value pGrad = mma(rows.outGrad, value, 64, Value(), /*transposed=*/true);
   Value bits = takeBits();
-  Value p = probabilities(await(scores), rows.shifts, bits);
+  scores = await(scores);
+  Value p = probabilities(scores, rows.shifts, bits, corner);
+  p = withDerivative(p, scores, corner);
   pGrad = await(pGrad);
   release(valueRing, number);
   Value scoreGrad = scoreGradients(p, pGrad, rows.deltas);

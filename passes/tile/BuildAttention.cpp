@@ -28,7 +28,7 @@ AttentionPlan::AttentionPlan(AttentionOp op)
       staged(head > 128 ? 64 : head), consumers(queries / 64),
       listed(op.getListed()), partial(op.getPartial()), packed(op.getPacked()),
       causal(op.getCausal()), window(op.getWindow()), tail(op.getTail()),
-      split(op.getSplit()) {
+      split(op.getSplit()), scored(!op.getScore().empty()) {
   if (op.getTarget().isHopper)
     fitHopper();
   else

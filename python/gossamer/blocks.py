@@ -197,6 +197,16 @@ class BlockList(Numbered):
 
         return mask_of(self)
 
+    def unpacked(self) -> BlockList:
+        """The same mask in the same blocks without packed keys: itself, or a list made once, waiting for the device."""
+        if not self.packed_rows:
+            return self
+        if "unpacked" not in self._derived:
+            from gossamer.block_sources import list_of, mask_of
+
+            self._derived["unpacked"] = list_of(mask_of(self), self.block)
+        return self._derived["unpacked"]
+
     def tiled(self, head: int = 64, step: int = 128) -> BlockList:
         """The same mask in blocks that tensor cores have tiles for: itself, or a list made on the device and kept.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gossamer.attention import Mask, check, kind_of, scale_of
+from gossamer.attention import kind_of
+from gossamer.attention_arguments import Mask, check, scale_of
 from gossamer.block_sources import band
 from gossamer.blocks import BlockList
 from gossamer.errors import TensorError, UnsupportedError

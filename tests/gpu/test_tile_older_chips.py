@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import test_packed_keys_on_gpu as packed
+import test_score_functions as scores
 import test_tile_attention as forward
 import test_tile_gradients as backward
 import test_tile_masks as masks
@@ -118,6 +119,17 @@ def test_packed_keys(block, columns, chip):
     for length, stride in ((1024, 64), (1003, 33)):
         mask = packing.packed(gs.BlockList.of(packed.scattered(length, length, stride), block))
         packed.check((2, 4, 2, length, length, columns), packed.scattered(length, length, stride), mask)
+
+
+@SMALL
+@pytest.mark.parametrize("columns", [64, 128])
+@pytest.mark.parametrize("name", scores.NAMES)
+def test_functions_of_scores(name, columns, chip):
+    scores.check(name, (2, 4, 2, 300, 333, columns))
+    causal = torch.ones(333, 333, dtype=torch.bool, device="cuda").tril()
+    scores.check(name, (2, 4, 4, 333, 333, columns), None, causal, causal=True)
+    allowed = masks.random_mask(2, 4, 300, 333, seed=0)
+    scores.check(name, (2, 4, 2, 300, 333, columns), gs.BlockList.of(allowed, (128, 32)), allowed)
 
 
 def test_few_queries_and_wide_heads():

@@ -12,6 +12,7 @@ import test_packed_keys as packed
 import test_tile_host as forward
 import test_tile_host_backward as backward
 import test_tile_host_masks as masks
+import test_tile_scores as scores
 from gossamer.attention import attention_kind, kind_of
 from gossamer.errors import CompileError
 from gossamer.runtime import tiles
@@ -82,6 +83,17 @@ def test_packed_keys(block, columns):
         packed.check((1, 2, 1, length, length, columns), allowed, mask, gradients=block[1] > 16)
 
 
+@SMALL
+def test_functions_of_scores(chip):
+    scores.check("tempered", (1, 2, 1, 70, 139, 64))
+    causal = torch.ones(150, 150, dtype=torch.bool).tril()
+    scores.check("relative", (1, 2, 1, 150, 150, 128), None, causal, torch.bfloat16, causal=True)
+    allowed = torch.rand(2, 131, 200) < 0.3
+    kind = scores.check("softcap", (1, 2, 2, 131, 200, 64), gs.BlockList.of(allowed, (128, 16)), allowed)
+    assert kind.chip == chip
+    assert kind.block == (128, 16)
+
+
 def test_few_queries_have_tiles_of_their_own():
     q, k, _ = inputs(1, 8, 2, 3, 1000, 64, torch.bfloat16)
     kind, _, _ = kind_of(q, k, None, 0.125, causal=False)
@@ -92,7 +104,7 @@ def test_few_queries_have_tiles_of_their_own():
 
 def test_wide_heads_take_the_other_road(chip):
     q, k, v = inputs(1, 1, 1, 8, 8, 136, torch.bfloat16)
-    kind, why = attention_kind(q, k, v, None, None, False, None, chip)
+    kind, why = attention_kind(q, k, v, chip=chip)
     assert kind is None
     assert f"on {chip} it takes heads of 8, 16, ... or 128 columns, not 136" in why
     assert attention_kind(q, k, v, None, None, False, None)[0] is not None

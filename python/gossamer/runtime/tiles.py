@@ -29,7 +29,7 @@ HEADS = (64, 128, 192, 256)
 # blocks; of packed keys how many, rows, strides, addresses; of split ones what parts leave, and their number.
 _ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q5q")
 _PACKED, _SPLIT = struct.Struct("5q2q"), struct.Struct("3q")
-Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Call = Callable[..., tuple[Tensor, Tensor]]
 # What a stream has at least: enough for all but the largest of split calls.
 _COUNTERS = 1024
 
@@ -53,6 +53,7 @@ class Kind:
         packed: Whether it has blocks of packed keys.
         split: Which heads share a tile, and how many thread blocks share its keys; the code depends on whether several
             do.
+        score: The region that scores go through, if any (`gossamer.score`).
         chip: The GPU that it is made for, as LLVM names it; also on the processor, where programs are tested.
     """
 
@@ -66,6 +67,7 @@ class Kind:
     partial: bool = False
     packed: bool = False
     split: Split = WHOLE
+    score: str = ""
     chip: str = CHIP
 
     def text(self) -> str:
@@ -74,12 +76,13 @@ class Kind:
         flags += ["split"] if self.split.parts > 1 else []
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})", *flags]
-        return f"tile.attention @attention {' '.join(parts)}{chip_text(self.chip)}\n"
+        return f"tile.attention @attention {' '.join(parts)}{chip_text(self.chip)}{score_text(self.score)}\n"
 
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
         what = "a block list" if self.listed else "a window" if self.window else "causal" if self.causal else "all keys"
         what += ", with bitmaps" if self.partial else ""
+        what += ", a function of scores" if self.score else ""
         what += f", {self.split}" if self.split != WHOLE else ""
         what += "" if self.chip == CHIP else f", for {self.chip}"
         return f"tensor cores: {name}, heads of {self.head}, tiles of {self.block[0]} x {self.block[1]}, {what}"
@@ -88,6 +91,11 @@ class Kind:
 def chip_text(chip: str) -> str:
     """How the compiler is told for which GPU a program is made."""
     return "" if chip == CHIP else f' chip("{chip}")'
+
+
+def score_text(region: str) -> str:
+    """How a region is written in an attention."""
+    return f" score {{\n{region}\n}}" if region else ""
 
 
 def kernel_of(kind: Kind, on_gpu: bool = True) -> CompiledRegion:
@@ -119,12 +127,20 @@ def step_of(chip: str) -> int:
 
 
 def run(
-    kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int = 0
+    kind: Kind,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: BlockList | None,
+    scale: float,
+    window: int = 0,
+    captured: bytes = b"",
 ) -> tuple[Tensor, Tensor]:
     """Runs attention on [batch, heads, length, columns] tensors of one GPU, on its current stream; or of the processor,
     where programs are for tests.
 
-    `window` is the number of keys that a query sees, if the kernel has a window.
+    `window` is the number of keys that a query sees, if the kernel has a window; `captured` what its function of scores
+    captures (`Score.words`).
 
     Returns:
         The output, strided as q where that is dense and keys are not split, and the log-sum-exp of the scores, f32
@@ -132,7 +148,7 @@ def run(
     """
     q, k, v = movable(q), movable(k), movable(v)
     if q.numel() and k.shape[2]:
-        return prepare(kind, q, k, v, blocks, scale, window)(q, k, v)
+        return prepare(kind, q, k, v, blocks, scale, window)(q, k, v, captured)
     lse = torch.full(q.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
     return torch.zeros_like(q), lse
 
@@ -183,7 +199,9 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
     counters = batch * heads * -(-queries // kind.block[0]) * kind.block[0] // 64 if parts > 1 else 1
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
-    def call(q: Tensor, k: Tensor, v: Tensor, _keep: object = (blocks, order)) -> tuple[Tensor, Tensor]:
+    def call(
+        q: Tensor, k: Tensor, v: Tensor, captured: bytes = b"", _keep: object = (blocks, order)
+    ) -> tuple[Tensor, Tensor]:
         if copies_q:
             q = q.contiguous()
         out, lse = empty(out_shape, strides, dtype), empty(lse_shape, lse_strides, float32)
@@ -194,11 +212,11 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
             packed = packing.gather(k), packing.gather(v)
             words += _PACKED.pack(*packing.words, *(tensor.data_ptr() for tensor in packed))
         if not part_numbers:
-            kernel(words)
+            kernel(words + captured)
             return out, lse
         numbers = empty((part_numbers,), (1,), float32)
         place = numbers.data_ptr()
-        kernel(words + _SPLIT.pack(place, place + 4 * parts * rows * kind.head, parts))
+        kernel(words + _SPLIT.pack(place, place + 4 * parts * rows * kind.head, parts) + captured)
         return out[..., :columns] if out_shape[3] > columns else out, lse
 
     return call

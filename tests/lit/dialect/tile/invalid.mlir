@@ -557,3 +557,60 @@ tile.program @registers() attributes {chip = "sm_80"} {
 
 // expected-error@+1 {{has blocks of 64 x 64 on sm_80, not of 128 x 64}}
 tile.attention_backward @rows element(bf16) head(128) blocks(128, 64) chip("sm_80")
+
+// -----
+
+// expected-error@+1 {{has a score region whose argument 3 is 'f32'; the first is f32, four are i32, others f32, i32, memref<?xf32> or memref<?xi32>}}
+tile.attention @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: f32, %k: i32):
+  tile.yield %s : f32
+}
+
+// -----
+
+// expected-error@+1 {{has a score region of 4 arguments, which has the score, batch, head, query and key at least}}
+tile.attention @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32):
+  tile.yield %s : f32
+}
+
+// -----
+
+// expected-error@+1 {{ends in a tile.yield of a number}}
+tile.attention @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  tile.yield %s, %s : f32, f32
+}
+
+// -----
+
+// expected-error@+1 {{ends in a tile.yield of one or two numbers}}
+tile.attention_backward @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  tile.yield %s, %s, %s : f32, f32, f32
+}
+
+// -----
+
+tile.attention @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  // expected-error@+1 {{in a tile.attention, which holds operations of arith and math and tile.look_up}}
+  %n = tile.block
+  tile.yield %s : f32
+}
+
+// -----
+
+// expected-error@+1 {{of heads of 128 columns whose scores go through a function shares keys in blocks of 64 x 64 only}}
+tile.attention @score element(bf16) head(128) blocks(128, 128) split score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  tile.yield %s : f32
+}
+
+// -----
+
+// expected-error@+1 {{packs no keys if scores go through a function, which is told the place of a key}}
+tile.attention @score element(bf16) head(64) blocks(128, 128) listed packed score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  tile.yield %s : f32
+}
