@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu_attention`: gs.attention on a Hopper GPU beside flex_attention and cuDNN's SDPA.
+"""`python -m benchmarks.gpu_attention`: gs.attention on a GPU beside flex_attention and cuDNN's SDPA.
 
 All in one process, in an order that changes all the time: the chip is limited by power, and whoever runs first on a
 cold card reads 3-5 % high. Outputs and gradients are compared with float32 on a few heads before anything is timed.
@@ -21,24 +21,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import gossamer as gs
 from benchmarks.gpu_timing import call_time, gpu_times
+from gossamer.runtime import tiles
 
 Run = Callable[..., Tensor]  # of q, k and v
 # Of batch, head, query and key, as flex_attention's masks: whether it is allowed.
 Function = Callable[..., Tensor]
+# Of a score and these: what becomes of the score.
+Score = Callable[..., Tensor]
 
 
 class Case:
     """One mask at one head size; all tensors are [batch, heads, length, columns].
 
-    `function` is a mask entry by entry, of which blocks are allowed in part.
+    `function` is a mask entry by entry, of which blocks are allowed in part; `score` changes scores.
     """
+
+    sdpa = SDPBackend.CUDNN_ATTENTION
 
     def __init__(
         self, name: str, q: Tensor, k: Tensor, v: Tensor, blocks: Tensor | None, block: int, window: int,
-        function: Function | None = None,
+        function: Function | None = None, score: Score | None = None,
     ):  # fmt: skip
         self.name, self.qkv, self.blocks, self.block, self.window = name, (q, k, v), blocks, block, window
-        self.causal = window > 0
+        self.causal, self.score = window > 0, score
         batch, heads, length, columns = q.shape
         entries = window * (2 * length - window + 1) // 2 if self.causal else length * length
         if blocks is not None:
@@ -58,17 +63,17 @@ class Case:
         return self.window if 0 < self.window < self.qkv[0].shape[2] else None
 
     def ours(self, *qkv: Tensor) -> Tensor:
-        out = gs.attention(*qkv, self.mask, causal=self.causal, window=self.limit)
+        out = gs.attention(*qkv, self.mask, causal=self.causal, window=self.limit, score_mod=self.score)
         assert isinstance(out, Tensor)
         return out
 
-    def cudnn(self) -> Run | None:
-        """SDPA, which knows no block lists and no windows."""
-        if self.mask is not None or self.limit:
+    def dense(self) -> Run | None:
+        """SDPA, which knows no block lists, no windows and no functions of scores."""
+        if self.mask is not None or self.limit or self.score is not None:
             return None
 
         def run(*qkv: Tensor) -> Tensor:
-            with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            with sdpa_kernel(self.sdpa):
                 return F.scaled_dot_product_attention(*qkv, is_causal=self.causal)
 
         return run
@@ -93,7 +98,7 @@ class Case:
                 lambda b, h, i, j: blocks[i // block, j // block], None, None, length, length, device="cuda"
             )
         compiled = torch.compile(flex_attention, dynamic=False)
-        return lambda *qkv: compiled(*qkv, block_mask=mask)
+        return lambda *qkv: compiled(*qkv, block_mask=mask, score_mod=self.score)
 
     def check(self, with_gradients: bool) -> float:
         """The relative error of the first and the last head; of gradients the worst of the three."""
@@ -106,7 +111,7 @@ class Case:
         worst = 0.0
         for b, h in ((0, 0), (-1, -1)):
             q, k, v = (tensor[b, h].detach().float().requires_grad_() for tensor in self.qkv)
-            expected = self.expected(q, k, v)
+            expected = self.expected(q, k, v, h % self.qkv[0].shape[1])
             wanted = [expected]
             if out_grad is not None:
                 wanted = list(torch.autograd.grad(expected, (q, k, v), out_grad[b, h].float()))
@@ -114,9 +119,12 @@ class Case:
                 worst = max(worst, ((got[b, h].float() - one).norm() / one.norm()).item())
         return worst
 
-    def expected(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def expected(self, q: Tensor, k: Tensor, v: Tensor, head: int) -> Tensor:
         """The output of one head."""
         scores = q @ k.T / math.sqrt(q.shape[1])
+        if self.score is not None:
+            places = torch.arange(len(scores), device="cuda")
+            scores = self.score(scores, 0, head, places[:, None], places)
         if self.causal:
             scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
             scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).tril(-self.window), -math.inf)
@@ -143,6 +151,12 @@ def cases(columns: int, length: int, dtype: torch.dtype) -> Iterator[Case]:
     yield Case("dense", q, k, v, None, 128, window=0)
     yield Case("causal", q, k, v, None, 128, window=length)
     yield Case("causal, window of 1024", q, k, v, None, 128, window=1024)
+    slopes = 0.5 ** torch.arange(0.5, 8.5, 0.5, device="cuda")
+    yield Case("causal, ALiBi", q, k, v, None, 128, window=length, score=lambda s, b, h, i, j: s - slopes[h] * (i - j))
+    yield Case(
+        "causal, soft cap of 20", q, k, v, None, 128, window=length,
+        score=lambda s, b, h, i, j: 20 * torch.tanh(s / 20),
+    )  # fmt: skip
     for block in (128, 64):
         blocks = torch.rand(length // block, length // block, generator=generator) < 0.1
         blocks.fill_diagonal_(True)
@@ -179,12 +193,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="GPU time for each function")
     parser.add_argument("--no-flex", action="store_true", help="without flex_attention, which compiles for seconds")
     parser.add_argument("--cases", nargs="*", default=[""], help="those whose name has one of these words")
+    parser.add_argument("--flash", action="store_true", help="beside PyTorch's FlashAttention-2 instead of cuDNN")
+    parser.add_argument("--chip", help="run programs that are made for this one, as sm_80, which the GPU runs, too")
     options = parser.parse_args()
+    if options.chip:
+        tiles.chip_for = lambda device: options.chip
+    if options.flash:
+        Case.sdpa = SDPBackend.FLASH_ATTENTION
     torch.manual_seed(0)
     functorch_config.donated_buffer = False  # a backward is run again and again
     # One function for dynamo, whatever the mask: it would stop compiling after eight of them.
     torch._dynamo.config.recompile_limit = 64
-    heads = "mask", "columns", "what", "error", "ours ms", "TFLOP/s", "cuDNN TFLOP/s", "flex TFLOP/s", "flex ms"
+    heads = "mask", "columns", "what", "error", "ours ms", "TFLOP/s", "SDPA TFLOP/s", "flex TFLOP/s", "flex ms"
     table, console = Table(*heads, "call us"), Console(width=140)
     for columns in options.columns:
         for case in cases(columns, options.length, torch.bfloat16):
@@ -203,7 +223,7 @@ def row(case: Case, seconds: float, flex: bool, with_gradients: bool) -> list[st
     if not error < 1.5e-2:
         raise SystemExit(f"{case.name}: relative error {error}")
     functions: dict[str, Run] = {"ours": case.ours}
-    for name, rival in (("cuDNN", case.cudnn()), ("flex", case.flex() if flex else None)):
+    for name, rival in (("SDPA", case.dense()), ("flex", case.flex() if flex else None)):
         if rival is not None:
             functions[name] = rival
     runs: dict[str, Callable[[], object]] = {}
@@ -219,7 +239,7 @@ def row(case: Case, seconds: float, flex: bool, with_gradients: bool) -> list[st
         f"{error:.1e}",
         f"{times['ours']:.4f}",
         rates["ours"],
-        rates.get("cuDNN", "-"),
+        rates.get("SDPA", "-"),
         rates.get("flex", "-"),
         f"{times['flex']:.4f}" if "flex" in times else "-",
         f"{call_time(runs['ours']):.0f}",

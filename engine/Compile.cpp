@@ -83,9 +83,9 @@ LogicalResult compile(llvm::StringRef source, Stage stage,
 
   // Tile programs are written, not raised.
   bool tiles = gossamer::tile::isTileModule(*module);
-  if (tiles && gpu && gpu->getTargetCPU() != "sm_90a")
-    return module->emitError("of GPUs, tile programs are made for sm_90a, and "
-                             "nothing else yet");
+  if (tiles && gpu &&
+      failed(gossamer::tile::verifyMadeFor(*module, gpu->getTargetCPU())))
+    return failure();
   PassManager raise(&context);
   if (!tiles)
     gossamer::buildRaisePipeline(raise);

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "engine/CudaCall.h"
+#include "engine/TileMap.h"
 #include "engine/include/gossamer-c.h"
 
 #include "llvm/ADT/StringExtras.h"
@@ -58,6 +59,21 @@ void gs_gpu_tensor_map(void *map, void *address, int64_t is_bfloat16,
   interleaveComma(ArrayRef(strides, 3), os);
   os << ", " << rows << " rows)";
   call.error = toString(d.failure(text, result));
+}
+
+void gs_gpu_tile_map(void *map, void *address, const int64_t *sizes,
+                     const int64_t *strides) {
+  Call &call = *current;
+  std::string wrong =
+      gossamer::TileMap::fill(map, address, elementBytes, sizes, strides);
+  // Copies are of 16 bytes, and nothing is cut off.
+  constexpr int64_t copied = 16 / elementBytes;
+  if (wrong.empty() && sizes[3] % copied)
+    wrong = "a tensor of tile programs has a multiple of " +
+            std::to_string(copied) + " columns on GPUs without tensor maps, " +
+            "not " + std::to_string(sizes[3]);
+  if (!call.isOver())
+    call.error = std::move(wrong);
 }
 
 int64_t gs_gpu_processors(void) {

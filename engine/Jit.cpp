@@ -71,6 +71,7 @@ public:
              {session.intern("gs_gpu_launch"), symbol(&gs_gpu_launch)},
              {session.intern("gs_gpu_workspace"), symbol(&gs_gpu_workspace)},
              {session.intern("gs_gpu_tensor_map"), symbol(&gs_gpu_tensor_map)},
+             {session.intern("gs_gpu_tile_map"), symbol(&gs_gpu_tile_map)},
              {session.intern("gs_gpu_processors"), symbol(&gs_gpu_processors)},
              {session.intern("gs_gpu_launch_program"),
               symbol(&gs_gpu_launch_program)},

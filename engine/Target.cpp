@@ -91,9 +91,12 @@ gossamer::makeGpuTargetMachine(const CompileOptions &options) {
     return createStringError("chip '" + options.chip +
                              "' is older than sm_80, the oldest that kernels "
                              "are made for");
+  // Of PTX LLVM writes the oldest version that knows the chip; barriers of tile
+  // programs need that of sm_89.
+  const char *features = generation < 89 ? "+ptx78" : "";
   return std::unique_ptr<TargetMachine>((*target)->createTargetMachine(
-      triple, options.chip, "", TargetOptions(), Reloc::PIC_, std::nullopt,
-      CodeGenOptLevel::Aggressive));
+      triple, options.chip, features, TargetOptions(), Reloc::PIC_,
+      std::nullopt, CodeGenOptLevel::Aggressive));
 }
 
 unsigned gossamer::widestVectorBytes(const TargetMachine &machine) {

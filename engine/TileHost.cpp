@@ -7,9 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "engine/TileBlock.h"
-
-#include "llvm/ADT/StringExtras.h"
-#include "llvm/Support/raw_ostream.h"
+#include "engine/TileMap.h"
 
 #include <algorithm>
 #include <atomic>
@@ -19,6 +17,7 @@
 
 using namespace llvm;
 using namespace gossamer::tiles;
+using gossamer::TileMap;
 
 namespace {
 
@@ -28,22 +27,13 @@ struct Call {
 };
 thread_local Call *current = nullptr;
 
-/// What gs_tile_map fills.
-struct Map {
-  char *address;
-  int64_t elementBytes;
-  int64_t sizes[4];
-  int64_t strides[4]; ///< in bytes; columns lie side by side
-};
-static_assert(sizeof(Map) <= 128);
-
 /// Of rows and columns that a box has, those that the tensor has.
 struct Part {
   char *memory;
   int64_t firstRow, rows, firstColumn, columns;
 };
 
-Part partOf(const Map &map, int64_t batch, int64_t head, int64_t row,
+Part partOf(const TileMap &map, int64_t batch, int64_t head, int64_t row,
             int64_t column, int64_t rows, int64_t columns) {
   auto isIn = [&](int64_t at, int dimension) {
     return at >= 0 && at < map.sizes[dimension];
@@ -85,23 +75,10 @@ int gs_tile_run(gs_entry entry, int64_t *packed, char **error) {
 
 void gs_tile_map(void *map, void *address, int64_t element_bytes,
                  const int64_t *sizes, const int64_t *strides) {
-  Map &to = *static_cast<Map *>(map);
-  to = {static_cast<char *>(address), element_bytes, {}, {}};
-  std::copy_n(sizes, 4, to.sizes);
-  for (int n = 0; n < 3; ++n)
-    to.strides[n] = strides[n] * element_bytes;
-  to.strides[3] = element_bytes;
-  // As a GPU's driver has it.
-  bool isAligned = reinterpret_cast<uintptr_t>(address) % 16 == 0;
-  for (int n = 0; n < 3; ++n)
-    isAligned &= to.strides[n] % 16 == 0 && to.strides[n] >= 0;
-  if (isAligned || !current->error.empty())
-    return;
-  raw_string_ostream os(current->error);
-  os << "a tensor of tile programs has an address and strides that are "
-        "multiples of 16 bytes, not "
-     << address << " and ";
-  interleaveComma(ArrayRef(to.strides, 3), os);
+  std::string wrong =
+      TileMap::fill(map, address, element_bytes, sizes, strides);
+  if (current->error.empty())
+    current->error = std::move(wrong);
 }
 
 int64_t gs_tile_resident(void) {
@@ -170,7 +147,7 @@ void gs_tile_pass_turn(gs_tile_warpgroup *self, int32_t number) {
 
 void gs_tile_load(void *to, const void *map, int32_t batch, int32_t head,
                   int32_t row, int32_t column, int64_t rows, int64_t columns) {
-  const Map &from = *static_cast<const Map *>(map);
+  const TileMap &from = *static_cast<const TileMap *>(map);
   Part part = partOf(from, batch, head, row, column, rows, columns);
   int64_t line = columns * from.elementBytes;
   memset(to, 0, rows * line);
@@ -183,7 +160,7 @@ void gs_tile_load(void *to, const void *map, int32_t batch, int32_t head,
 void gs_tile_store(const void *from, const void *map, int32_t batch,
                    int32_t head, int32_t row, int32_t column, int64_t rows,
                    int64_t columns) {
-  const Map &to = *static_cast<const Map *>(map);
+  const TileMap &to = *static_cast<const TileMap *>(map);
   Part part = partOf(to, batch, head, row, column, rows, columns);
   int64_t line = columns * to.elementBytes;
   for (int64_t r = 0; r < part.rows; ++r)

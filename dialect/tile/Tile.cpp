@@ -137,11 +137,13 @@ void MapType::print(AsmPrinter &printer) const {
 //===----------------------------------------------------------------------===//
 
 void ProgramOp::build(OpBuilder &builder, OperationState &state, StringRef name,
-                      TypeRange arguments, int32_t blocksPerProcessor) {
+                      TypeRange arguments, int32_t blocksPerProcessor,
+                      StringRef chip) {
   state.addAttribute(getSymNameAttrName(state.name),
                      builder.getStringAttr(name));
   state.addAttribute(getBlocksPerProcessorAttrName(state.name),
                      builder.getI32IntegerAttr(blocksPerProcessor));
+  state.addAttribute(getChipAttrName(state.name), builder.getStringAttr(chip));
   Block &block = state.addRegion()->emplaceBlock();
   for (Type type : arguments)
     block.addArgument(type, state.location);
@@ -170,16 +172,25 @@ void ProgramOp::print(OpAsmPrinter &printer) {
   SmallVector<StringRef> hidden{getSymNameAttrName()};
   if (getBlocksPerProcessor() == 1)
     hidden.push_back(getBlocksPerProcessorAttrName());
+  if (getChip() == "sm_90a")
+    hidden.push_back(getChipAttrName());
   printer.printOptionalAttrDictWithKeyword((*this)->getAttrs(), hidden);
   printer << ' ';
   printer.printRegion(getBody(), /*printEntryBlockArgs=*/false);
 }
 
-int64_t ProgramOp::getNumThreads() {
+int64_t ProgramOp::getNumWarpgroups() {
   int64_t warpgroups = 0;
   for (RoleOp role : getOps<RoleOp>())
     warpgroups += role.getWarpgroups();
-  return 128 * warpgroups;
+  return warpgroups;
+}
+
+int64_t ProgramOp::getNumThreads() {
+  int64_t all = getNumWarpgroups(), consumers = getNumConsumers();
+  if (getTarget().isHopper)
+    return 128 * all;
+  return 128 * consumers + 32 * (all - consumers);
 }
 
 int64_t ProgramOp::getNumConsumers() {

@@ -3,6 +3,7 @@
 #ifndef GOSSAMER_DIALECT_TILE_H
 #define GOSSAMER_DIALECT_TILE_H
 
+#include "dialect/tile/Target.h"
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"

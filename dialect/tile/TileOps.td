@@ -24,7 +24,8 @@ def Tile_ProgramOp : Tile_Op<"program", [IsolatedFromAbove, Symbol, SingleBlock,
     First what is shared by all roles (`tile.alloc`, numbers), then the roles.
     Arguments are maps, numbers (`i32`, `f32`) and buffers in global memory
     (`memref<?xT>`). `blocks_per_processor` of such programs are to fit one
-    multiprocessor at once.
+    multiprocessor at once. `chip` is the GPU that it is made for, as LLVM names
+    it: sm_80 and newer.
 
     ```mlir
     tile.program @copy(%from: !tile.map<64x64xbf16>, %to: !tile.map<64x64xbf16>) {
@@ -38,16 +39,20 @@ def Tile_ProgramOp : Tile_Op<"program", [IsolatedFromAbove, Symbol, SingleBlock,
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name,
-                       DefaultValuedAttr<I32Attr, "1">:$blocks_per_processor);
+                       DefaultValuedAttr<I32Attr, "1">:$blocks_per_processor,
+                       DefaultValuedStrAttr<StrAttr, "sm_90a">:$chip);
   let regions = (region SizedRegion<1>:$body);
   let hasCustomAssemblyFormat = 1;
   let hasVerifier = 1;
   let skipDefaultBuilders = 1;
   let builders = [OpBuilder<(ins "::llvm::StringRef":$name,
                                  "::mlir::TypeRange":$arguments,
-                                 CArg<"int32_t", "1">:$blocksPerProcessor)>];
+                                 CArg<"int32_t", "1">:$blocksPerProcessor,
+                                 CArg<"::llvm::StringRef", "\"sm_90a\"">:$chip)>];
   let extraClassDeclaration = [{
-    /// Threads of all roles.
+    Target getTarget() { return *Target::of(getChip()); }
+    int64_t getNumWarpgroups();
+    /// Threads of all roles, on the GPU that it is made for.
     int64_t getNumThreads();
     /// Warpgroups of the consumers.
     int64_t getNumConsumers();
@@ -58,10 +63,11 @@ def Tile_RoleOp : Tile_Op<"role", [HasParent<"ProgramOp">, SingleBlock,
                                    NoTerminator]> {
   let summary = "what some warpgroups of a program do";
   let description = [{
-    A *producer* is one thread of a warpgroup, which issues loads; *consumers*
-    compute, and every one of them takes and releases every tile of every ring.
-    `registers` is what a thread of the role may use. The argument is the number of
-    the warpgroup in its role.
+    A *producer* is one thread of a warpgroup, which issues loads (for chips other
+    than sm_90a one warp); *consumers* compute, and every one of them takes and
+    releases every tile of every ring. `registers` is what a thread of the role may
+    use, where registers move between roles (sm_90a). The argument is the number
+    of the warpgroup in its role.
 
     ```mlir
     tile.role consumer warpgroups(2) registers(232) {
@@ -129,6 +135,20 @@ def Tile_ReadOp : Tile_Op<"read", [TypesMatchWith<
   let arguments = (ins MemRefRankOf<[I32], [1]>:$memory, I32:$index);
   let results = (outs I32:$result);
   let assemblyFormat = "$memory `[` $index `]` attr-dict `:` type($memory)";
+}
+
+def Tile_LookUpOp : Tile_Op<"look_up", [Pure, TypesMatchWith<
+    "the result is an element", "table", "result",
+    "::llvm::cast<::mlir::MemRefType>($_self).getElementType()">]> {
+  let summary = "a number from global memory that no program writes";
+  let description = [{
+    Read wherever a compiler likes. The index must be inside the table.
+
+    Example: `%x = tile.look_up %table[%n] : memref<?xf32>`
+  }];
+  let arguments = (ins MemRefRankOf<[I32, F32], [1]>:$table, I32:$index);
+  let results = (outs AnyTypeOf<[I32, F32]>:$result);
+  let assemblyFormat = "$table `[` $index `]` attr-dict `:` type($table)";
 }
 
 def Tile_NextOp : Tile_Op<"next"> {
@@ -461,8 +481,8 @@ def Tile_ElementwiseOp : Tile_Op<"elementwise", [Pure, SingleBlock]> {
     Operands are fragments of the result's shape, bits of that shape (`i1` each), or
     rows or columns, whose number stands for the whole row or column. The region has
     an argument for each, and then the element's row and column in the fragment
-    (`i32`); it holds operations of `arith` and `math` on numbers, and may use numbers
-    from outside.
+    (`i32`); it holds operations of `arith` and `math` on numbers and `tile.look_up`,
+    and may use numbers from outside.
 
     The result has rows only if all operands have; it is partial if one is.
 
@@ -487,12 +507,13 @@ def Tile_ElementwiseOp : Tile_Op<"elementwise", [Pure, SingleBlock]> {
   let hasVerifier = 1;
 }
 
-def Tile_YieldOp : Tile_Op<"yield", [Pure, Terminator, ReturnLike,
-                                     HasParent<"ElementwiseOp">]> {
-  let summary = "the value of a tile.elementwise";
+def Tile_YieldOp : Tile_Op<"yield", [
+    Pure, Terminator, ReturnLike,
+    ParentOneOf<["ElementwiseOp", "AttentionOp", "AttentionBackwardOp"]>]> {
+  let summary = "what a region of scalar operations gives";
   let description = [{ Example: `tile.yield %x : f32` }];
-  let arguments = (ins F32:$value);
-  let assemblyFormat = "$value attr-dict `:` type($value)";
+  let arguments = (ins Variadic<F32>:$values);
+  let assemblyFormat = "$values attr-dict `:` type($values)";
 }
 
 def Tile_ReduceOp : Tile_Op<"reduce", [Pure]> {
@@ -661,20 +682,41 @@ def Tile_AttentionOp : Tile_Op<"attention", [Symbol]> {
       own, before those of the others;
     * `tail`: the number of keys is no multiple of `block_k`; with `partial` the
       program looks for itself;
-    * `split`: the keys of a tile are shared by as many thread blocks as the call
-      says, the last of which merges their results.
+     * `split`: the keys of a tile are shared by as many thread blocks as the call
+       says, the last of which merges their results;
+     * `chip`: the GPU that it is for, sm_90a if nothing is said. Others go through
+       the keys in steps of 64, have key blocks of up to 64 and heads of up to 128
+       columns, and do not split;
+     * `score`: what becomes of scale q k^T before it is masked, a region of what a
+       `tile.elementwise` may hold. Its arguments are the score, the numbers of
+       batch, head, query and key, which may be behind the last ones, and then what
+       it reads: tables (`memref<?xf32>`, `memref<?xi32>`) and numbers, which are
+       words of the entry. Keys are not packed then, as they are at other places.
 
-    Example: `tile.attention @main element(bf16) head(128) blocks(128, 64) listed`
+    ```mlir
+    tile.attention @main element(bf16) head(128) blocks(128, 64) listed score {
+    ^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32, %table: memref<?xf32>):
+      %bias = tile.look_up %table[%h] : memref<?xf32>
+      %x = arith.addf %s, %bias : f32
+      tile.yield %x : f32
+    }
+    ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$listed,
                        UnitAttr:$partial, UnitAttr:$packed, UnitAttr:$causal,
-                       UnitAttr:$window, UnitAttr:$tail, UnitAttr:$split);
+                       UnitAttr:$window, UnitAttr:$tail, UnitAttr:$split,
+                       DefaultValuedStrAttr<StrAttr, "sm_90a">:$chip);
+  let regions = (region MaxSizedRegion<1>:$score);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`listed` $listed^)?
     (`partial` $partial^)? (`packed` $packed^)? (`causal` $causal^)?
-    (`window` $window^)? (`tail` $tail^)? (`split` $split^)? attr-dict
+    (`window` $window^)? (`tail` $tail^)? (`split` $split^)?
+    (`chip` `(` $chip^ `)`)? (`score` $score^)? attr-dict
+  }];
+  let extraClassDeclaration = [{
+    Target getTarget() { return *Target::of(getChip()); }
   }];
   let hasVerifier = 1;
 }
@@ -688,18 +730,25 @@ def Tile_AttentionBackwardOp : Tile_Op<"attention_backward", [Symbol]> {
     `gossamer-build-attention` makes two programs of it, which add nothing to
     memory that others add to, so that results are the same every time, and the
     function `gs_entry` that launches them; docs/tile.md has the order of its
-    words. Attributes are those of `tile.attention`; blocks have 64 or 128 rows and
-    columns.
+    words. Attributes and region are those of `tile.attention`; blocks have 64 or 128
+    rows and columns, for chips other than sm_90a 64. The region gives a second number
+    where the derivative of what becomes of the score is not 1.
 
     Example: `tile.attention_backward @main element(bf16) head(128) blocks(128, 64)`
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, I32Attr:$head,
                        I32Attr:$block_q, I32Attr:$block_k, UnitAttr:$tail,
-                       UnitAttr:$partial, UnitAttr:$packed);
+                       UnitAttr:$partial, UnitAttr:$packed,
+                       DefaultValuedStrAttr<StrAttr, "sm_90a">:$chip);
+  let regions = (region MaxSizedRegion<1>:$score);
   let assemblyFormat = [{
     $sym_name `element` `(` $element `)` `head` `(` $head `)`
     `blocks` `(` $block_q `,` $block_k `)` (`tail` $tail^)?
-    (`partial` $partial^)? (`packed` $packed^)? attr-dict
+    (`partial` $partial^)? (`packed` $packed^)? (`chip` `(` $chip^ `)`)?
+    (`score` $score^)? attr-dict
+  }];
+  let extraClassDeclaration = [{
+    Target getTarget() { return *Target::of(getChip()); }
   }];
   let hasVerifier = 1;
 }

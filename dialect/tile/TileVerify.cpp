@@ -132,7 +132,17 @@ LogicalResult RowsType::verify(EmitError emitError, ArrayRef<int64_t> shape,
 // Programs
 //===----------------------------------------------------------------------===//
 
+/// Of what is made for a chip.
+template <typename Op> static LogicalResult verifyChip(Op op) {
+  if (Target::of(op.getChip()))
+    return success();
+  return op.emitOpError("is made for sm_80 and newer GPUs, not for \"")
+         << op.getChip() << "\"";
+}
+
 LogicalResult ProgramOp::verify() {
+  if (failed(verifyChip(*this)))
+    return failure();
   for (BlockArgument argument : getBody().getArguments()) {
     Type type = argument.getType();
     auto memory = dyn_cast<MemRefType>(type);
@@ -144,7 +154,7 @@ LogicalResult ProgramOp::verify() {
   }
   if (getBlocksPerProcessor() < 1)
     return emitOpError("is to fit a multiprocessor at least once");
-  int64_t warpgroups = getNumThreads() / 128, registers = 0;
+  int64_t warpgroups = getNumWarpgroups(), registers = 0;
   if (warpgroups == 0)
     return emitOpError("has no role");
   for (RoleOp role : getOps<RoleOp>())
@@ -154,6 +164,15 @@ LogicalResult ProgramOp::verify() {
   int64_t each =
       llvm::alignDown(65536 / (getBlocksPerProcessor() * getNumThreads()), 8);
   int64_t available = warpgroups * std::min<int64_t>(each, 256);
+  if (!getTarget().isHopper) {
+    each = Target::registersOf(getBlocksPerProcessor() * getNumThreads() / 32);
+    for (RoleOp role : getOps<RoleOp>())
+      if (role.getRegisters() > each)
+        return role.emitOpError("has ")
+               << role.getRegisters() << " registers, where threads have "
+               << each << " each";
+    return success();
+  }
   if (registers > available)
     return emitOpError("gives its warpgroups ")
            << registers << " registers, where " << warpgroups
@@ -357,6 +376,24 @@ LogicalResult MmaOp::verify() {
   return success();
 }
 
+/// Operations on numbers, ended by a tile.yield of so many.
+static LogicalResult verifyScalars(Operation *parent, Block &block,
+                                   unsigned maxResults) {
+  auto yield = block.empty() ? YieldOp() : dyn_cast<YieldOp>(block.back());
+  if (!yield || yield.getValues().empty() ||
+      yield.getValues().size() > maxResults)
+    return parent->emitOpError("ends in a tile.yield of ")
+           << (maxResults == 1 ? "a number" : "one or two numbers");
+  for (Operation &op : block.without_terminator())
+    if (op.getNumResults() != 1 ||
+        (!isa<arith::ArithDialect, math::MathDialect>(op.getDialect()) &&
+         !isa<LookUpOp>(op)))
+      return op.emitOpError("in a ")
+             << parent->getName()
+             << ", which holds operations of arith and math and tile.look_up";
+  return success();
+}
+
 LogicalResult ElementwiseOp::verify() {
   auto result = getResult().getType();
   auto fragment = dyn_cast<FragmentType>(result);
@@ -396,14 +433,7 @@ LogicalResult ElementwiseOp::verify() {
                  : n < numInputs ? "f32"
                                  : "i32");
   }
-  if (!isa<YieldOp>(block.back()))
-    return emitOpError("ends in a tile.yield");
-  for (Operation &op : block.without_terminator())
-    if (!isa<arith::ArithDialect, math::MathDialect>(op.getDialect()) ||
-        op.getNumResults() != 1)
-      return op.emitOpError("in a tile.elementwise, which holds operations of "
-                            "arith and math");
-  return success();
+  return verifyScalars(*this, block, /*maxResults=*/1);
 }
 
 LogicalResult ReduceOp::verify() {
@@ -471,6 +501,38 @@ LogicalResult JoinOp::verify() {
   return success();
 }
 
+/// What both directions of attention ask of a function of scores.
+template <typename Attention>
+static LogicalResult verifyScore(Attention op, unsigned maxResults) {
+  Region &region = op.getScore();
+  if (region.empty())
+    return success();
+  if (op.getPacked())
+    return op.emitOpError("packs no keys if scores go through a function, "
+                          "which is told the place of a key");
+  Block &block = region.front();
+  unsigned number = 0;
+  for (Type type : block.getArgumentTypes()) {
+    auto table = dyn_cast<MemRefType>(type);
+    bool isTable = table && table.getRank() == 1 &&
+                   (table.getElementType().isF32() ||
+                    table.getElementType().isInteger(32));
+    bool isCaptured = number > 4 && (isTable || type.isF32());
+    if (!isCaptured && (number ? !type.isInteger(32) : !type.isF32()))
+      return op.emitOpError("has a score region whose argument ")
+             << number << " is " << type
+             << "; the first is f32, four are i32, others f32, i32, "
+                "memref<?xf32> or memref<?xi32>";
+    ++number;
+  }
+  if (number < 5)
+    return op.emitOpError("has a score region of ")
+           << number
+           << " arguments, which has the score, batch, head, query "
+              "and key at least";
+  return verifyScalars(op, block, maxResults);
+}
+
 /// What both directions of attention ask of dtype and blocks.
 template <typename Attention>
 static LogicalResult verifyAttention(Attention op) {
@@ -479,6 +541,21 @@ static LogicalResult verifyAttention(Attention op) {
   if (op.getBlockQ() != 64 && op.getBlockQ() != 128)
     return op.emitOpError("has query blocks of 64 or 128, not ")
            << op.getBlockQ();
+  return verifyChip(op);
+}
+
+/// What only Hopper has programs for.
+static LogicalResult verifyForOthers(AttentionOp op) {
+  if (op.getHead() > 128)
+    return op.emitOpError("has heads of 64 or 128 columns on ")
+           << op.getChip() << ", not " << op.getHead();
+  if (op.getBlockK() > 64)
+    return op.emitOpError("has key blocks of 16, 32 or 64 on ")
+           << op.getChip() << ", not " << op.getBlockK();
+  if (op.getSplit())
+    return op.emitOpError("has thread blocks that share the keys of a tile on "
+                          "sm_90a, not on ")
+           << op.getChip();
   return success();
 }
 
@@ -491,8 +568,13 @@ LogicalResult AttentionOp::verify() {
   if (!llvm::is_contained({16, 32, 64, 128}, getBlockK()))
     return emitOpError("has key blocks of 16, 32, 64 or 128, not ")
            << getBlockK();
-  if (getCausal() && (getListed() || getBlockQ() != getBlockK()))
-    return emitOpError("is causal without a list, in square blocks");
+  bool isHopper = getTarget().isHopper;
+  if (!isHopper && failed(verifyForOthers(*this)))
+    return failure();
+  if (getCausal() &&
+      (getListed() || getBlockK() != (isHopper ? getBlockQ() : 64)))
+    return emitOpError("is causal without a list, in ")
+           << (isHopper ? "square blocks" : "key blocks of 64");
   if (getWindow() && !getCausal())
     return emitOpError("has a window only if it is causal");
   if (getPartial() && !getListed())
@@ -514,7 +596,7 @@ LogicalResult AttentionOp::verify() {
   // The producer gathers eight blocks from two lists: with the registers that
   // consumers of wide heads leave it would spill, and so it would if each block
   // were of one of two tensors.
-  if (getPartial() && getBlockQ() / getBlockK() == 8) {
+  if (isHopper && getPartial() && getBlockQ() / getBlockK() == 8) {
     if (getHead() > 64)
       return emitOpError("has heads of 64 columns if blocks of 128 x 16 are "
                          "allowed in part");
@@ -525,7 +607,14 @@ LogicalResult AttentionOp::verify() {
   if (getPartial() && getPacked() && getBlockK() == 16 && getHead() == 256)
     return emitOpError("of heads of 256 columns packs no keys if blocks of "
                        "64 x 16 are allowed in part");
-  return success();
+  // Consumers of other split programs have no registers left for a function.
+  bool isSquare = getBlockQ() == 64 && getBlockK() == 64;
+  if (getSplit() && !getScore().empty() && getHead() > 64 && !isSquare)
+    return emitOpError("of heads of ")
+           << getHead()
+           << " columns whose scores go through a function shares keys in "
+              "blocks of 64 x 64 only";
+  return verifyScore(*this, /*maxResults=*/1);
 }
 
 LogicalResult AttentionBackwardOp::verify() {
@@ -535,5 +624,9 @@ LogicalResult AttentionBackwardOp::verify() {
     return emitOpError("has heads of 64 or 128 columns, not ") << getHead();
   if (getBlockK() != 64 && getBlockK() != 128)
     return emitOpError("has key blocks of 64 or 128, not ") << getBlockK();
-  return success();
+  // The sums of 128 rows take more registers than each of nine warps can have.
+  if (!getTarget().isHopper && (getBlockQ() != 64 || getBlockK() != 64))
+    return emitOpError("has blocks of 64 x 64 on ")
+           << getChip() << ", not of " << getBlockQ() << " x " << getBlockK();
+  return verifyScore(*this, /*maxResults=*/2);
 }

@@ -123,11 +123,14 @@ GS_API void *gs_gpu_workspace(int64_t bytes);
 
 /* What entries of tile programs call. A tensor map (128 bytes, aligned to 64)
    of 16-bit floats from four sizes and three strides in elements, outermost
-   first, columns side by side, of which boxes of rows x 64 columns are moved;
-   the number of multiprocessors; and a launch with addresses of arguments. */
+   first, columns side by side, of which boxes of rows x 64 columns are moved,
+   and the same where the hardware has no such maps; the number of
+   multiprocessors; and a launch with addresses of arguments. */
 GS_API void gs_gpu_tensor_map(void *map, void *address, int64_t is_bfloat16,
                               const int64_t *sizes, const int64_t *strides,
                               int64_t rows);
+GS_API void gs_gpu_tile_map(void *map, void *address, const int64_t *sizes,
+                            const int64_t *strides);
 GS_API int64_t gs_gpu_processors(void);
 GS_API void gs_gpu_launch_program(int64_t kernel, int64_t blocks,
                                   int64_t threads, int64_t shared_bytes,

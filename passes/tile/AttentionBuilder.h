@@ -38,7 +38,7 @@ private:
   struct Softmax {
     mlir::Value p, maximum, sum;
   };
-  /// Blocks of keys before the queries' own: the first, and how many from there
+  /// Steps of keys before the queries' own: the first, and how many from there
   /// on have keys that are too far behind.
   struct Window {
     mlir::Value first, partial;
@@ -49,6 +49,7 @@ private:
   /// This warpgroup's first query, of its head and of all heads.
   mlir::Value rowInHead(const Coordinates &at);
   mlir::Value firstRow(const Coordinates &at);
+  mlir::Value stepsBefore(mlir::Value queryBlock);
   Window windowOf(mlir::Value queryBlock);
   mlir::Value listRow(const Coordinates &at) {
     return ProgramParts::listRow(at, argument(RowsOfBatch),
@@ -72,6 +73,7 @@ private:
   void loadQueries(const Item &item, mlir::Value number);
   void load(mlir::Value map, mlir::Value ring, mlir::Value tile,
             mlir::ValueRange rows, mlir::Value number);
+  void loadKeys(mlir::Value tile, mlir::ValueRange rows, mlir::Value number);
 
   // AttentionConsumers.cpp
   void buildConsumers();
@@ -81,6 +83,9 @@ private:
   mlir::Value partOfQueries(mlir::Value number);
   mlir::Value takeQueries(mlir::Value number);
   mlir::Value beginScores(mlir::Value query, mlir::Value number);
+  Values firstKeysOf(mlir::Value number);
+  mlir::Value scored(mlir::Value scores, const Header &header,
+                     mlir::ValueRange firstKeys);
   mlir::Value beginOutput(mlir::Value p, mlir::Value output,
                           mlir::Value number);
   Softmax firstSoftmax(mlir::Value scores, const Header &header,
@@ -88,6 +93,7 @@ private:
   mlir::Value masked(mlir::Value scores, const Header &header,
                      mlir::Value firstKey);
   mlir::Value masked(mlir::Value scores, mlir::Value bits);
+  mlir::Value firstKeyOf(const Header &header, mlir::Value step);
   mlir::Value firstPartial(const Header &header);
   Values bitsOf(const Header &header, mlir::Value partialList,
                 mlir::Value step);
@@ -119,11 +125,14 @@ private:
   }
 
   const AttentionPlan &plan;
+  mlir::Region &scoreFunction;
   ProgramOp program;
   FragmentType scoresType, outputType;
   RowsType rows, partialRows;
   OperandType queryType, probabilityType;
-  mlir::Value scale, queryRing, keyRing, valueRing, headers, scratch;
+  // `places`, for a function of scores: of each step the first keys of its
+  // blocks.
+  mlir::Value scale, queryRing, keyRing, valueRing, headers, places, scratch;
   mlir::Value warpgroup;
 };
 

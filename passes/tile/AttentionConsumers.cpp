@@ -42,10 +42,10 @@ Value AttentionBuilder::partOfQueries(Value number) {
       tile, n.mul(warpgroup, 64));
 }
 
-/// Kept in registers, so that the next queries may be loaded at once; of wide
-/// heads their number, as they stay where they are.
+/// Kept in registers, so that the next queries may be loaded at once; or else
+/// their number, as they stay where they are.
 Value AttentionBuilder::takeQueries(Value number) {
-  if (plan.wide)
+  if (!plan.keepsQueries)
     return number;
   Value query = LoadOperandOp::create(b, loc, queryType, partOfQueries(number));
   release(queryRing, number);
@@ -53,7 +53,7 @@ Value AttentionBuilder::takeQueries(Value number) {
 }
 
 Value AttentionBuilder::beginScores(Value query, Value number) {
-  if (plan.wide)
+  if (!plan.keepsQueries)
     query = partOfQueries(query);
   Value tile = WaitOp::create(b, loc, keyRing, number);
   if (plan.consumers == 2)
@@ -62,6 +62,39 @@ Value AttentionBuilder::beginScores(Value query, Value number) {
                        PendingType::get(scoresType.getShape(), b.getF32Type()),
                        query, tile, /*accumulator=*/Value(),
                        /*transposed=*/true);
+}
+
+/// Received before the step's products begin, which wait for memory.
+AttentionBuilder::Values AttentionBuilder::firstKeysOf(Value number) {
+  if (!plan.scored)
+    return {};
+  SmallVector<Type> types(plan.gathered, b.getI32Type());
+  return Values(ReceiveOp::create(b, loc, types, places, number).getWords());
+}
+
+/// What the function makes of the scores of a step whose blocks have these
+/// first keys.
+Value AttentionBuilder::scored(Value scores, const Header &header,
+                               ValueRange firstKeys) {
+  if (!plan.scored)
+    return scores;
+  Coordinates at = coordinatesOf(header.tile);
+  Value firstQuery = n.add(n.mul(at.block, plan.queries), n.mul(warpgroup, 64));
+  // What is to be added to columns of each block.
+  Values offsets;
+  for (auto [g, key] : llvm::enumerate(firstKeys))
+    offsets.push_back(n.add(key, -static_cast<int64_t>(g) * plan.block));
+  return elementwise(scores, scoresType, [&](ValueRange x) -> Value {
+    Value offset = offsets.back();
+    for (int64_t g = plan.gathered - 1; g > 0; --g)
+      offset = n.select(n.less(x[2], literal(g * plan.block)), offsets[g - 1],
+                        offset);
+    Place place{at.batch, at.head, n.add(firstQuery, x[1]),
+                n.add(offset, x[2])};
+    return scoreOf(
+        scoreFunction, x[0], argument(Scale), place,
+        program.getBody().getArguments().drop_front(plan.numArguments()))[0];
+  });
 }
 
 Value AttentionBuilder::beginOutput(Value p, Value output, Value number) {
@@ -132,6 +165,22 @@ Value AttentionBuilder::masked(Value scores, Value bits) {
   });
 }
 
+/// Of a masked step behind step 0: the rest of the diagonal, downwards, and
+/// then the far end of the window, upwards.
+Value AttentionBuilder::firstKeyOf(const Header &header, Value step) {
+  Value onDiagonal, inWindow;
+  if (plan.window) {
+    Window window = windowOf(coordinatesOf(header.tile).block);
+    Value block = n.add(n.add(window.first, step), -plan.diagonal);
+    inWindow = n.mul(block, plan.keys);
+  }
+  if (plan.diagonal > 1)
+    onDiagonal = n.sub(header.first, n.mul(step, plan.keys));
+  if (onDiagonal && inWindow)
+    return n.select(n.less(step, literal(plan.diagonal)), onDiagonal, inWindow);
+  return inWindow ? inWindow : onDiagonal;
+}
+
 /// The first of a tile's partial blocks in the list of all.
 Value AttentionBuilder::firstPartial(const Header &header) {
   if (plan.split)
@@ -179,7 +228,8 @@ AttentionBuilder::firstSoftmax(Value scores, const Header &header, Value bits) {
   Value part = ReduceOp::create(b, loc, partialRows, Combining::Max, scores,
                                 /*init=*/Value());
   Value maximum = CombineOp::create(b, loc, rows, Combining::Max, part);
-  Value p = exponentials(scores, shiftOf(maximum, plan.masksFirst()));
+  Value p =
+      exponentials(scores, shiftOf(maximum, plan.masksFirst() || plan.scored));
   Value sum = ReduceOp::create(b, loc, partialRows, Combining::Sum, p,
                                /*init=*/Value());
   return {ToOperandOp::create(b, loc, probabilityType, p), maximum, sum};
@@ -272,6 +322,7 @@ scf::ForOp AttentionBuilder::buildSteps(Value from, Value to, ValueRange inits,
   bool hasBits = plan.partial && isMasked;
   if (hasBits)
     bits = bitsOf(header, partialList, steps.getInductionVar());
+  Values firstKeys = firstKeysOf(key);
   // These scores and the output of the last ones, side by side.
   Value scores = beginScores(query, key);
   Value output = beginOutput(old.p, arguments[3], valueNumber);
@@ -282,15 +333,16 @@ scf::ForOp AttentionBuilder::buildSteps(Value from, Value to, ValueRange inits,
     PassTurnOp::create(b, loc);
   scores = AwaitOp::create(b, loc, scores);
   release(keyRing, key);
+  scores = scored(scores, header, firstKeys);
   if (hasBits) {
     scores = masked(scores, allowed);
   } else if (isMasked) {
-    Window window = windowOf(coordinatesOf(header.tile).block);
-    Value block = n.add(n.add(window.first, steps.getInductionVar()), -1);
-    scores = masked(scores, header, n.mul(block, plan.keys));
+    Value firstKey = firstKeyOf(header, steps.getInductionVar());
+    scores = masked(scores, header, firstKey);
   }
   Value factor;
-  Softmax next = nextSoftmax(scores, old, /*mayBeEmpty=*/hasBits, factor);
+  Softmax next =
+      nextSoftmax(scores, old, /*mayBeEmpty=*/hasBits || plan.scored, factor);
   output = AwaitOp::create(b, loc, output);
   release(valueRing, valueNumber);
   Value p = ToOperandOp::create(b, loc, probabilityType, next.p);
@@ -325,12 +377,14 @@ void AttentionBuilder::buildConsumers() {
   Header header = receive(zero);
   Values bits = firstBits(header);
   Value query = takeQueries(zero);
+  Values firstKeys = firstKeysOf(zero);
   Value pending = beginScores(query, zero);
   Value allowed = loadFirstBits(bits);
   if (turns)
     PassTurnOp::create(b, loc);
   Value scores = await(pending);
   release(keyRing, zero);
+  scores = scored(scores, header, firstKeys);
   Softmax first = firstSoftmax(scores, header, allowed);
 
   Values inits{first.p, first.maximum, first.sum, query, zero, zero};
@@ -340,9 +394,10 @@ void AttentionBuilder::buildConsumers() {
     Header header = headerOf(state.drop_front(6));
     Value from = literal(1);
     Values inits{state[0], state[1], state[2], noOutput()};
-    if (plan.window) {
-      Window window = windowOf(coordinatesOf(header.tile).block);
-      Value to = n.add(window.partial, 1);
+    if (plan.window || plan.diagonal > 1) {
+      Value to = literal(plan.diagonal);
+      if (plan.window)
+        to = n.add(windowOf(coordinatesOf(header.tile).block).partial, to);
       auto partial = buildSteps(from, to, inits, query, before, header,
                                 /*isMasked=*/true);
       inits.assign(partial.result_begin(), partial.result_end());
@@ -361,7 +416,7 @@ void AttentionBuilder::buildConsumers() {
     Value output = steps.getResult(3);
     Value nextCount = n.add(count, 1), nextBefore = n.add(before, header.steps);
     Value lastValue = n.add(nextBefore, -1);
-    if (plan.wide)
+    if (!plan.keepsQueries)
       release(queryRing, query);
     Header next = receive(nextCount);
     Value more = n.less(literal(-1), next.tile);
@@ -375,11 +430,12 @@ void AttentionBuilder::buildConsumers() {
       // The next tile's first scores beside this one's last product.
       Values bits = firstBits(next);
       Value nextQuery = takeQueries(nextCount);
+      Values firstKeys = firstKeysOf(nextBefore);
       Value product;
-      if (plan.wide) // its queries are on their way yet
+      if (!plan.keepsQueries) // its queries are on their way yet
         product = beginOutput(last.p, output, lastValue);
       Value scores = beginScores(nextQuery, nextBefore);
-      if (!plan.wide)
+      if (plan.keepsQueries)
         product = beginOutput(last.p, output, lastValue);
       Value allowed = loadFirstBits(bits);
       if (turns)
@@ -389,6 +445,7 @@ void AttentionBuilder::buildConsumers() {
       product = await(product);
       release(valueRing, lastValue);
       finish(product, last, header);
+      scores = scored(scores, next, firstKeys);
       Softmax first = firstSoftmax(scores, next, allowed);
       scf::YieldOp::create(
           b, loc, ValueRange{first.p, first.maximum, first.sum, nextQuery});

@@ -14,11 +14,13 @@
 //   addresses of k v
 //   of a split program: addresses of partial outputs and of their log-sum-exp;
 //   parts of a tile
+//   what a function of scores captures
 //
 //===----------------------------------------------------------------------===//
 
 #include "passes/tile/AttentionPlan.h"
 #include "passes/tile/EntryWords.h"
+#include "passes/tile/ProgramParts.h"
 
 using namespace mlir;
 using namespace gossamer::tile;
@@ -28,7 +30,7 @@ namespace {
 class EntryBuilder : EntryWords {
 public:
   EntryBuilder(AttentionOp op, const AttentionPlan &plan)
-      : EntryWords(op), plan(plan) {}
+      : EntryWords(op), plan(plan), captured(capturedTypes(op.getScore())) {}
 
   void build(ProgramOp program) {
     SmallVector<Value> arguments(plan.numArguments());
@@ -67,6 +69,7 @@ public:
       tiles = n.mul(tiles, parts);
       arguments[Tiles] = narrow(tiles);
     }
+    llvm::append_range(arguments, nextOf(captured));
 
     SmallVector<Value> querySizes{batch, heads, queries, columns};
     SmallVector<Value> keySizes{batch, kvHeads, keys, columns};
@@ -87,6 +90,7 @@ private:
   }
 
   const AttentionPlan &plan;
+  TypeRange captured;
 };
 
 } // namespace

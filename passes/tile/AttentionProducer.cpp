@@ -57,8 +57,8 @@ AttentionBuilder::Item AttentionBuilder::itemOf(Value number) {
     }
     item.list = n.mul(row, argument(ListLength));
   } else {
-    item.entries =
-        plan.causal ? n.add(at.block, 1) : n.ceilDiv(argument(Keys), plan.keys);
+    item.entries = plan.causal ? stepsBefore(n.add(at.block, 1))
+                               : n.ceilDiv(argument(Keys), plan.keys);
     item.list = literal(0);
   }
   if (plan.split)
@@ -181,8 +181,13 @@ AttentionBuilder::Values AttentionBuilder::firstRows(const Item &item) {
 
 AttentionBuilder::Values AttentionBuilder::rowsOf(const Item &item,
                                                   Value step) {
-  if (plan.window) // upwards: the partial ones come first
-    return {n.mul(n.add(n.add(item.list, step), -1), plan.block)};
+  if (plan.window) { // upwards: the partial ones come first
+    Value entry = n.add(n.add(item.list, step), -plan.diagonal);
+    if (plan.diagonal > 1)
+      entry = n.select(n.less(step, literal(plan.diagonal)),
+                       n.sub(n.add(item.entries, -1), step), entry);
+    return {n.mul(entry, plan.block)};
+  }
   Value behind = n.mul(n.sub(item.steps, step), plan.gathered);
   Values result;
   for (int64_t g = 0; g < plan.gathered; ++g)
@@ -223,9 +228,15 @@ void AttentionBuilder::load(Value map, Value ring, Value tile, ValueRange rows,
                  literal(0), rows, ring, number);
 }
 
+void AttentionBuilder::loadKeys(Value tile, ValueRange rows, Value number) {
+  if (plan.scored)
+    SendOp::create(b, loc, places, number, rows);
+  load(argument(KeyMap), keyRing, tile, rows, number);
+}
+
 /// In the order in which consumers want things: K0, (K1, V0), ..., and then the
-/// next tile's header, queries and K0 before the last V. Queries of wide heads
-/// come behind it.
+/// next tile's header, queries and K0 before the last V. Queries that stay in
+/// shared memory come behind it.
 void AttentionBuilder::buildProducer() {
   Value blocks = BlocksOp::create(b, loc), tiles = argument(Tiles);
   // Every block takes a number for each tile that it does, and one that is
@@ -245,7 +256,7 @@ void AttentionBuilder::buildProducer() {
   Values firsts = firstRows(item);
   sendHeader(zero, item, firsts[0], /*exists=*/{});
   loadQueries(item, zero);
-  load(argument(KeyMap), keyRing, item.tile, firsts, zero);
+  loadKeys(item.tile, firsts, zero);
 
   // carried: the tile, the number of the next, steps and tiles before it, rows
   // of step 0
@@ -268,7 +279,7 @@ void AttentionBuilder::buildProducer() {
       Value step = steps.getInductionVar();
       Value key = n.add(before, step);
       Values rows = isMasked ? maskedRows(item, step) : rowsOf(item, step);
-      load(argument(KeyMap), keyRing, item.tile, rows, key);
+      loadKeys(item.tile, rows, key);
       load(argument(ValueMap), valueRing, item.tile, steps.getRegionIterArgs(),
            n.add(key, -1));
       scf::YieldOp::create(b, loc, rows);
@@ -289,13 +300,14 @@ void AttentionBuilder::buildProducer() {
     {
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPoint(more.thenBlock()->getTerminator());
-      if (!plan.wide)
+      if (plan.keepsQueries)
         loadQueries(next, nextCount);
-      load(argument(KeyMap), keyRing, next.tile, firsts, nextBefore);
+      loadKeys(next.tile, firsts, nextBefore);
     }
     load(argument(ValueMap), valueRing, item.tile, lastRows,
          n.add(nextBefore, -1));
-    if (plan.wide) { // there is room when all scores of this tile are done
+    if (!plan.keepsQueries) { // there is room when all scores of this tile are
+                              // done
       auto more = scf::IfOp::create(b, loc, exists, /*withElseRegion=*/false);
       OpBuilder::InsertionGuard guard(b);
       b.setInsertionPoint(more.thenBlock()->getTerminator());

@@ -14,11 +14,13 @@
 //          entries a row, of partial blocks
 //   with packed keys: how many, the row of the first other key, strides;
 //          addresses of k v dk dv
+//   what a function of scores captures
 //
 //===----------------------------------------------------------------------===//
 
 #include "passes/tile/BackwardPlan.h"
 #include "passes/tile/EntryWords.h"
+#include "passes/tile/ProgramParts.h"
 
 using namespace mlir;
 using namespace gossamer::tile;
@@ -28,7 +30,7 @@ namespace {
 class EntryBuilder : EntryWords {
 public:
   EntryBuilder(AttentionBackwardOp op, const BackwardPlan &plan)
-      : EntryWords(op), plan(plan) {}
+      : EntryWords(op), plan(plan), captured(capturedTypes(op.getScore())) {}
 
   void build(ProgramOp queriesProgram, ProgramOp keysProgram);
 
@@ -44,6 +46,7 @@ private:
   }
 
   const BackwardPlan &plan;
+  TypeRange captured;
 };
 
 EntryBuilder::List EntryBuilder::nextList() {
@@ -75,6 +78,11 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   if (plan.packed) {
     nextPacked({&k, &v, &kGrad, &vGrad});
     rowsOfKeys = n.add(packedRows, keys);
+  }
+  SmallVector<Value> ofScores;
+  if (plan.scored) {
+    ofScores = nextOf(captured);
+    ofScores.insert(ofScores.begin(), narrow(keys));
   }
 
   SmallVector<Value> arguments(NumQueriesArguments);
@@ -110,6 +118,7 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   arguments[QueriesBits] = ofQueries.bits;
   arguments[QueriesPartialLength] = ofQueries.partialLength;
   arguments[QueriesScale] = scale;
+  llvm::append_range(arguments, ofScores);
   launch(queriesProgram, tiles, arguments);
 
   arguments.assign(NumKeysArguments, Value());
@@ -142,6 +151,7 @@ void EntryBuilder::build(ProgramOp queriesProgram, ProgramOp keysProgram) {
   arguments[KeysBits] = ofKeys.bits;
   arguments[KeysPartialLength] = ofKeys.partialLength;
   arguments[KeysScale] = scale;
+  llvm::append_range(arguments, ofScores);
   launch(keysProgram, tiles, arguments);
   end();
 }

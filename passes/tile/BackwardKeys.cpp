@@ -57,6 +57,7 @@ private:
   ProgramOp program;
   Value keyRing, valueRing, queryRing, outGradRing, numbers, headers, scratch;
   Value warpgroup;
+  Corner corner; // of the step at hand
 };
 
 KeysBuilder::KeysBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
@@ -75,7 +76,9 @@ KeysBuilder::KeysBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
                       KeysPartialIndex, KeysPartialBits, KeysBits, KeysCounter})
     types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
   types[KeysScale] = f32;
-  program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor);
+  addScoreTypes(types);
+  program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor,
+                              plan.chip);
 }
 
 ProgramOp KeysBuilder::build() {
@@ -87,12 +90,14 @@ ProgramOp KeysBuilder::build() {
       RingType::get({tiling.tileStages, tiling.rows, plan.head}, element));
   queryRing = alloc(RingType::get({tiling.stages, 64, plan.head}, element));
   outGradRing = alloc(RingType::get({tiling.stages, 64, plan.head}, element));
-  // Two thread blocks with wide heads leave room for one stage.
-  int64_t stages = tiling.stages > 2 ? tiling.stages : 1;
-  numbers = alloc(SeriesType::get({stages, 2, 64}, b.getF32Type()));
+  numbers =
+      alloc(SeriesType::get({tiling.numberStages, 2, 64}, b.getF32Type()));
   scratch =
       alloc(SharedType::get({tiling.rows, plan.head}, element, tiling.rows));
   headers = alloc(QueueType::get({2, 3}, b.getI32Type()));
+  allocPlaces(2); // the head and the first query
+  scoreArguments =
+      program.getBody().getArguments().drop_front(NumKeysArguments);
   prepareScale(argument(KeysScale));
   buildRoles(
       program, [&] { buildProducer(); },
@@ -140,6 +145,7 @@ Value KeysBuilder::loadSteps(const Coordinates &at, KeysArgument counts,
       b.setInsertionPoint(all.getBody()->getTerminator());
       Value step = all.getInductionVar(), query = n.add(number, step);
       Value first = firstRowOf(argument(index), list, step);
+      sendPlace(query, {head, first});
       LoadOp::create(b, loc, argument(KeysQueryMap), at.batch, head, literal(0),
                      first, queryRing, query);
       LoadOp::create(b, loc, argument(KeysOutGradMap), at.batch, head,
@@ -181,15 +187,36 @@ void KeysBuilder::buildProducer() {
 ProgramParts::Values KeysBuilder::step(Value key, Value value, ValueRange sums,
                                        Value number,
                                        llvm::function_ref<Value()> takeBits) {
+  if (plan.scored) {
+    Values place = receivePlace(number);
+    corner.head = place[0];
+    corner.query = place[1];
+  }
   Value query = wait(queryRing, number);
   Value scores = mma(key, query, 64, Value(), /*transposed=*/true);
   Value outGrad = wait(outGradRing, number);
-  Value pGrad = mma(value, outGrad, 64, Value(), /*transposed=*/true);
+  auto multiply = [&] {
+    return mma(value, outGrad, 64, Value(), /*transposed=*/true);
+  };
+  // With wide heads a function of scores needs the registers that the product
+  // would have meanwhile.
+  bool waits =
+      plan.scored && plan.head > 64 && (derives() || tiling.consumers == 1);
+  Value pGrad;
+  if (!waits)
+    pGrad = multiply();
   auto columns = ColumnsOp::create(b, loc, numbers, number);
   Value bits = takeBits();
-  Value p = probabilities(await(scores), columns.getResult(0), bits);
-  Value scoreGrad = scoreGradients(p, await(pGrad), columns.getResult(1));
-  Value left = ToOperandOp::create(b, loc, stepType, p);
+  scores = await(scores);
+  Value p = probabilities(scores, columns.getResult(0), bits, corner);
+  Value changes = withDerivative(p, scores, corner), left;
+  if (waits) {
+    left = ToOperandOp::create(b, loc, stepType, p);
+    pGrad = multiply();
+  }
+  Value scoreGrad = scoreGradients(changes, await(pGrad), columns.getResult(1));
+  if (!waits)
+    left = ToOperandOp::create(b, loc, stepType, p);
   Value leftOfKeys = ToOperandOp::create(b, loc, stepType, scoreGrad);
   Value values = mma(left, outGrad, plan.head, sums[0], /*transposed=*/false);
   Value keys = mma(leftOfKeys, query, plan.head, sums[1], /*transposed=*/false);
@@ -258,6 +285,12 @@ void KeysBuilder::buildConsumers() {
   auto sumType = FragmentType::get({64, plan.head}, b.getF32Type());
   consumeTiles(headers, [&](ValueRange message, Value count, Value before) {
     Value tile = message[0], steps = message[1], from = literal(0);
+    if (plan.scored) {
+      Coordinates at = coordinatesOf(tile);
+      corner.batch = at.batch;
+      corner.key = n.add(n.mul(at.block, tiling.rows), n.mul(warpgroup, 64));
+      corner.keysAreRows = true;
+    }
     Value key = rowsOf(wait(keyRing, count), warpgroup);
     Value value = rowsOf(wait(valueRing, count), warpgroup);
     Values sums{noNumbers(sumType), noNumbers(sumType)};

@@ -16,16 +16,18 @@ struct BackwardPlan {
 
   /// One of the programs: a warpgroup for each 64 rows of its tile.
   struct Tiling {
-    int64_t rows;       // of a tile
-    int64_t block;      // along the steps, of the list
-    int64_t parts;      // steps of a block
-    int64_t stages;     // of what steps load
-    int64_t tileStages; // of what tiles load
+    int64_t rows;         // of a tile
+    int64_t block;        // along the steps, of the list
+    int64_t parts;        // steps of a block
+    int64_t stages;       // of what steps load
+    int64_t tileStages;   // of what tiles load
+    int64_t numberStages; // of the numbers of steps
     int64_t consumers, producerRegisters, consumerRegisters, blocksPerProcessor;
 
     Tiling(int64_t rows, int64_t block);
   };
 
+  std::string chip;
   mlir::Type element;
   int64_t head; // columns of q, k and v
   Tiling queries, keys;
@@ -37,9 +39,19 @@ struct BackwardPlan {
   bool partial;
   /// Whether some keys are packed, before the others.
   bool packed;
+  /// Whether scores go through a function.
+  bool scored;
+  /// Whether the program of the queries keeps a tile's do in registers, so that
+  /// the next may be loaded at once; else it is read again for every step.
+  bool keepsOutGrads;
+
+private:
+  void fit(const Target &target);
+  void fitHopper();
 };
 
-/// The arguments of the program of the queries, in order.
+/// The arguments of the program of the queries, in order; then, with a function
+/// of scores, the number of keys and what it captures.
 enum QueriesArgument : unsigned {
   QueriesQueryMap,
   QueriesKeyMap,
@@ -73,7 +85,7 @@ enum QueriesArgument : unsigned {
   NumQueriesArguments
 };
 
-/// The arguments of the program of the keys.
+/// The arguments of the program of the keys, and the same behind them.
 enum KeysArgument : unsigned {
   KeysKeyMap,
   KeysValueMap,

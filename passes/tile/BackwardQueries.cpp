@@ -2,7 +2,8 @@
 //
 // With s = scale q k^T, p = e^(s - lse), dp = do v^T and delta = sum(do o) of a
 // row: ds = p (dp - delta) and dq = scale ds k. A tile is a block of queries,
-// whose do is kept in registers; keys and values pass by in steps of 64.
+// whose do is kept in registers (on sm_90a); keys and values pass by in steps
+// of 64.
 //
 // On the way it leaves what the program of the keys needs of a row: the shift
 // -lse / ln 2, -inf where nothing is allowed (so that p is 0), and delta; of 64
@@ -32,6 +33,7 @@ private:
   /// What a warpgroup has of a tile: left sides, and numbers of its rows.
   struct Rows {
     Value query, outGrad, shifts, deltas;
+    Corner corner;
   };
 
   void buildProducer();
@@ -48,7 +50,8 @@ private:
                 Value number);
   void loadSteps(const Coordinates &at, Value index, Value list, Value steps,
                  Value number);
-  Value takeRows(Value number);
+  /// As left side; and `part`, where it is in shared memory.
+  Value takeRows(Value number, Value &part);
   Rows takeTile(Value tile, Value count);
   Value step(const Rows &rows, Value sum, Value number,
              llvm::function_ref<Value()> takeBits);
@@ -82,7 +85,9 @@ QueriesBuilder::QueriesBuilder(AttentionBackwardOp op, const BackwardPlan &plan,
         QueriesPartialIndex, QueriesPartialBits, QueriesBits, QueriesCounter})
     types[at] = MemRefType::get({ShapedType::kDynamic}, i32);
   types[QueriesScale] = f32;
-  program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor);
+  addScoreTypes(types);
+  program = ProgramOp::create(b, loc, name, types, tiling.blocksPerProcessor,
+                              plan.chip);
   rowsType = OperandType::get({64, plan.head}, element);
 }
 
@@ -98,6 +103,9 @@ ProgramOp QueriesBuilder::build() {
   scratch =
       alloc(SharedType::get({tiling.rows, plan.head}, element, tiling.rows));
   headers = alloc(QueueType::get({2, 3}, b.getI32Type()));
+  allocPlaces(1); // the first key
+  scoreArguments =
+      program.getBody().getArguments().drop_front(NumQueriesArguments);
   prepareScale(argument(QueriesScale));
   buildRoles(
       program, [&] { buildProducer(); },
@@ -123,6 +131,7 @@ void QueriesBuilder::loadSteps(const Coordinates &at, Value index, Value list,
   b.setInsertionPoint(all.getBody()->getTerminator());
   Value step = all.getInductionVar(), key = n.add(number, step);
   Value row = firstRowOf(index, list, step);
+  sendPlace(key, row);
   LoadOp::create(b, loc, argument(QueriesKeyMap), at.batch, head, literal(0),
                  row, keyRing, key);
   LoadOp::create(b, loc, argument(QueriesValueMap), at.batch, head, literal(0),
@@ -159,18 +168,20 @@ void QueriesBuilder::buildProducer() {
                });
 }
 
-Value QueriesBuilder::takeRows(Value number) {
-  Value part = rowsOf(wait(outRing, number), warpgroup);
-  Value rows = LoadOperandOp::create(b, loc, rowsType, part);
-  release(outRing, number);
-  return rows;
+Value QueriesBuilder::takeRows(Value number, Value &part) {
+  part = rowsOf(wait(outRing, number), warpgroup);
+  return LoadOperandOp::create(b, loc, rowsType, part);
 }
 
 QueriesBuilder::Rows QueriesBuilder::takeTile(Value tile, Value count) {
   Value number = n.mul(count, 2);
   auto whole = FragmentType::get({64, plan.head}, b.getF32Type());
-  Value out = takeRows(number);
-  Value outGrad = takeRows(n.add(number, 1));
+  Value part, out = takeRows(number, part);
+  release(outRing, number);
+  number = n.add(number, 1);
+  Value outGrad = takeRows(number, part);
+  if (plan.keepsOutGrads)
+    release(outRing, number);
   Value products =
       elementwise({ToFragmentOp::create(b, loc, whole, out),
                    ToFragmentOp::create(b, loc, whole, outGrad)},
@@ -208,18 +219,25 @@ QueriesBuilder::Rows QueriesBuilder::takeTile(Value tile, Value count) {
   Value numbers = argument(QueriesNumbers);
   StoreRowsOp::create(b, loc, shifts, numbers, to, literal(64));
   StoreRowsOp::create(b, loc, deltas, numbers, n.add(to, 64), literal(64));
-  return {rowsOf(wait(queryRing, count), warpgroup), outGrad, shifts, deltas};
+  return {rowsOf(wait(queryRing, count), warpgroup),
+          plan.keepsOutGrads ? outGrad : part, shifts, deltas,
+          Corner{at.batch, at.head, row, Value(), /*keysAreRows=*/false}};
 }
 
 /// Adds what one step gives.
 Value QueriesBuilder::step(const Rows &rows, Value sum, Value number,
                            llvm::function_ref<Value()> takeBits) {
+  Corner corner = rows.corner;
+  if (plan.scored)
+    corner.key = receivePlace(number)[0];
   Value key = wait(keyRing, number);
   Value scores = mma(rows.query, key, 64, Value(), /*transposed=*/true);
   Value value = wait(valueRing, number);
   Value pGrad = mma(rows.outGrad, value, 64, Value(), /*transposed=*/true);
   Value bits = takeBits();
-  Value p = probabilities(await(scores), rows.shifts, bits);
+  scores = await(scores);
+  Value p = probabilities(scores, rows.shifts, bits, corner);
+  p = withDerivative(p, scores, corner);
   pGrad = await(pGrad);
   release(valueRing, number);
   Value scoreGrad = scoreGradients(p, pGrad, rows.deltas);
@@ -271,6 +289,8 @@ void QueriesBuilder::buildConsumers() {
     }
     sum = addSteps(rows, sum, from, steps, before, /*partials=*/Value());
     release(queryRing, count);
+    if (!plan.keepsOutGrads)
+      release(outRing, n.add(n.mul(count, 2), 1));
     finish(sum, tile);
   });
 }

@@ -7,7 +7,7 @@ using namespace gossamer::tile;
 
 BackwardPlan::Tiling::Tiling(int64_t rows, int64_t block)
     : rows(rows), block(block), parts(block / 64), stages(3), tileStages(1),
-      consumers(rows / 64) {
+      numberStages(3), consumers(rows / 64) {
   // One warpgroup leaves the tensor cores idle between its products: a second
   // thread block fills them.
   bool small = consumers == 1;
@@ -17,10 +17,42 @@ BackwardPlan::Tiling::Tiling(int64_t rows, int64_t block)
 }
 
 BackwardPlan::BackwardPlan(AttentionBackwardOp op)
-    : element(op.getElement()), head(op.getHead()),
+    : chip(op.getChip().str()), element(op.getElement()), head(op.getHead()),
       queries(op.getBlockQ(), op.getBlockK()),
       keys(op.getBlockK(), op.getBlockQ()), tail(op.getTail()),
-      partial(op.getPartial()), packed(op.getPacked()) {
+      partial(op.getPartial()), packed(op.getPacked()),
+      scored(!op.getScore().empty()) {
+  if (op.getTarget().isHopper)
+    fitHopper();
+  else
+    fit(op.getTarget());
+}
+
+/// Two thread blocks of narrow heads if they leave two stages each; then as
+/// many stages as there is room for.
+void BackwardPlan::fit(const Target &target) {
+  keepsOutGrads = false;
+  for (Tiling *tiling : {&queries, &keys}) {
+    auto stagesOf = [&](int64_t blocks) {
+      int64_t room = target.sharedBytesOf(blocks) - barrierBytes;
+      int64_t numbers = 2 * 64 * 4;
+      return (room - 2 * tiling->rows * head * 2) /
+             (2 * 64 * head * 2 + numbers);
+    };
+    // Sums of wide heads, and a function with its derivative, take all the
+    // registers that four warps can have.
+    bool isSmall = head == 64 && !scored && stagesOf(2) >= 2;
+    tiling->blocksPerProcessor = isSmall ? 2 : 1;
+    tiling->stages = tiling->numberStages =
+        std::min<int64_t>(stagesOf(tiling->blocksPerProcessor), 3);
+    int64_t warps = tiling->blocksPerProcessor * (4 * tiling->consumers + 1);
+    tiling->producerRegisters = tiling->consumerRegisters =
+        Target::registersOf(warps);
+  }
+}
+
+void BackwardPlan::fitHopper() {
+  keepsOutGrads = true;
   // As many as shared memory has room for.
   bool wide = head > 64;
   if (wide)
@@ -29,6 +61,7 @@ BackwardPlan::BackwardPlan(AttentionBackwardOp op)
     queries.tileStages = 2;
   if (wide && keys.consumers == 1) {
     keys.stages = 2;
+    keys.numberStages = 1;
     keys.producerRegisters = 32;
     keys.consumerRegisters = 224;
   }
@@ -36,7 +69,7 @@ BackwardPlan::BackwardPlan(AttentionBackwardOp op)
 
 BackwardSteps::BackwardSteps(AttentionBackwardOp op, const BackwardPlan &plan,
                              const BackwardPlan::Tiling &tiling)
-    : ProgramParts(op), plan(plan), tiling(tiling),
+    : ProgramParts(op), plan(plan), tiling(tiling), function(op.getScore()),
       scoresType(FragmentType::get({64, 64}, b.getF32Type())),
       stepType(OperandType::get({64, 64}, plan.element)) {}
 
@@ -54,7 +87,44 @@ void BackwardSteps::buildRoles(ProgramOp program,
 }
 
 void BackwardSteps::prepareScale(Value factor) {
-  scale = times(factor, f32(log2OfE));
+  scale = f32(log2OfE);
+  if (plan.scored)
+    scoreScale = factor;
+  else
+    scale = times(factor, scale);
+}
+
+void BackwardSteps::addScoreTypes(SmallVectorImpl<Type> &types) {
+  if (!plan.scored)
+    return;
+  types.push_back(b.getI32Type());
+  llvm::append_range(types, capturedTypes(function));
+}
+
+void BackwardSteps::allocPlaces(int64_t numbers) {
+  if (plan.scored)
+    places = alloc(QueueType::get({tiling.stages, numbers}, b.getI32Type()));
+}
+
+void BackwardSteps::sendPlace(Value number, ValueRange words) {
+  if (plan.scored)
+    SendOp::create(b, loc, places, number, words);
+}
+
+ProgramParts::Values BackwardSteps::receivePlace(Value number) {
+  if (!plan.scored)
+    return {};
+  auto queue = cast<QueueType>(places.getType());
+  SmallVector<Type> types(queue.getColumns(), b.getI32Type());
+  return Values(ReceiveOp::create(b, loc, types, places, number).getWords());
+}
+
+ProgramParts::Place BackwardSteps::placeOf(const Corner &corner,
+                                           ValueRange element) {
+  Value row = element[0], column = element[1];
+  return {corner.batch, corner.head,
+          n.add(corner.query, corner.keysAreRows ? column : row),
+          n.add(corner.key, corner.keysAreRows ? row : column)};
 }
 
 Value BackwardSteps::firstRowOf(Value index, Value list, Value step) {
@@ -75,16 +145,45 @@ Value BackwardSteps::bitsOf(Value bits, Value numbers, Value list, Value step,
   return LoadBitsOp::create(b, loc, type, bits, ValueRange{n.mul(row, 2)});
 }
 
-Value BackwardSteps::probabilities(Value scores, Value shifts, Value bits) {
+Value BackwardSteps::probabilities(Value scores, Value shifts, Value bits,
+                                   const Corner &corner) {
   Values inputs{scores, shifts};
   if (bits)
     inputs.push_back(bits);
   return elementwise(inputs, scoresType, [&](ValueRange x) -> Value {
-    Value power = math::FmaOp::create(b, loc, x[0], scale, x[1]);
-    if (plan.tail)
+    Value score = x[0], isIn = bits ? x[2] : Value();
+    auto require = [&](Value condition) {
+      isIn = isIn ? arith::AndIOp::create(b, loc, isIn, condition).getResult()
+                  : condition;
+    };
+    if (plan.scored) {
+      // Whatever the function gives where nothing is, or nothing is allowed.
+      Place place = placeOf(corner, x.take_back(2));
+      score = scoreOf(function, score, scoreScale, place, captured())[0];
+      require(arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNE, x[1],
+                                    lowest()));
+      if (plan.tail)
+        require(n.less(place.key, scoreArguments.front()));
+    }
+    Value power = math::FmaOp::create(b, loc, score, scale, x[1]);
+    if (plan.tail && !plan.scored)
       power = arith::MinNumFOp::create(b, loc, power, f32(0));
     Value p = math::Exp2Op::create(b, loc, power);
-    return bits ? n.select(x[2], p, f32(0)) : p;
+    return isIn ? n.select(isIn, p, f32(0)) : p;
+  });
+}
+
+Value BackwardSteps::withDerivative(Value p, Value scores,
+                                    const Corner &corner) {
+  if (!derives())
+    return p;
+  return elementwise({p, scores}, scoresType, [&](ValueRange x) -> Value {
+    Place place = placeOf(corner, x.take_back(2));
+    Value slope = scoreOf(function, x[1], scoreScale, place, captured())[1];
+    // 0 where nothing is, whatever the derivative.
+    Value isNone =
+        arith::CmpFOp::create(b, loc, arith::CmpFPredicate::OEQ, x[0], f32(0));
+    return n.select(isNone, f32(0), times(x[0], slope));
   });
 }
 

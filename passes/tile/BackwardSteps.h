@@ -18,6 +18,20 @@ protected:
   /// Of base-2 exponentials, for all roles.
   void prepareScale(mlir::Value scale);
 
+  /// Where the scores of a step begin, as a function of scores must know:
+  /// first query and key of a warpgroup's rows and of the columns.
+  struct Corner {
+    mlir::Value batch, head, query, key;
+    bool keysAreRows;
+  };
+  // Of what follows nothing is done without a function of scores. More
+  // arguments of the program:
+  void addScoreTypes(llvm::SmallVectorImpl<mlir::Type> &types);
+  /// For so many numbers of a step that only the producer knows.
+  void allocPlaces(int64_t numbers);
+  void sendPlace(mlir::Value number, mlir::ValueRange words);
+  Values receivePlace(mlir::Value number);
+
   /// Steps of a list of so many blocks.
   mlir::Value stepsOf(mlir::Value entries) {
     return n.mul(entries, tiling.parts);
@@ -30,19 +44,37 @@ protected:
   /// columns one after the other, two words a row.
   mlir::Value bitsOf(mlir::Value bits, mlir::Value numbers, mlir::Value list,
                      mlir::Value step, mlir::Value warpgroup);
-  /// e^(scale s - lse), or 0 where a bit is not set; `shifts` has a number for
-  /// each row, or each column, `bits` may be none.
+  /// e^(f(scale s) - lse), or 0 where a bit is not set; `shifts` has a number
+  /// for each row, or each column, `bits` may be none.
   mlir::Value probabilities(mlir::Value scores, mlir::Value shifts,
-                            mlir::Value bits);
+                            mlir::Value bits, const Corner &corner);
+  /// Whether a function of scores has a derivative that is not 1.
+  bool derives() {
+    return plan.scored &&
+           function.front().getTerminator()->getNumOperands() == 2;
+  }
+  /// p f'(scale s)
+  mlir::Value withDerivative(mlir::Value p, mlir::Value scores,
+                             const Corner &corner);
   /// p (dp - delta)
   mlir::Value scoreGradients(mlir::Value p, mlir::Value pGrad,
                              mlir::Value deltas);
 
   const BackwardPlan &plan;
   const BackwardPlan::Tiling &tiling;
+  mlir::Region &function; // of scores
   FragmentType scoresType;
   OperandType stepType;
   mlir::Value scale;
+  /// Where there is a function of scores: the scale of what it is given,
+  /// numbers of steps, and more arguments (the number of keys, what it
+  /// captures).
+  mlir::Value scoreScale, places;
+  mlir::ValueRange scoreArguments;
+
+private:
+  Place placeOf(const Corner &corner, mlir::ValueRange element);
+  mlir::ValueRange captured() { return scoreArguments.drop_front(); }
 };
 
 } // namespace gossamer::tile

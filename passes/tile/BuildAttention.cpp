@@ -2,6 +2,7 @@
 
 #include "passes/tile/AttentionPlan.h"
 #include "passes/tile/BackwardPlan.h"
+#include "passes/tile/ProgramParts.h"
 
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -13,13 +14,50 @@ namespace gossamer::tile {
 using namespace mlir;
 using namespace gossamer::tile;
 
+/// As many as leave registers for the output.
+static int64_t keysOfStep(AttentionOp op) {
+  if (!op.getTarget().isHopper || op.getHead() > 128)
+    return 64;
+  return std::max(op.getBlockQ(), op.getBlockK());
+}
+
 AttentionPlan::AttentionPlan(AttentionOp op)
-    : element(op.getElement()), head(op.getHead()), queries(op.getBlockQ()),
-      keys(head > 128 ? 64 : std::max(op.getBlockQ(), op.getBlockK())),
-      block(op.getBlockK()), gathered(keys / block), wide(head > 128),
-      staged(wide ? 64 : head), consumers(queries / 64), listed(op.getListed()),
-      partial(op.getPartial()), packed(op.getPacked()), causal(op.getCausal()),
-      window(op.getWindow()), tail(op.getTail()), split(op.getSplit()) {
+    : chip(op.getChip().str()), element(op.getElement()), head(op.getHead()),
+      queries(op.getBlockQ()), keys(keysOfStep(op)), block(op.getBlockK()),
+      gathered(keys / block), diagonal(op.getCausal() ? queries / keys : 1),
+      staged(head > 128 ? 64 : head), consumers(queries / 64),
+      listed(op.getListed()), partial(op.getPartial()), packed(op.getPacked()),
+      causal(op.getCausal()), window(op.getWindow()), tail(op.getTail()),
+      split(op.getSplit()), scored(!op.getScore().empty()) {
+  if (op.getTarget().isHopper)
+    fitHopper();
+  else
+    fit(op.getTarget());
+}
+
+/// Two thread blocks of few warps if they leave two stages each; then room for
+/// the next queries, and a third stage.
+void AttentionPlan::fit(const Target &target) {
+  int64_t queryBytes = queries * head * 2, stepBytes = 2 * keys * head * 2;
+  auto roomFor = [&](int64_t blocks) {
+    return target.sharedBytesOf(blocks) - barrierBytes - queryBytes;
+  };
+  bool isSmall = consumers == 1;
+  blocksPerProcessor = isSmall && roomFor(2) >= 2 * stepBytes ? 2 : 1;
+  int64_t room = roomFor(blocksPerProcessor);
+  queryStages = room >= queryBytes + 2 * stepBytes ? 2 : 1;
+  room -= (queryStages - 1) * queryBytes;
+  keyStages = valueStages = std::min<int64_t>(room / stepBytes, 3);
+  int64_t warps = blocksPerProcessor * (4 * consumers + 1);
+  producerRegisters = consumerRegisters = Target::registersOf(warps);
+  keepsQueries = false;
+}
+
+void AttentionPlan::fitHopper() {
+  // Of wide heads the output takes the registers.
+  bool wide = head > 128;
+  keepsQueries = !wide;
+  queryStages = 1;
   // One warpgroup has so few keys at a time that a second thread block is
   // needed to fill a multiprocessor. With heads of 256, threads of two blocks
   // would be launched with fewer registers than a product has results.

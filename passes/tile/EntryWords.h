@@ -86,6 +86,16 @@ protected:
     return mlir::arith::TruncIOp::create(b, loc, b.getI32Type(), word);
   }
 
+  /// What a function of scores captures, of such types.
+  llvm::SmallVector<mlir::Value> nextOf(mlir::TypeRange types) {
+    llvm::SmallVector<mlir::Value> values;
+    for (mlir::Type type : types)
+      values.push_back(mlir::isa<mlir::MemRefType>(type) ? next(pointer)
+                       : type.isF32()                    ? nextFloat()
+                                                         : narrow(next()));
+    return values;
+  }
+
   /// On as many thread blocks as fit the device at once, and no more than there
   /// are tiles.
   void launch(ProgramOp program, mlir::Value tiles,

@@ -136,6 +136,24 @@ Value ProgramLowering::scalar(Operation &op, ValueRange operands) {
       .Case([&](math::Log2Op) {
         return ptx.unary("lg2.approx.ftz.f32", operands[0]);
       })
+      .Case([&](math::TanhOp) {
+        return ptx.unary("tanh.approx.f32", operands[0]);
+      })
+      .Case([&](math::SqrtOp) {
+        return ptx.unary("sqrt.approx.ftz.f32", operands[0]);
+      })
+      .Case([&](math::AbsFOp) {
+        return LLVM::FAbsOp::create(b, loc, operands[0]);
+      })
+      .Case([&](LookUpOp lookUp) {
+        Value at = LLVM::GEPOp::create(b, loc, operands[0].getType(),
+                                       lookUp.getType(), operands[0],
+                                       ArrayRef<LLVM::GEPArg>{operands[1]});
+        return LLVM::LoadOp::create(b, loc, lookUp.getType(), at,
+                                    /*alignment=*/4, /*isVolatile=*/false,
+                                    /*isNonTemporal=*/false,
+                                    /*isInvariant=*/true);
+      })
       .Case([&](math::FmaOp) {
         return LLVM::FMAOp::create(b, loc, operands[0], operands[1],
                                    operands[2]);

@@ -8,18 +8,14 @@
 using namespace mlir;
 using namespace gossamer::tile;
 
-/// What a thread block can have on sm_90.
-static constexpr int64_t maxSharedBytes = 227 * 1024;
-
 ProgramLowering::ProgramLowering(ProgramOp program, ModuleOp kernels,
                                  int64_t number)
     : ControlFlow(program), kernels(kernels), number(number), ptx(b, loc) {}
 
 FailureOr<KernelInfo> ProgramLowering::run() {
   placeMemory();
-  int64_t limit = maxSharedBytes;
-  if (program.getBlocksPerProcessor() > 1)
-    limit = (228 * 1024) / program.getBlocksPerProcessor() - 1024;
+  int64_t limit =
+      program.getTarget().sharedBytesOf(program.getBlocksPerProcessor());
   if (sharedBytes > limit)
     return program.emitOpError("takes ")
            << sharedBytes << " bytes of shared memory, of which there are "
@@ -70,7 +66,8 @@ void ProgramLowering::placeMemory() {
   for (AllocOp alloc : allocs) {
     Place &to = places[alloc.getResult()];
     if (auto tile = dyn_cast<SharedType>(alloc.getType())) {
-      to.data = place(tile.getRows() * tile.getColumns() * 2, 1024);
+      if (storesByScratch)
+        to.data = place(tile.getRows() * tile.getColumns() * 2, 1024);
     } else if (auto ring = dyn_cast<RingType>(alloc.getType())) {
       to.stages = ring.getShape().front();
       to.stageBytes =
@@ -148,9 +145,13 @@ void ProgramLowering::emitThreadNumbers() {
   lane = ptx.bitAnd(thread, 31);
   warp = ptx.bitAnd(ptx.shiftRight(thread, 5), 3);
   // Through a shuffle, so that the assembler knows it to be the same in a warp.
-  warpgroup = ptx.broadcast(ptx.shiftRight(thread, 7));
+  warpgroup = ptx.broadcast(warpgroupOf(thread));
   isFirstLane = ptx.equals(lane, 0);
   isElected = ptx.equals(ptx.bitAnd(thread, 127), 0);
+}
+
+Value ProgramLowering::warpgroupOf(Value thread) {
+  return ptx.shiftRight(thread, 7);
 }
 
 void ProgramLowering::emitBarriers() {
@@ -164,22 +165,27 @@ void ProgramLowering::emitBarriers() {
     for (AllocOp alloc : program.getOps<AllocOp>()) {
       const Place &place = places[alloc.getResult()];
       for (int64_t n = 0; n < place.stages; ++n) {
-        ptx.initBarrier(address(place.full + 8 * n), 1);
+        ptx.initBarrier(address(place.full + 8 * n),
+                        arrivalsToFill(alloc.getType()));
         ptx.initBarrier(address(place.empty + 8 * n), warps);
       }
     }
-    ptx.assembly("fence.mbarrier_init.release.cluster;", "~{memory}", {}, {});
-    ptx.fenceAsync();
-    for (BlockArgument argument : program.getBody().getArguments())
-      if (auto map = dyn_cast<MapType>(argument.getType()))
-        for (int32_t part = 0; part <= map.getJoined(); ++part) {
-          Value at = get(argument);
-          if (part)
-            at = byteOf(b, loc, at, static_cast<int32_t>(mapBytes));
-          ptx.assembly("prefetch.tensormap [$0];", "l,~{memory}", at, {});
-        }
+    publishBarriers();
   }
   NVVM::Barrier0Op::create(b, loc);
+}
+
+void ProgramLowering::publishBarriers() {
+  ptx.assembly("fence.mbarrier_init.release.cluster;", "~{memory}", {}, {});
+  ptx.fenceAsync();
+  for (BlockArgument argument : program.getBody().getArguments())
+    if (auto map = dyn_cast<MapType>(argument.getType()))
+      for (int32_t part = 0; part <= map.getJoined(); ++part) {
+        Value at = get(argument);
+        if (part)
+          at = byteOf(b, loc, at, static_cast<int32_t>(mapBytes));
+        ptx.assembly("prefetch.tensormap [$0];", "l,~{memory}", at, {});
+      }
 }
 
 //===----------------------------------------------------------------------===//

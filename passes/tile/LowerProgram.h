@@ -27,13 +27,18 @@ struct KernelInfo {
 /// A fragment's register i of thread t is row 16 (t / 32 mod 4) + (t mod 32) /
 /// 4
 /// + 8 (i / 2 mod 2), column 8 (i / 4) + 2 (t mod 4) + i mod 2: what wgmma
-/// accumulates in. The same pairs of registers, rounded, are a left side.
-class ProgramLowering : ControlFlow {
+/// accumulates in, and mma.sync of 16 x 8, too. The same pairs of registers,
+/// rounded, are a left side.
+///
+/// This is the lowering to sm_90a; what others do another way they override
+/// (ampere/AmpereProgram.h).
+class ProgramLowering : protected ControlFlow {
 public:
   ProgramLowering(ProgramOp program, mlir::ModuleOp kernels, int64_t number);
+  virtual ~ProgramLowering() = default;
   mlir::FailureOr<KernelInfo> run();
 
-private:
+protected:
   struct Place {
     /// Bytes from the start of shared memory: data, barriers.
     int64_t data = 0, full = 0, empty = 0, stages = 0, stageBytes = 0;
@@ -43,7 +48,13 @@ private:
   void placeMemory();
   void createFunction();
   void emitThreadNumbers();
+  /// Of a thread, in the order of roles.
+  virtual mlir::Value warpgroupOf(mlir::Value thread);
   void emitBarriers();
+  /// How many arrivals fill a stage of what was allocated.
+  virtual int64_t arrivalsToFill(mlir::Type type) { return 1; }
+  /// In the thread that has made them: all units may see them.
+  virtual void publishBarriers();
   mlir::LogicalResult emitRole(RoleOp role, int64_t firstWarpgroup) override;
   mlir::LogicalResult lower(mlir::Operation *op) override;
   using ControlFlow::typesOf;
@@ -56,20 +67,21 @@ private:
   mlir::Value parity(int64_t stages, mlir::Value number);
   void waitFor(int64_t barriers, const Place &place, mlir::Value number,
                bool toBeFree);
+  virtual void waitBarrier(mlir::Value barrier, mlir::Value parity);
   void lowerRead(ReadOp op);
-  void lowerNext(NextOp op);
-  void lowerLoad(LoadOp op);
-  void lowerLoadNumbers(LoadNumbersOp op);
+  virtual void lowerNext(NextOp op);
+  virtual void lowerLoad(LoadOp op);
+  virtual void lowerLoadNumbers(LoadNumbersOp op);
   void lowerWait(WaitOp op);
   void lowerColumns(ColumnsOp op);
-  void lowerRelease(ReleaseOp op);
-  void lowerSend(SendOp op);
+  virtual void lowerRelease(ReleaseOp op);
+  virtual void lowerSend(SendOp op);
   void lowerReceive(ReceiveOp op);
-  void lowerTurn(bool take);
+  virtual void lowerTurn(bool take);
 
   // LowerFragments.cpp
-  void lowerMma(MmaOp op);
-  void lowerAwait(AwaitOp op);
+  virtual void lowerMma(MmaOp op);
+  virtual void lowerAwait(AwaitOp op);
   void lowerSplat(SplatOp op);
   mlir::LogicalResult lowerElementwise(ElementwiseOp op);
   mlir::Value scalar(mlir::Operation &op, mlir::ValueRange operands);
@@ -77,8 +89,8 @@ private:
   void lowerCombine(CombineOp op);
   void lowerToOperand(ToOperandOp op);
   void lowerToFragment(ToFragmentOp op);
-  void lowerLoadOperand(LoadOperandOp op);
-  void lowerStore(StoreOp op);
+  virtual void lowerLoadOperand(LoadOperandOp op);
+  virtual void lowerStore(StoreOp op);
 
   // LowerRows.cpp
   void lowerLoadRows(LoadRowsOp op);
@@ -114,6 +126,8 @@ private:
 
   llvm::DenseMap<mlir::Value, Place> places;
   int64_t sharedBytes = 0;
+  /// Whether a store goes through its scratch, which else has no memory.
+  bool storesByScratch = true;
 
   mlir::Value shared;                 // address of shared memory
   mlir::Value thread, lane, warp;     // warp: in its warpgroup

@@ -34,7 +34,11 @@ void ProgramLowering::waitFor(int64_t barriers, const Place &place, Value n,
   // A stage that was never used is free: the phase before the first has ended.
   if (toBeFree)
     phase = ptx.bitXor(phase, ptx.i32(1));
-  ptx.waitBarrier(slotAddress(barriers, 8, place.stages, n), phase);
+  waitBarrier(slotAddress(barriers, 8, place.stages, n), phase);
+}
+
+void ProgramLowering::waitBarrier(Value barrier, Value parity) {
+  ptx.waitBarrier(barrier, parity);
 }
 
 void ProgramLowering::lowerRead(ReadOp op) {

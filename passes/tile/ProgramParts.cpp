@@ -2,6 +2,8 @@
 
 #include "passes/tile/ProgramParts.h"
 
+#include "mlir/IR/IRMapping.h"
+
 #include <limits>
 
 using namespace mlir;
@@ -40,6 +42,24 @@ Value ProgramParts::elementwise(ValueRange inputs, Type type, Body body) {
 Value ProgramParts::scaled(Value fragment, Value factor) {
   return elementwise(fragment, fragment.getType(),
                      [&](ValueRange x) { return times(x[0], factor); });
+}
+
+ProgramParts::Values ProgramParts::scoreOf(Region &function, Value x,
+                                           Value scale, const Place &place,
+                                           ValueRange captured) {
+  Values given{
+      arith::MulFOp::create(b, loc, x, scale, arith::FastMathFlags::contract),
+      place.batch, place.head, place.query, place.key};
+  llvm::append_range(given, captured);
+  Block &block = function.front();
+  IRMapping mapping;
+  mapping.map(block.getArguments(), ValueRange(given));
+  for (Operation &op : block.without_terminator())
+    b.clone(op, mapping);
+  Values results;
+  for (Value result : block.getTerminator()->getOperands())
+    results.push_back(mapping.lookup(result));
+  return results;
 }
 
 Value ProgramParts::mma(Value lhs, Value rhs, int64_t columns,

@@ -10,6 +10,18 @@ namespace gossamer::tile {
 
 constexpr double log2OfE = 1.4426950408889634, lnOf2 = 0.6931471805599453;
 
+/// What barriers and messages of a program take of shared memory, at most.
+constexpr int64_t barrierBytes = 512;
+
+/// Of what a function of scores captures: behind the score, batch, head, query
+/// and key. None if there is no function.
+inline mlir::TypeRange capturedTypes(mlir::Region &function) {
+  if (function.empty())
+    return {};
+  mlir::ValueRange arguments = function.front().getArguments();
+  return mlir::TypeRange(arguments.drop_front(5));
+}
+
 /// Writes programs whose thread blocks stay and take tiles from a counter.
 ///
 /// Every block takes a number for each tile that it does, and one that is none:
@@ -22,6 +34,11 @@ protected:
   /// Of a tile: its batch and head, and its block of rows in these.
   struct Coordinates {
     mlir::Value batch, head, block;
+  };
+
+  /// Of an element of the scores.
+  struct Place {
+    mlir::Value batch, head, query, key;
   };
 
   explicit ProgramParts(mlir::Operation *before)
@@ -37,6 +54,10 @@ protected:
   /// `body` gets an element of each input, its row and its column.
   mlir::Value elementwise(mlir::ValueRange inputs, mlir::Type type, Body body);
   mlir::Value scaled(mlir::Value fragment, mlir::Value factor);
+  /// What a function of scores gives for scale x; `captured` is what a program
+  /// has of what it captures.
+  Values scoreOf(mlir::Region &function, mlir::Value x, mlir::Value scale,
+                 const Place &place, mlir::ValueRange captured);
   mlir::Value mma(mlir::Value lhs, mlir::Value rhs, int64_t columns,
                   mlir::Value accumulator, bool transposed);
   mlir::Value await(mlir::Value pending) {

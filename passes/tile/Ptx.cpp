@@ -1,4 +1,4 @@
-//===- Ptx.cpp - the instructions of sm_90a that tiles need ---------------===//
+//===- Ptx.cpp - the instructions of GPUs that tiles need -----------------===//
 
 #include "passes/tile/Ptx.h"
 
@@ -154,6 +154,23 @@ void Ptx::waitBarrier(Value address, Value parity) {
            "r,r,~{memory}", {address, parity}, {});
 }
 
+void Ptx::testBarrier(Value address, Value parity) {
+  assembly("{ .reg .pred done; again: "
+           "mbarrier.test_wait.parity.shared.b64 done, [$0], $1; "
+           "@done bra end; bra again; end: }",
+           "r,r,~{memory}", {address, parity}, {});
+}
+
+void Ptx::copyAsync(Value to, Value from, Value bytes) {
+  assembly("cp.async.cg.shared.global.L2::128B [$0], [$1], 16, $2;",
+           "r,l,r,~{memory}", {to, from, bytes}, {});
+}
+
+void Ptx::arriveCopied(Value barrier) {
+  assembly("cp.async.mbarrier.arrive.noinc.shared.b64 [$0];", "r,~{memory}",
+           barrier, {});
+}
+
 void Ptx::arrive(Value address, Value predicate) {
   Value word = LLVM::ZExtOp::create(b, loc, b.getI32Type(), predicate);
   assembly("{ .reg .pred p; setp.ne.b32 p, $1, 0; "
@@ -207,11 +224,12 @@ void Ptx::awaitStores(Value predicate) {
            "r,~{memory}", word, {});
 }
 
-Registers Ptx::loadMatrices(Value address) {
-  return assembly("ldmatrix.sync.aligned.m8n8.x4.shared.b16 "
-                  "{$0, $1, $2, $3}, [$4];",
-                  "=r,=r,=r,=r,r,~{memory}", address,
-                  SmallVector<Type>(4, b.getI32Type()));
+Registers Ptx::loadMatrices(Value address, int64_t offset, bool transposed) {
+  std::string at = offset ? "[$4+" + std::to_string(offset) + "]" : "[$4]";
+  return assembly(
+      Twine("ldmatrix.sync.aligned.m8n8.x4") + (transposed ? ".trans" : "") +
+          ".shared.b16 {$0, $1, $2, $3}, " + at + ";",
+      "=r,=r,=r,=r,r,~{memory}", address, SmallVector<Type>(4, b.getI32Type()));
 }
 
 void Ptx::storeMatrices(Value address, ValueRange words) {
@@ -220,6 +238,28 @@ void Ptx::storeMatrices(Value address, ValueRange words) {
   assembly("stmatrix.sync.aligned.m8n8.x4.shared.b16 "
            "[$0], {$1, $2, $3, $4};",
            "r,r,r,r,r,~{memory}", operands, {});
+}
+
+Registers Ptx::multiply(Type half, ValueRange left, ValueRange right,
+                        ValueRange sums) {
+  std::string name = half.isBF16() ? "bf16" : "f16";
+  SmallVector<Value> operands(left);
+  llvm::append_range(operands, right);
+  llvm::append_range(operands, sums);
+  return assembly("mma.sync.aligned.m16n8k16.row.col.f32." + name + "." + name +
+                      ".f32 {$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, "
+                      "{$10, $11, $12, $13};",
+                  "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", operands,
+                  SmallVector<Type>(4, b.getF32Type()), /*hasEffects=*/false);
+}
+
+void Ptx::storeWords(Value address, ValueRange words, Value predicate) {
+  Value word = LLVM::ZExtOp::create(b, loc, b.getI32Type(), predicate);
+  SmallVector<Value> operands{address, word};
+  llvm::append_range(operands, words);
+  assembly("{ .reg .pred p; setp.ne.b32 p, $1, 0; "
+           "@p st.global.v4.b32 [$0], {$2, $3, $4, $5}; }",
+           "l,r,r,r,r,r,~{memory}", operands, {});
 }
 
 void Ptx::namedBarrier(StringRef kind, Value number, int64_t threads) {

@@ -1,4 +1,4 @@
-//===- Ptx.h - the instructions of sm_90a that tiles need -------*- C++ -*-===//
+//===- Ptx.h - the instructions of GPUs that tiles need ---------*- C++ -*-===//
 //
 // As operations of the LLVM dialect and, where MLIR or LLVM has none, inline
 // assembly. Addresses in shared memory are 32-bit numbers.
@@ -60,9 +60,17 @@ public:
   // mbarriers.
   void initBarrier(mlir::Value address, int64_t arrivals);
   void waitBarrier(mlir::Value address, mlir::Value parity);
+  /// The same before sm_90: asks again and again.
+  void testBarrier(mlir::Value address, mlir::Value parity);
   /// `predicate` is i1.
   void arrive(mlir::Value address, mlir::Value predicate);
   void arriveExpecting(mlir::Value address, int64_t bytes);
+
+  /// 16 bytes of global memory, of which the first `bytes` are read, 0 or 16:
+  /// the others are 0. One copy of a thread.
+  void copyAsync(mlir::Value to, mlir::Value from, mlir::Value bytes);
+  /// This thread arrives when its copies so far have.
+  void arriveCopied(mlir::Value barrier);
 
   // TMA on four dimensions, innermost first.
   void loadBox(mlir::Value to, mlir::Value map, mlir::ValueRange coordinates,
@@ -80,8 +88,17 @@ public:
   /// Two f32 of shared memory; may be read later, but not behind a barrier.
   Registers loadPair(mlir::Value address);
   // Four 8x8 matrices of 16-bit numbers between registers and shared memory.
-  Registers loadMatrices(mlir::Value address);
+  Registers loadMatrices(mlir::Value address, int64_t offset = 0,
+                         bool transposed = false);
   void storeMatrices(mlir::Value address, mlir::ValueRange words);
+
+  /// Sums of 16 x 8 plus a (16 x 16) times b (16 x 8), by one warp: 4, 4 and 2
+  /// registers.
+  Registers multiply(mlir::Type half, mlir::ValueRange a, mlir::ValueRange b,
+                     mlir::ValueRange sums);
+  /// 16 bytes to global memory, where `predicate` (i1) holds.
+  void storeWords(mlir::Value address, mlir::ValueRange words,
+                  mlir::Value predicate);
 
   void namedBarrier(llvm::StringRef kind, mlir::Value number, int64_t threads);
 

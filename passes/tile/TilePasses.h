@@ -20,6 +20,9 @@ namespace gossamer::tile {
 /// pipeline below.
 bool isTileModule(mlir::ModuleOp module);
 
+/// That all of it is made for this chip, as LLVM names it.
+mlir::LogicalResult verifyMadeFor(mlir::ModuleOp module, llvm::StringRef chip);
+
 /// tile.attention and tile programs -> the LLVM dialect: kernels in @kernels,
 /// and the host's code.
 void buildTilePipeline(mlir::OpPassManager &pm);

@@ -14,6 +14,8 @@
 #include "mlir/Transforms/Passes.h"
 #include "passes/tile/TilePasses.h"
 
+#include "llvm/ADT/TypeSwitch.h"
+
 using namespace mlir;
 
 namespace gossamer::tile {
@@ -25,6 +27,19 @@ bool gossamer::tile::isTileModule(ModuleOp module) {
   return llvm::any_of(*module.getBody(), [](Operation &op) {
     return isa<ProgramOp, AttentionOp, AttentionBackwardOp>(op);
   });
+}
+
+LogicalResult gossamer::tile::verifyMadeFor(ModuleOp module, StringRef chip) {
+  for (Operation &op : *module.getBody()) {
+    StringRef madeFor = llvm::TypeSwitch<Operation *, StringRef>(&op)
+                            .Case<ProgramOp, AttentionOp, AttentionBackwardOp>(
+                                [](auto op) { return op.getChip(); })
+                            .Default(chip);
+    if (madeFor != chip)
+      return op.emitOpError("is made for ")
+             << madeFor << ", and compiled for " << chip;
+  }
+  return success();
 }
 
 void gossamer::tile::buildTilePipeline(OpPassManager &pm) {

@@ -33,6 +33,7 @@ from gossamer.explain import dump, explain
 from gossamer.formats import BSC, BSR, COO, CSC, CSR, DBSR, DCSC, DCSR, NM, BlockELL, Format
 from gossamer.jit import sparse_jit
 from gossamer.pattern import Pattern
+from gossamer.score import Score
 from gossamer.sparsifiers import magnitude
 from gossamer.sparsifiers.both import sparsify_both
 from gossamer.sparsifiers.model import sparsify_model
@@ -62,6 +63,7 @@ __all__ = [
     "FormatError",
     "GossamerError",
     "Pattern",
+    "Score",
     "SparseTensor",
     "TensorError",
     "TraceError",

@@ -197,31 +197,43 @@ class BlockList(Numbered):
 
         return mask_of(self)
 
-    def tiled(self, head: int = 64) -> BlockList:
+    def unpacked(self) -> BlockList:
+        """The same mask in the same blocks without packed keys: itself, or a list made once, waiting for the device."""
+        if not self.packed_rows:
+            return self
+        if "unpacked" not in self._derived:
+            from gossamer.block_sources import list_of, mask_of
+
+            self._derived["unpacked"] = list_of(mask_of(self), self.block)
+        return self._derived["unpacked"]
+
+    def tiled(self, head: int = 64, step: int = 128) -> BlockList:
         """The same mask in blocks that tensor cores have tiles for: itself, or a list made on the device and kept.
 
         Args:
             head: Columns of a head, filled up to those of a program.
+            step: How many keys a block has at most.
         """
         from gossamer.reblock import tiled
 
-        key = "tiled", head
+        key = "tiled", head, step
         made = self._derived.get(key)
         if made is None:
-            made = tiled(self, head)
+            made = tiled(self, head, step)
             if made is not self:
                 self._derived[key] = made
         return made
 
-    def differentiable(self) -> BlockList:
-        """The same mask in blocks that gradients have tiles for, 64 or 128 on each side: itself if it has them."""
-        if min(self.block) >= 64 and max(self.block) <= 128:
+    def differentiable(self, step: int = 128) -> BlockList:
+        """The same mask in blocks that gradients have tiles for, 64 or `step` on each side: itself if it has them."""
+        if min(self.block) >= 64 and max(self.block) <= step:
             return self
-        if "differentiable" not in self._derived:
+        key = "differentiable", step
+        if key not in self._derived:
             from gossamer.reblock import in_blocks
 
-            self._derived["differentiable"] = in_blocks(self, (64 if self.block[0] < 128 else 128, 64))
-        return self._derived["differentiable"]
+            self._derived[key] = in_blocks(self, (64 if self.block[0] < 128 else step, 64))
+        return self._derived[key]
 
     def transposed(self) -> BlockList:
         """Of each block of keys the blocks of queries that see it, made once, without waiting for the device.

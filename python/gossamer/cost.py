@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gossamer.attention import Mask, check, kind_of, scale_of
+from gossamer.attention import kind_of
+from gossamer.attention_arguments import Mask, check, scale_of
 from gossamer.block_sources import band
 from gossamer.blocks import BlockList
 from gossamer.errors import TensorError, UnsupportedError
@@ -15,6 +16,7 @@ from gossamer.packing import packed
 from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.classes import BlockClasses
 from gossamer.patterns.masks import listed
+from gossamer.runtime.tiles import CHIP
 
 # (columns, block, with gradients): microseconds of a multiprocessor for a tile, and for each block of keys in it, with
 # all of an H200 at work (benchmarks/gpu_rates.py). Gradients are without the forward.
@@ -107,7 +109,7 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
     q, k = element.expand(batch, heads, queries, columns), element.expand(batch, heads, keys, columns)
     mask = packed(listed(mask, q, k)) if isinstance(mask, PositionPattern) else mask  # as on a GPU
     check(q, k, k, mask, False, None)
-    kind, blocks, reason = kind_of(q, k, mask, scale_of(q, None), False)
+    kind, blocks, reason = kind_of(q, k, mask, scale_of(q, None), False, chip=CHIP)
     if kind is None:
         raise UnsupportedError(f"nothing was measured for this attention: {reason}")
     if kind.head > 128:

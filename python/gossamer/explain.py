@@ -164,12 +164,12 @@ def _explain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **opti
     start = time.perf_counter()
     attention(q, k, v, mask, **options)
     taken = (time.perf_counter() - start) * 1e3
-    kind, reason = attention_road(
-        q, k, v, mask, options.get("scale"), options.get("causal", False), options.get("window")
-    )
+    kind, reason = attention_road(q, k, v, mask, **options)
     inputs = (_described("mask", mask),) if isinstance(mask, SparseTensor) else ()
     if kind is None:
         road, origin = _no_tiles(reason), "compiled as a region of sparse_jit, or PyTorch's own attention"
+        if options.get("score_mod") is not None:
+            origin = "PyTorch, with all scores in memory, as they go through a function"
         return Explanation((RegionReport(("attention",), (), (road,), origin, 0.0),), inputs, (), {}, run_ms=taken)
     return Explanation((_tile_report(("attention",), (), kind),), inputs, (), {}, run_ms=taken)
 
@@ -187,15 +187,14 @@ def _no_tiles(reason: str) -> str:
 def _dump_attention(stage: str, target: str, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **options: Any) -> str:
     from gossamer.compiler.compile import emit
 
-    kind, reason = attention_kind(
-        q, k, v, mask, options.get("scale"), options.get("causal", False), options.get("window")
-    )
+    chip = target if target.startswith("sm_") else CHIP
+    kind, reason = attention_kind(q, k, v, mask, **options, chip=chip)
     if kind is None:
         raise UnsupportedError(f"there is no tile program for these arguments: {reason}")
     if stage in ("import", "annotate"):
         return kind.text()
-    if target != CHIP:
-        raise UnsupportedError(f"tile programs are made for {CHIP}, not for {target!r}")
+    if target != chip:
+        raise UnsupportedError(f"tile programs are made for NVIDIA GPUs ('{CHIP}', 'sm_80', ...), not for {target!r}")
     return emit(kind.text(), stage, target)
 
 

@@ -13,13 +13,13 @@ from gossamer.blocks import BlockList
 Block = tuple[int, int]
 
 
-def tiled(blocks: BlockList, head: int) -> BlockList:
+def tiled(blocks: BlockList, head: int, step: int) -> BlockList:
     """Does what `BlockList.tiled` says; waits for the device unless the blocks are those of a tile, or are split."""
     # No program gathers so many blocks of two lists, or has so many keys a step (dialect/tile/TileVerify.cpp).
     refused = {(128, 16)} if blocks.has_partial and (head > 64 or blocks.packed_rows) else set()
     refused |= {(128, 128)} if head > 128 else set()
     refused |= {(64, 16)} if head > 192 and blocks.has_partial and blocks.packed_rows else set()
-    tiles = [tile for tile in RATES if tile not in refused]
+    tiles = [tile for tile in RATES if tile not in refused and tile[1] <= step]
     if blocks.block in tiles:
         return blocks
     fitting = [tile for tile in tiles if not blocks.block[0] % tile[0] and not blocks.block[1] % tile[1]]
@@ -33,7 +33,9 @@ def tiled(blocks: BlockList, head: int) -> BlockList:
 
 
 def in_blocks(blocks: BlockList, block: Block) -> BlockList:
-    """The same mask in blocks of another size; waits for the device."""
+    """The same mask in blocks of another size; waits for the device unless blocks are whole and split."""
+    if not (blocks.has_partial or blocks.block[0] % block[0] or blocks.block[1] % block[1]):
+        return _split(blocks, block)
     return _rebuilt(blocks, _states(blocks), block)
 
 

@@ -59,7 +59,8 @@ class TileRegion:
         q, k, v = (_heads_first(inputs[operand.number], operand) for operand in (form.q, form.k, form.v))
         scale = self._scale(form, leaves)
         mask, self.reason = _allowed(inputs[form.mask], form)
-        self.reason = self.reason or _why_not_pair(k, v) or why_no_gradients(q, k, v) or why_not(q, k, scale)
+        self.reason = self.reason or _why_not_pair(k, v) or why_no_gradients(q, k, v)
+        self.reason = self.reason or why_not(q, k, scale, tiles.chip_for(q.device))
         if self.reason:
             return None
         call = kept_call(q, k, v, mask, scale, False, None) if is_as_kept(q, k, v) else None
@@ -106,7 +107,7 @@ def tile_region(region: Region, numbers: Callable[[Shapes], tuple[Any, ...]]) ->
 
 
 def as_tiles(region: Region, numbers: Callable[[Shapes], tuple[Any, ...]]) -> TileRegion | None:
-    """Likewise on a Hopper GPU, wherever its tensors are."""
+    """Likewise on a GPU, wherever its tensors are."""
     try:
         form = find_attention(region)
         if form is None:

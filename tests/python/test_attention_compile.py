@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import gossamer as gs
 from gossamer import attention_op, numbered
-from gossamer.attention import call_for
+from gossamer.attention import _gradient_blocks, call_for, kind_of
+from gossamer.runtime.tile_autograd import Attention
 from tile_inputs import inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -126,7 +128,7 @@ def test_tensors_that_are_copied_or_empty(which, tile_programs):
         q, k = (torch.randn(tensor.numel() + 1).bfloat16()[1:].view(1, 2, 65, 24) for tensor in (q, k))
     if which == "odd strides":
         q, k = (torch.randn(1, 2, 65, 25).bfloat16()[..., :24] for _ in range(2))
-    options = None, 0, None, False, None
+    options = None, 0, None, False, None, 0
     tensors = [tensor.detach().requires_grad_() for tensor in (q, k, v)]
     torch.library.opcheck(attention_op.tile_attention, (*tensors, *options))
     out, lse = compiled()(*tensors, None, return_lse=True)
@@ -142,11 +144,11 @@ def test_tensors_that_are_copied_or_empty(which, tile_programs):
 def test_operators(number, tile_programs):
     q, k, v = leaves(*inputs(1, 2, 2, 65, 70, 16, torch.bfloat16))
     mask = block_list(65, 70)
-    torch.library.opcheck(attention_op.tile_attention, (q, k, v, None, mask._number * number, 0.3, False, None))
+    torch.library.opcheck(attention_op.tile_attention, (q, k, v, None, mask._number * number, 0.3, False, None, 0))
     q, k, v = (tensor.detach().float().requires_grad_() for tensor in (q, k, v))
     # Its body is a call of sparse_jit, whose operations are no part of what is checked.
     tests = "test_schema", "test_autograd_registration"
-    options = mask._number, 0.3, False, None
+    options = None, mask._number, 0.3, False, None, 0
     torch.library.opcheck(attention_op.sparse_attention, (q, k, v, *options), test_utils=tests)
 
 
@@ -208,3 +210,37 @@ def test_no_log_sum_exp_without_a_tile_program():
     q, k, v = inputs(1, 2, 2, 65, 65, 64, torch.bfloat16)
     with pytest.raises(Exception, match="return_lse needs the tile program"):
         compiled()(q, k, v, None, return_lse=True)
+
+
+@pytest.mark.usefixtures("tile_programs")
+def test_functions_of_scores():
+    table = torch.randn(2, 141)
+    score = gs.Score(lambda s, b, h, q, k: 2 * torch.tanh(s / 2) + table[h, q - k + 70])
+    q, k, v = leaves(*inputs(1, 2, 1, 70, 70, 64, torch.float16))
+    call = compiled()
+    kind, blocks, _ = kind_of(q, k, None, 0.125, True, None, score)
+    eager = Attention(kind, blocks, 0.125, 0, partial(_gradient_blocks, 70, 70, True, None, q.device))
+    for _ in range(2):
+        got = call(q, k, v, None, causal=True, score_mod=score, scale=0.125)
+        wanted, _ = eager(q, k, v, score)
+        assert torch.equal(got, wanted)
+        weights = torch.randn_like(got)
+        for one, other in zip(
+            torch.autograd.grad(got, (q, k, v), weights), torch.autograd.grad(wanted, (q, k, v), weights), strict=True
+        ):
+            assert torch.equal(one, other)
+        table.add_(1)
+
+
+def test_functions_of_scores_where_there_is_no_tile_program():
+    score = gs.Score(lambda s, b, h, q, k: s - 0.1 * (q - k).abs())
+    q, k, v = leaves(*inputs(1, 2, 1, 9, 9, 8, torch.float32))
+    for mask in (None, gs.BlockList.of(torch.rand(9, 9) < 0.5), torch.rand(9, 9) < 0.5):
+        got, wanted = compiled()(q, k, v, mask, score_mod=score), gs.attention(q, k, v, mask, score_mod=score)
+        torch.testing.assert_close(got, wanted)
+        for one, other in zip(
+            torch.autograd.grad(got.sum(), (q, k, v)), torch.autograd.grad(wanted.sum(), (q, k, v)), strict=True
+        ):
+            torch.testing.assert_close(one, other)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"make score = gs\.Score\(score_mod\) outside"):
+        compiled()(q, k, v, None, score_mod=lambda s, b, h, q, k: s)

@@ -43,15 +43,16 @@ def wait(number):
     gpus.unload(module)
     return gpus.taken(error) if found < 0 else found
 
-def attend(tiles, batch=2):
-    text = "tile.attention @attention element(f16) head(64) blocks(128, 128)\\n"
-    artifact = library().compile(text, chip="sm_90a")
+def attend(tiles, batch=2, chip="sm_90a", address=8, columns=64):
+    step = 128 if chip == "sm_90a" else 64
+    text = f'tile.attention @attention element(f16) head(64) blocks(128, {step}) chip("{chip}")\\n'
+    artifact = library().compile(text, chip=chip)
     host = library().load(artifact.object, "gs_entry")
     module = gpus.load(artifact.kernels.encode() + b"\\0", 1, 0)
     error = ctypes.c_void_p()
     length = 128 * tiles
     strides = [4 * length * 64, length * 64, 64]
-    words = [8] * 9 + [batch, 4, 4, length, length, 64] + strides * 4 + [0, 0, 0, 0, 0x3F800000]
+    words = [address] * 9 + [batch, 4, 4, length, length, columns] + strides * 4 + [0, 0, 0, 0, 0x3F800000]
     packed = (ctypes.c_int64 * len(words))(*words)
     done = gpus.run(module, host.address, packed, None, None, 0, ctypes.byref(error))
     gpus.unload(module)
@@ -188,6 +189,9 @@ TILES = {
     "no shared memory": ("attend(3)", "cuFuncSetAttribute=1"),
     "not launched": ("attend(3)", "cuLaunchKernel=701"),
     "nothing": ("attend(3, 0)", ""),
+    "other chip": ("attend(3, chip='sm_80', address=16)", ""),
+    "other address": ("attend(3, chip='sm_80')", ""),
+    "other columns": ("attend(3, chip='sm_80', address=16, columns=36)", ""),
 }
 
 
@@ -225,6 +229,25 @@ def test_a_tile_program_that_fails(attended, program, said):
 def test_a_tile_program_with_nothing_to_do(attended):
     said, calls = attended["nothing"]
     assert said == 0
+    assert "cuLaunchKernel" not in calls
+
+
+def test_a_tile_program_for_another_chip(attended):
+    said, calls = attended["other chip"]
+    assert said == 0
+    assert not [call for call in calls if call.startswith("map:")]
+    # The producer is one warp; two stages of queries, three of 64 keys and of their values, and barriers.
+    [grid] = [call for call in calls if call.startswith("grid:")]
+    assert grid.split(":")[1:3] == ["24", "288"]
+    assert 2 * 16384 + 6 * 8192 < int(grid.split(":")[3]) < 2 * 16384 + 6 * 8192 + 512
+    said, calls = attended["other address"]
+    assert said == (
+        "a tensor of tile programs has an address and strides that are multiples of 16 bytes, not 0x8 and 196608, "
+        "49152, 128"
+    )
+    assert "cuLaunchKernel" not in calls
+    said, calls = attended["other columns"]
+    assert said == "a tensor of tile programs has a multiple of 8 columns on GPUs without tensor maps, not 36"
     assert "cuLaunchKernel" not in calls
 
 

@@ -12,7 +12,7 @@ from gossamer.errors import TraceError
 from gossamer.patterns import sweep
 from gossamer.patterns.base import Lengths, Place
 from gossamer.patterns.interval import Interval
-from gossamer.scalars import IndexByTensors
+from gossamer.scalars import NumberTracing
 
 P = gs.patterns
 N, M, HEADS, TEXTS = 65, 70, 3, 2
@@ -172,7 +172,7 @@ def predicates() -> st.SearchStrategy:
 @settings(max_examples=60)
 def test_any_function_of_positions(function, block):
     pattern = P.from_function(function)
-    with IndexByTensors():
+    with NumberTracing():
         alone = torch.vmap(torch.vmap(torch.vmap(torch.vmap(function, (None,) * 3 + (0,)), (None, None, 0, None)),
                                       (None, 0, None, None)), (0, None, None, None))  # fmt: skip
         expected = alone(*(x.reshape(-1) for x in grid()))

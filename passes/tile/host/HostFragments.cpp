@@ -53,7 +53,14 @@ void HostProgram::lowerElementwise(ElementwiseOp op) {
       for (Value operand : inner.getOperands())
         if (operand.getParentBlock() != &block)
           mapping.map(operand, get(operand));
-      b.clone(inner, mapping);
+      if (auto lookUp = dyn_cast<LookUpOp>(inner)) {
+        Value number = code.widen(mapping.lookup(lookUp.getIndex()));
+        mapping.map(lookUp.getResult(),
+                    code.load(mapping.lookup(lookUp.getTable()),
+                              lookUp.getType(), number));
+      } else {
+        b.clone(inner, mapping);
+      }
     }
     Value result = block.getTerminator()->getOperand(0);
     code.store(result.getParentBlock() == &block ? mapping.lookup(result)

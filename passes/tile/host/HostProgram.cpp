@@ -16,7 +16,7 @@ HostProgram::HostProgram(ProgramOp program, ModuleOp module, int64_t lanes)
       f32(b.getF32Type()) {}
 
 FailureOr<HostInfo> HostProgram::run() {
-  info.warpgroups = program.getNumThreads() / 128;
+  info.warpgroups = program.getNumWarpgroups();
   placeShared();
   createFunction();
   placeSides();

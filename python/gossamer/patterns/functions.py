@@ -15,7 +15,7 @@ from gossamer.patterns.base import Place, PositionPattern
 from gossamer.patterns.expressions import bounds_of, forms_of
 from gossamer.patterns.interval import Interval, Truth, truth_of
 from gossamer.patterns.tables import Table
-from gossamer.scalars import code_of, run_numbers, trace_numbers
+from gossamer.scalars import code_of, name_of_function, run_numbers, trace_numbers
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,9 @@ def from_function(function: Callable[[Any, Any, Any, Any], Any]) -> PositionPatt
         TraceError: It cannot be traced: as it does where a branch, a loop or `.item()` depends on a position; names the
             line.
     """
-    name = getattr(function, "__name__", type(function).__name__)
-    graph, constants = trace_numbers(function, [torch.int64] * 4, "from_function", name)
+    graph, constants = trace_numbers(function, [torch.int64] * 4, "from_function", name_of_function(function))
     tables = tuple((key, _table(value)) for key, value in constants.items())
-    return Function(name, code_of(graph), tables, graph, constants, forms_of(graph))
+    return Function(name_of_function(function), code_of(graph), tables, graph, constants, forms_of(graph))
 
 
 def _table(constant: Tensor) -> Table:

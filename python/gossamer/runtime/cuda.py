@@ -30,7 +30,7 @@ _CHIPS = {
     103: "sm_103a",
     120: "sm_120a",
 }
-_PORTABLE = "sm_90"
+PORTABLE = "sm_90"
 
 _SMALL = 1 << 20  # bytes
 
@@ -57,7 +57,7 @@ def chip_of(device: int) -> str:
         )
     if capability in _CHIPS:
         return _CHIPS[capability]
-    return _PORTABLE if capability > 90 else "sm_80"
+    return PORTABLE if capability > 90 else "sm_80"
 
 
 class CudaKernel:
@@ -171,10 +171,11 @@ def _image(library: Library, ptx: str, device: int) -> bytes:
     """What a device loads.
 
     The driver gives machine code away only from its linker, which takes kernels in parts; there no kernel may move
-    registers from one warpgroup to another (ptxas: C7504), and one that is written for that spills. Such kernels are
-    loaded as PTX: the driver assembles them whole, and keeps the result in a cache of its own.
+    registers from one warpgroup to another (ptxas: C7504), and one that needs all of its registers spills. Those that
+    multiply on tensor cores are loaded as PTX: the driver assembles them whole, and keeps the result in a cache of its
+    own.
     """
-    if "setmaxnreg" in ptx:
+    if "setmaxnreg" in ptx or "mma.sync" in ptx:
         return ptx.encode() + b"\0"
     return machine_code(library, ptx, device)
 

@@ -14,13 +14,13 @@ from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.kernel import CompiledRegion
 from gossamer.runtime.tile_packing import Packing
-from gossamer.runtime.tiles import CHIP, DTYPES, counter_of, empty_as, list_words, movable, target_of
+from gossamer.runtime.tiles import CHIP, DTYPES, chip_text, counter_of, empty_as, list_words, movable, score_text
 
 # Words of the entry (passes/tile/BackwardEntry.cpp): a tensor; addresses, sizes, scale; a list; of packed keys their
 # number, rows, strides, addresses.
 _TENSOR, _REST, _LIST, _PACKED = (struct.Struct(words) for words in ("4q", "4q9q", "7q4q", "5q4q"))
 Gradients = tuple[Tensor, Tensor, Tensor]
-Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None], Gradients]
+Call = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, bytes], Gradients]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class BackwardKind:
         tail: Whether the number of keys is no multiple of the block's.
         partial: Whether there are blocks that are allowed in part.
         packed: Whether there are blocks of packed keys.
+        score: The region that scores go through, with its derivative, if any.
+        chip: As that of `tiles.Kind`.
     """
 
     dtype: torch.dtype
@@ -42,26 +44,29 @@ class BackwardKind:
     tail: bool
     partial: bool
     packed: bool = False
+    score: str = ""
+    chip: str = CHIP
 
     def text(self) -> str:
         """What the compiler makes the kernels of."""
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})"]
         parts += [name for name in ("tail", "partial", "packed") if getattr(self, name)]
-        return f"tile.attention_backward @attention {' '.join(parts)}\n"
+        last = chip_text(self.chip) + score_text(self.score)
+        return f"tile.attention_backward @attention {' '.join(parts)}{last}\n"
 
 
 @cache
-def kernels_of(kind: BackwardKind, chip: str = CHIP) -> CompiledRegion:
-    """The kernels, compiled if neither this process nor the cache folder has them; for the processor without a chip."""
+def kernels_of(kind: BackwardKind, on_gpu: bool = True) -> CompiledRegion:
+    """The kernels, compiled if neither this process nor the cache folder has them: for their chip, or the processor."""
     text = kind.text()
-    return compile_region(f"tile {text}", lambda: text, chip)
+    return compile_region(f"tile {text}", lambda: text, kind.chip if on_gpu else "")
 
 
 def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: float) -> Call:
-    """A function of q, k, v, the output, its log-sum-exp and the gradients of both (that of the latter may be None),
-    which gives those of q, k and v on the current stream. Tensors are [batch, heads, length, columns], not empty, of
-    the same shapes every time.
+    """A function of q, k, v, the output, its log-sum-exp, the gradients of both (that of the latter may be None) and
+    what a function of scores captures, which gives the gradients of q, k and v on the current stream. Tensors are
+    [batch, heads, length, columns], not empty, of the same shapes every time.
     """
     batch, heads, queries, columns = q.shape
     kv_heads, keys = k.shape[1:3]
@@ -79,7 +84,7 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
     padded = blocks.count.shape[2] * blocks.block[0]
     scale_bits = struct.unpack("I", struct.pack("f", scale))[0]
     sizes = batch, heads, kv_heads, queries, keys, columns
-    kernel = kernels_of(kind, target_of(device)).on(device)
+    kernel = kernels_of(kind, device.type == "cuda").on(device)
     packing = Packing(blocks, k) if kind.packed else None
 
     # The arrays of the lists, whose addresses are known here, live as long as this function.
@@ -91,6 +96,7 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
         lse: Tensor,
         out_grad: Tensor,
         lse_grad: Tensor | None,
+        captured: bytes,
         _keep: object = arrays,
     ) -> Gradients:
         out_grad = movable(out_grad)
@@ -113,10 +119,10 @@ def prepare(kind: BackwardKind, q: Tensor, k: Tensor, blocks: BlockList, scale: 
         )
         words += lists
         if packing is None:
-            kernel(words)
+            kernel(words + captured)
             return grads
         packed = packing.gather(k), packing.gather(v), packing.empty(k), packing.empty(v)
-        kernel(words + _PACKED.pack(*packing.words, *(tensor.data_ptr() for tensor in packed)))
+        kernel(words + _PACKED.pack(*packing.words, *(tensor.data_ptr() for tensor in packed)) + captured)
         packing.add(packed[2], grads[1])
         packing.add(packed[3], grads[2])
         return grads

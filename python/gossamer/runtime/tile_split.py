@@ -43,16 +43,17 @@ class Split:
 WHOLE = Split()
 
 
-def few_queries(q: Tensor, k: Tensor, blocks: BlockList | None) -> tuple[Block, Split] | None:
+def few_queries(q: Tensor, k: Tensor, blocks: BlockList | None, scored: bool = False) -> tuple[Block, Split] | None:
     """The tiles of attention of few queries and many keys, and how it is split; None: as any other.
 
     A tile has the queries of all heads that share keys and values, so that these are read once, as far as they are 64
-    rows and have the same list; a list may have one block of queries.
+    rows and have the same list; a list may have one block of queries. Where scores go through
+    a function, which is told the head, heads stay apart.
     """
     heads, queries, keys = *q.shape[1:3], k.shape[2]
     if queries > _ROWS or keys < _LONG or _has_packed_keys(blocks):
         return None
-    group = heads // k.shape[1]
+    group = heads // k.shape[1] if not scored else 1
     if blocks is not None:
         if blocks.count.shape[2] != 1 or blocks.block[1] not in _KEY_BLOCKS:
             return None
@@ -60,13 +61,15 @@ def few_queries(q: Tensor, k: Tensor, blocks: BlockList | None) -> tuple[Block, 
             group = 1
     together = max(n for n in range(1, group + 1) if group % n == 0 and (n == 1 or n * queries <= _ROWS))
     block = _ROWS, 64 if blocks is None else blocks.block[1]
+    if scored and not _has_room(q, block):
+        return None
     split = Split(together, _parts(q, k, blocks, block, q.shape[0] * heads // together, together * queries))
     return (block, split) if split != WHOLE else None
 
 
-def many_queries(q: Tensor, k: Tensor, blocks: BlockList | None, block: Block) -> Split:
+def many_queries(q: Tensor, k: Tensor, blocks: BlockList | None, block: Block, scored: bool = False) -> Split:
     """How attention in tiles of so many queries is split: where they do not fill the device."""
-    if _has_packed_keys(blocks):
+    if _has_packed_keys(blocks) or (scored and not _has_room(q, block)):
         return WHOLE
     row_blocks = -(-q.shape[2] // block[0])
     parts = _parts(q, k, blocks, block, q.shape[0] * q.shape[1] * row_blocks, min(block[0], q.shape[2]))
@@ -76,6 +79,11 @@ def many_queries(q: Tensor, k: Tensor, blocks: BlockList | None, block: Block) -
 def _has_packed_keys(blocks: BlockList | None) -> bool:
     """Then there is no split program: what is packed is gathered by torch, which takes longer than such a call."""
     return blocks is not None and blocks.packed_rows > 0
+
+
+def _has_room(q: Tensor, block: Block) -> bool:
+    """Whether split programs have registers for a function of scores."""
+    return q.shape[3] <= 64 or block == (64, 64)
 
 
 def _parts(q: Tensor, k: Tensor, blocks: BlockList | None, block: Block, tiles: int, rows: int) -> int:

@@ -15,12 +15,13 @@ from gossamer.blocks import BlockList
 from gossamer.compiler.compile import compile_region
 from gossamer.runtime.allocation import allocator
 from gossamer.runtime.apart import apart
-from gossamer.runtime.cuda import chip_of, number_of
+from gossamer.runtime.cuda import PORTABLE, chip_of, number_of
 from gossamer.runtime.kernel import CompiledRegion
 from gossamer.runtime.tile_packing import Packing
 from gossamer.runtime.tile_split import WHOLE, Split, packed_bits, packed_strides
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "f16"}
+# With TMA and wgmma. All others from sm_80 on have programs of their own, with smaller steps.
 CHIP = "sm_90a"
 # Columns that programs are made for; others are filled up.
 HEADS = (64, 128, 192, 256)
@@ -28,7 +29,7 @@ HEADS = (64, 128, 192, 256)
 # blocks; of packed keys how many, rows, strides, addresses; of split ones what parts leave, and their number.
 _ADDRESSES, _REST = struct.Struct("9q"), struct.Struct("6q12q5q5q")
 _PACKED, _SPLIT = struct.Struct("5q2q"), struct.Struct("3q")
-Call = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Call = Callable[..., tuple[Tensor, Tensor]]
 # What a stream has at least: enough for all but the largest of split calls.
 _COUNTERS = 1024
 
@@ -52,6 +53,8 @@ class Kind:
         packed: Whether it has blocks of packed keys.
         split: Which heads share a tile, and how many thread blocks share its keys; the code depends on whether several
             do.
+        score: The region that scores go through, if any (`gossamer.score`).
+        chip: The GPU that it is made for, as LLVM names it; also on the processor, where programs are tested.
     """
 
     dtype: torch.dtype
@@ -64,6 +67,8 @@ class Kind:
     partial: bool = False
     packed: bool = False
     split: Split = WHOLE
+    score: str = ""
+    chip: str = CHIP
 
     def text(self) -> str:
         """What the compiler makes the kernel of."""
@@ -71,19 +76,31 @@ class Kind:
         flags += ["split"] if self.split.parts > 1 else []
         rows, columns = self.block
         parts = [f"element({DTYPES[self.dtype]})", f"head({self.head})", f"blocks({rows}, {columns})", *flags]
-        return f"tile.attention @attention {' '.join(parts)}\n"
+        return f"tile.attention @attention {' '.join(parts)}{chip_text(self.chip)}{score_text(self.score)}\n"
 
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
         what = "a block list" if self.listed else "a window" if self.window else "causal" if self.causal else "all keys"
         what += ", with bitmaps" if self.partial else ""
+        what += ", a function of scores" if self.score else ""
         what += f", {self.split}" if self.split != WHOLE else ""
+        what += "" if self.chip == CHIP else f", for {self.chip}"
         return f"tensor cores: {name}, heads of {self.head}, tiles of {self.block[0]} x {self.block[1]}, {what}"
 
 
-def kernel_of(kind: Kind, chip: str = CHIP) -> CompiledRegion:
-    """The kernel, compiled if neither this process nor the cache folder has it; without a chip, for the processor."""
-    return _compiled(kind.text(), chip)
+def chip_text(chip: str) -> str:
+    """How the compiler is told for which GPU a program is made."""
+    return "" if chip == CHIP else f' chip("{chip}")'
+
+
+def score_text(region: str) -> str:
+    """How a region is written in an attention."""
+    return f" score {{\n{region}\n}}" if region else ""
+
+
+def kernel_of(kind: Kind, on_gpu: bool = True) -> CompiledRegion:
+    """The kernel, compiled if neither this process nor the cache folder has it: for its chip, or for the processor."""
+    return _compiled(kind.text(), kind.chip if on_gpu else "")
 
 
 @cache
@@ -91,23 +108,39 @@ def _compiled(text: str, chip: str) -> CompiledRegion:
     return compile_region(f"tile {text}", lambda: text, chip)
 
 
-def target_of(device: torch.device) -> str:
-    """The chip that programs for tensors of a device are compiled for; none: the processor."""
-    return CHIP if device.type == "cuda" else ""
+def chip_for(device: torch.device) -> str:
+    """The chip that programs for tensors of a device are made for: its own, and Hopper's where it is none.
+
+    Raises:
+        UnsupportedError: The device is older than what kernels are made for.
+    """
+    if device.type != "cuda":
+        return CHIP
+    chip = chip_of(number_of(device))
+    # A GPU that is known by no name may have less shared memory than the chip whose code it takes.
+    return "sm_89" if chip == PORTABLE else chip
 
 
-def is_hopper(device: torch.device) -> bool:
-    """Whether a device runs tile programs."""
-    return chip_of(number_of(device)) == CHIP
+def step_of(chip: str) -> int:
+    """How many keys a block has at most that a program goes through in one step."""
+    return 128 if chip == CHIP else 64
 
 
 def run(
-    kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | None, scale: float, window: int = 0
+    kind: Kind,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: BlockList | None,
+    scale: float,
+    window: int = 0,
+    captured: bytes = b"",
 ) -> tuple[Tensor, Tensor]:
     """Runs attention on [batch, heads, length, columns] tensors of one GPU, on its current stream; or of the processor,
     where programs are for tests.
 
-    `window` is the number of keys that a query sees, if the kernel has a window.
+    `window` is the number of keys that a query sees, if the kernel has a window; `captured` what its function of scores
+    captures (`Score.words`).
 
     Returns:
         The output, strided as q where that is dense and keys are not split, and the log-sum-exp of the scores, f32
@@ -115,7 +148,7 @@ def run(
     """
     q, k, v = movable(q), movable(k), movable(v)
     if q.numel() and k.shape[2]:
-        return prepare(kind, q, k, v, blocks, scale, window)(q, k, v)
+        return prepare(kind, q, k, v, blocks, scale, window)(q, k, v, captured)
     lse = torch.full(q.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
     return torch.zeros_like(q), lse
 
@@ -154,7 +187,7 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
         struct.unpack("I", struct.pack("f", scale))[0],
         *_partial_words(kind, blocks, shape[2]),
     )
-    kernel = kernel_of(kind, target_of(device)).on(device)
+    kernel = kernel_of(kind, device.type == "cuda").on(device)
     pack, float32, empty = _ADDRESSES.pack, torch.float32, allocator(device)
     out_shape, strides = tuple(out.shape), out.stride()
     lse_shape, lse_strides = shape[:3], (shape[1] * shape[2], shape[2], 1)
@@ -166,7 +199,9 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
     counters = batch * heads * -(-queries // kind.block[0]) * kind.block[0] // 64 if parts > 1 else 1
 
     # The arrays of the list, whose addresses are known here, live as long as this function.
-    def call(q: Tensor, k: Tensor, v: Tensor, _keep: object = (blocks, order)) -> tuple[Tensor, Tensor]:
+    def call(
+        q: Tensor, k: Tensor, v: Tensor, captured: bytes = b"", _keep: object = (blocks, order)
+    ) -> tuple[Tensor, Tensor]:
         if copies_q:
             q = q.contiguous()
         out, lse = empty(out_shape, strides, dtype), empty(lse_shape, lse_strides, float32)
@@ -177,11 +212,11 @@ def prepare(kind: Kind, q: Tensor, k: Tensor, v: Tensor, blocks: BlockList | Non
             packed = packing.gather(k), packing.gather(v)
             words += _PACKED.pack(*packing.words, *(tensor.data_ptr() for tensor in packed))
         if not part_numbers:
-            kernel(words)
+            kernel(words + captured)
             return out, lse
         numbers = empty((part_numbers,), (1,), float32)
         place = numbers.data_ptr()
-        kernel(words + _SPLIT.pack(place, place + 4 * parts * rows * kind.head, parts))
+        kernel(words + _SPLIT.pack(place, place + 4 * parts * rows * kind.head, parts) + captured)
         return out[..., :columns] if out_shape[3] > columns else out, lse
 
     return call

@@ -506,3 +506,111 @@ tile.program @p(%m: memref<?xbf16>, %n: i32, %x: f32) {
 
 // expected-error@+1 {{of heads of 256 columns packs no keys if blocks of 64 x 16 are allowed in part}}
 tile.attention @packed element(bf16) head(256) blocks(64, 16) listed partial packed
+
+// -----
+
+// expected-error@+1 {{is made for sm_80 and newer GPUs, not for "sm_75"}}
+tile.attention @older element(bf16) head(128) blocks(128, 64) chip("sm_75")
+
+// -----
+
+// expected-error@+1 {{is made for sm_80 and newer GPUs, not for "znver4"}}
+tile.program @other() attributes {chip = "znver4"} {
+  tile.role consumer warpgroups(1) registers(128) {
+  ^bb0(%w: i32):
+  }
+}
+
+// -----
+
+// expected-error@+1 {{has key blocks of 16, 32 or 64 on sm_80, not 128}}
+tile.attention @step element(bf16) head(128) blocks(128, 128) listed chip("sm_80")
+
+// -----
+
+// expected-error@+1 {{is causal without a list, in key blocks of 64}}
+tile.attention @causal element(bf16) head(128) blocks(128, 32) causal chip("sm_80")
+
+// -----
+
+// expected-error@+1 {{has heads of 64 or 128 columns on sm_89, not 192}}
+tile.attention @wide element(bf16) head(192) blocks(128, 64) chip("sm_89")
+
+// -----
+
+// expected-error@+1 {{has thread blocks that share the keys of a tile on sm_90a, not on sm_80}}
+tile.attention @split element(bf16) head(64) blocks(128, 64) split chip("sm_80")
+
+// -----
+
+tile.program @registers() attributes {chip = "sm_80"} {
+  // expected-error@+1 {{has 232 registers, where threads have 168 each}}
+  tile.role consumer warpgroups(2) registers(232) {
+  ^bb0(%w: i32):
+  }
+  tile.role producer warpgroups(1) registers(40) {
+  ^bb0(%w: i32):
+  }
+}
+
+// -----
+
+// expected-error@+1 {{has blocks of 64 x 64 on sm_80, not of 128 x 64}}
+tile.attention_backward @rows element(bf16) head(128) blocks(128, 64) chip("sm_80")
+
+// -----
+
+// expected-error@+1 {{has a score region whose argument 3 is 'f32'; the first is f32, four are i32, others f32, i32, memref<?xf32> or memref<?xi32>}}
+tile.attention @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: f32, %k: i32):
+  tile.yield %s : f32
+}
+
+// -----
+
+// expected-error@+1 {{has a score region of 4 arguments, which has the score, batch, head, query and key at least}}
+tile.attention @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32):
+  tile.yield %s : f32
+}
+
+// -----
+
+// expected-error@+1 {{ends in a tile.yield of a number}}
+tile.attention @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  tile.yield %s, %s : f32, f32
+}
+
+// -----
+
+// expected-error@+1 {{ends in a tile.yield of one or two numbers}}
+tile.attention_backward @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  tile.yield %s, %s, %s : f32, f32, f32
+}
+
+// -----
+
+tile.attention @score element(bf16) head(64) blocks(128, 128) score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  // expected-error@+1 {{in a tile.attention, which holds operations of arith and math and tile.look_up}}
+  %n = tile.block
+  tile.yield %s : f32
+}
+
+// -----
+
+// expected-error@+1 {{of heads of 128 columns whose scores go through a function shares keys in blocks of 64 x 64 only}}
+tile.attention @score element(bf16) head(128) blocks(128, 128) split score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  tile.yield %s : f32
+}
+
+// -----
+
+// expected-error@+1 {{packs no keys if scores go through a function, which is told the place of a key}}
+tile.attention @score element(bf16) head(64) blocks(128, 128) listed packed score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  tile.yield %s : f32
+}

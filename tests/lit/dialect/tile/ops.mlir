@@ -176,3 +176,28 @@ tile.attention_backward @g element(f16) head(64) blocks(64, 64) tail partial pac
 tile.attention @s element(bf16) head(128) blocks(64, 128) listed split
 // CHECK: tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
 tile.attention_backward @d element(f16) head(64) blocks(64, 64) partial
+// CHECK: tile.attention @chip element(bf16) head(128) blocks(128, 64) causal chip("sm_80")
+tile.attention @chip element(bf16) head(128) blocks(128, 64) causal chip("sm_80")
+// CHECK: tile.attention_backward @chips element(f16) head(64) blocks(64, 64) chip("sm_120a")
+tile.attention_backward @chips element(f16) head(64) blocks(64, 64) chip("sm_120a")
+
+// CHECK-LABEL: tile.attention @scored element(bf16) head(64) blocks(128, 128) causal score {
+// CHECK-NEXT: ^bb0(%[[S:.*]]: f32, %{{.*}}: i32, %[[H:.*]]: i32, %{{.*}}: i32, %{{.*}}: i32, %[[T:.*]]: memref<?xf32>, %[[A:.*]]: f32):
+tile.attention @scored element(bf16) head(64) blocks(128, 128) causal score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32, %table: memref<?xf32>, %a: f32):
+  // CHECK-NEXT: %[[X:.*]] = tile.look_up %[[T]][%[[H]]] : memref<?xf32>
+  %x = tile.look_up %table[%h] : memref<?xf32>
+  %y = arith.mulf %x, %a : f32
+  // CHECK: %[[Z:.*]] = arith.addf %[[S]]
+  %z = arith.addf %s, %y : f32
+  // CHECK-NEXT: tile.yield %[[Z]] : f32
+  tile.yield %z : f32
+}
+
+// CHECK-LABEL: tile.attention_backward @derived element(f16) head(128) blocks(128, 64) tail score {
+tile.attention_backward @derived element(f16) head(128) blocks(128, 64) tail score {
+^bb0(%s: f32, %b: i32, %h: i32, %q: i32, %k: i32):
+  %y = math.tanh %s : f32
+  // CHECK: tile.yield %{{.*}}, %{{.*}} : f32, f32
+  tile.yield %y, %s : f32, f32
+}
