@@ -56,7 +56,7 @@ def check(name: str, shape, mask=None, allowed=None, dtype=torch.bfloat16, **opt
         ("out", "dq", "dk", "dv"), got, expected(q, k, v, function, allowed, out_grad), strict=True
     ):
         assert torch.isfinite(one).all(), what
-        assert (one.float() - other).norm() <= bound * other.norm() + 1e-6, what
+        assert (one.float() - other).norm() <= bound * other.norm() + 1e-4, what
 
 
 @pytest.mark.parametrize("name", NAMES)
