@@ -4,8 +4,8 @@
 
 Two conversations are packed into one sequence. A token sees earlier tokens of its conversation that are near, all of
 its own turn, and the first token of every turn; each head has a window of its own. The function is traced once and cut
-into blocks by bounds of what it computes, never entry by entry where these decide. Prints the blocks, what attention will
-take on an H200, and how far output and gradients are from PyTorch's under the dense mask.
+into blocks by bounds of what it computes, never entry by entry where these decide. Prints the blocks, what attention
+will take on an H200, and how far output and gradients are from PyTorch's under the dense mask.
 """
 
 from __future__ import annotations
