@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from gossamer import magnitude
 from gossamer.formats import BSC, BSR, COO, CSC, CSR, DCSR, NM, BlockELL, Format
-from gossamer.sparsify import magnitude, sparsify
+from gossamer.sparsify import sparsify
 from gossamer.tensor import from_torch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
