@@ -7,13 +7,9 @@ import torch
 from torch import Tensor
 
 import gossamer as gs
+from tests.gpus import needs_cuda, needs_hopper
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    pytest.mark.skipif(
-        torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper GPU"
-    ),
-]
+pytestmark = [needs_cuda, needs_hopper]
 LENGTH = 521
 
 

@@ -12,8 +12,9 @@ from gossamer.conversion.values import put_values, take_values
 from gossamer.coordinates import node_index
 from gossamer.formats import BSC, BSR, COO, CSC, CSR, DBSR, DCSC, DCSR, NM, BlockELL, Format
 from gossamer.sparsify import sparsify, sparsify_by_index
+from tests.gpus import needs_cuda
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = needs_cuda
 
 ENTRIES = {
     "CSR": CSR,

@@ -12,11 +12,10 @@ from torch import Tensor
 
 import gossamer as gs
 from gossamer.turned import transposed
+from tests.block_scores import scores_of
+from tests.gpus import needs_cuda, needs_hopper
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-hopper = pytest.mark.skipif(
-    torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper GPU"
-)
+pytestmark = needs_cuda
 Made = TypeVar("Made")
 SIZES = [(1, 7, 64), (65, 129, 64), (500, 700, (64, 32)), (2048, 4096, 128), (130, 65, (128, 16))]
 
@@ -60,19 +59,6 @@ def assert_same(one: gs.BlockList, other: gs.BlockList) -> None:
         assert torch.equal(numbers[0] >= 0, numbers[1] >= 0)
         mine, wanted = (number[number >= 0].long() for number in numbers)
         assert torch.equal(one.bits.cpu()[mine], other.bits[wanted])
-
-
-def scores_of(kind: str, queries: int, keys: int, block: int | tuple[int, int], dtype: torch.dtype) -> Tensor:
-    rows, columns = (block, block) if isinstance(block, int) else block
-    scores = torch.randn(2, 3, -(-queries // rows), -(-keys // columns))
-    if kind == "ties":
-        scores = scores.round()
-    if kind == "odd":
-        scores[scores.abs() < 0.3] = math.nan
-        scores[scores > 1], scores[scores < -0.7] = math.inf, -math.inf
-    if kind == "weights":  # sums of which are exact
-        scores = (torch.rand_like(scores) * 8).round() / 8 * (torch.rand_like(scores) < 0.5)
-    return scores.to(dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -152,7 +138,7 @@ def test_patterns_by_position():
             assert_same(made, gs.pattern_blocks(pattern, **options, device="cpu"))
 
 
-@hopper
+@needs_hopper
 def test_attention_under_a_pattern():
     pattern = P.causal() & (P.sliding_window(100) | P.global_tokens(40))
     q, k, v = (torch.randn(2, 4, 1000, 64, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(3))
@@ -200,7 +186,7 @@ def step(q: Tensor, k: Tensor, v: Tensor, count: int) -> tuple[Tensor, ...]:
     return out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))
 
 
-@hopper
+@needs_hopper
 @pytest.mark.parametrize("length", [1024, 1000])
 def test_attention(length):
     for seed in range(3):
@@ -214,7 +200,7 @@ def test_attention(length):
             assert (one.float() - wanted).norm() < 0.02 * wanted.norm()
 
 
-@hopper
+@needs_hopper
 def test_a_step_in_a_graph():
     tensors = [torch.randn(1, 4, 1024, 64, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(3)]
     side = torch.cuda.Stream()
@@ -237,7 +223,7 @@ def test_a_step_in_a_graph():
             assert torch.equal(one, wanted)
 
 
-@hopper
+@needs_hopper
 def test_new_lists_are_no_leak():
     q, k, v = (torch.randn(1, 4, 1024, 64, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(3))
     for _ in range(3):
@@ -253,7 +239,7 @@ def test_new_lists_are_no_leak():
         gc.enable()
 
 
-@hopper
+@needs_hopper
 def test_a_step_does_not_wait():
     q, k, v = (torch.randn(1, 4, 1024, 64, device="cuda", dtype=torch.bfloat16).requires_grad_() for _ in range(3))
     waiting_is_an_error(partial(step, q, k, v, 3))

@@ -5,9 +5,10 @@ import torch
 from torch.nn import functional as F
 
 import gossamer as gs
+from tests.gpus import needs_cuda
 
 pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    needs_cuda,
     pytest.mark.filterwarnings("error::gossamer.FallbackWarning"),  # nothing is to run densely
 ]
 

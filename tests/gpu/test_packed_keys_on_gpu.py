@@ -11,13 +11,9 @@ import gossamer as gs
 from gossamer import packing
 from gossamer.attention import attention_road
 from gossamer.patterns.masks import list_of
+from tests.gpus import needs_cuda, needs_hopper
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    pytest.mark.skipif(
-        torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper GPU"
-    ),
-]
+pytestmark = [needs_cuda, needs_hopper]
 P = gs.patterns
 
 

@@ -8,11 +8,9 @@ import torch
 import gossamer as gs
 from gossamer.attention import attention_road
 from gossamer.patterns import classes
+from tests.gpus import needs_cuda, needs_hopper
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-needs_hopper = pytest.mark.skipif(
-    torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper GPU"
-)
+pytestmark = needs_cuda
 P = gs.patterns
 TEXTS, HEADS, LENGTH = 2, 4, 600
 IDS = torch.arange(TEXTS * LENGTH).reshape(TEXTS, LENGTH) // 70 % 5 - 1

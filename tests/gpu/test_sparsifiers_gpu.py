@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import gossamer as gs
+from tests.gpus import needs_cuda
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = needs_cuda
 
 SHAPES = [(1, 1), (7, 63), (64, 65), (127, 1031), (256, 512), (2, 3, 16, 96)]
 LIMIT = torch.tensor(3)

@@ -7,8 +7,9 @@ from gossamer import magnitude
 from gossamer.formats import BSC, BSR, COO, CSC, CSR, DCSR, NM, BlockELL, Format
 from gossamer.sparsify import sparsify
 from gossamer.tensor import from_torch
+from tests.gpus import needs_cuda
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = needs_cuda
 
 FORMATS = [
     CSR,

@@ -8,13 +8,9 @@ from torch import Tensor
 
 import gossamer as gs
 from gossamer.attention import attention_road
+from tests.gpus import needs_cuda, needs_hopper
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    pytest.mark.skipif(
-        torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper GPU"
-    ),
-]
+pytestmark = [needs_cuda, needs_hopper]
 BLOCKS = [(128, 128), (128, 64), (64, 64)]
 
 

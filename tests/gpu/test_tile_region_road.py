@@ -6,13 +6,9 @@ from torch.nn import functional as F
 
 import gossamer as gs
 from tests.attention_forms import FORMS, allowed, batched, check, leaves, masked, sdpa
+from tests.gpus import needs_cuda, needs_hopper
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    pytest.mark.skipif(
-        torch.cuda.is_available() and torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper GPU"
-    ),
-]
+pytestmark = [needs_cuda, needs_hopper]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

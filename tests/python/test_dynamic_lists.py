@@ -28,6 +28,7 @@ from gossamer.runtime import tile_backward, tiles
 from gossamer.tile_order import longest_first
 from gossamer.turned import transposed
 from lanes_on_cpu import without_prefixes
+from tests.block_scores import scores_of
 
 SIZES = [(200, 300, (64, 32)), (256, 384, 128), (130, 65, (128, 16)), (1, 7, 64), (65, 129, 64)]
 
@@ -97,20 +98,6 @@ def spread(allowed, block, shape):
     """A bool of blocks as one of entries."""
     rows, columns = (block, block) if isinstance(block, int) else block
     return allowed.repeat_interleave(rows, -2).repeat_interleave(columns, -1)[..., : shape[0], : shape[1]]
-
-
-def scores_of(kind, queries, keys, block, dtype=torch.float32):
-    rows, columns = (block, block) if isinstance(block, int) else block
-    torch.manual_seed(0)
-    scores = torch.randn(2, 3, -(-queries // rows), -(-keys // columns))
-    if kind == "ties":
-        scores = scores.round()
-    if kind == "odd":
-        scores[scores.abs() < 0.3] = math.nan
-        scores[scores > 1], scores[scores < -0.7] = math.inf, -math.inf
-    if kind == "weights":  # sums of which are exact
-        scores = (torch.rand_like(scores) * 8).round() / 8 * (torch.rand_like(scores) < 0.5)
-    return scores.to(dtype)
 
 
 # What a list has.
