@@ -332,7 +332,7 @@ def why_no_gradients(q: Tensor, k: Tensor, v: Tensor) -> str:
 
 
 def _gradient_blocks(
-    queries: int, keys: int, causal: bool, window: Window, device: torch.device, size: int = 128
+    queries: int, keys: int, causal: bool, window: Window, device: torch.device, size: int
 ) -> BlockList:
     """The list of a mask that the output needs none for; gradients do."""
     left, right = sides_of(causal, window)

@@ -100,6 +100,11 @@ class BlockList(Numbered):
         return self.partial_count is not None
 
     @property
+    def row_counts(self) -> Tensor:
+        """How many blocks of keys each block of queries sees, whole and in part: int32, as `count`."""
+        return self.count if self.partial_count is None else self.count + self.partial_count
+
+    @property
     def partial_length(self) -> int:
         """How many partial blocks a block of queries has room for."""
         return 0 if self.partial_index is None else self.partial_index.shape[-1]

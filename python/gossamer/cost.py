@@ -16,6 +16,7 @@ from gossamer.packing import packed
 from gossamer.patterns.base import PositionPattern
 from gossamer.patterns.classes import BlockClasses
 from gossamer.patterns.masks import listed
+from gossamer.runtime.tile_split import PROCESSORS
 from gossamer.runtime.tiles import CHIP
 
 # (columns, block, with gradients): microseconds of a multiprocessor for a tile, and for each block of keys in it, with
@@ -43,7 +44,6 @@ RATES: dict[tuple[int, tuple[int, int], bool], tuple[float, float]] = {
     (64, (64, 16), False): (0.63, 0.102),
 }
 _DENSE = (128, 128)
-_MULTIPROCESSORS = 132
 _LAUNCH = 4.0  # microseconds that a kernel takes if it does nothing
 
 
@@ -126,7 +126,7 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
     sparse, balance = _time(blocks, batch, heads, rate, parts)
     dense, _ = _time(everything, batch, heads, RATES[kind.head, _DENSE, gradients], parts)
     # Of the blocks of a row, if all rows have as many.
-    tiles = batch * heads * blocks.count.shape[2] / _MULTIPROCESSORS
+    tiles = batch * heads * blocks.count.shape[2] / PROCESSORS
     fitting = ((dense - _LAUNCH) / tiles - rate[0]) / rate[1]
     pays_below = min(1.0, max(0.0, fitting * blocks.block[1] / keys))
     places = max(1, queries * keys * classes.leading[0] * classes.leading[1])
@@ -136,12 +136,11 @@ def cost(mask: Mask, shape: tuple[int, int, int, int], *, keys: int | None = Non
 
 def _time(blocks: BlockList, batch: int, heads: int, rate: tuple[float, float], parts: int) -> tuple[float, float]:
     """Microseconds, and the balance."""
-    count = blocks.count if blocks.partial_count is None else blocks.count + blocks.partial_count
-    tiles = rate[0] + rate[1] * count.expand(batch, heads, -1).double()
+    tiles = rate[0] + rate[1] * blocks.row_counts.expand(batch, heads, -1).double()
     # Two thread blocks of 64 rows share a multiprocessor: each takes twice as long.
     resident = 2 if blocks.block[0] == 64 else 1
     mean, longest = (
-        float(tiles.sum()) / _MULTIPROCESSORS,
+        float(tiles.sum()) / PROCESSORS,
         float(tiles.max()) * resident / parts if tiles.numel() else 0.0,
     )
     taken = max(mean, longest)

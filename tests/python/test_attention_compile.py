@@ -219,7 +219,7 @@ def test_functions_of_scores():
     q, k, v = leaves(*inputs(1, 2, 1, 70, 70, 64, torch.float16))
     call = compiled()
     kind, blocks, _ = kind_of(q, k, None, 0.125, True, None, score)
-    eager = Attention(kind, blocks, 0.125, 0, partial(_gradient_blocks, 70, 70, True, None, q.device))
+    eager = Attention(kind, blocks, 0.125, 0, partial(_gradient_blocks, 70, 70, True, None, q.device, 128))
     for _ in range(2):
         got = call(q, k, v, None, causal=True, score_mod=score, scale=0.125)
         wanted, _ = eager(q, k, v, score)

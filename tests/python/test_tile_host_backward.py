@@ -42,7 +42,7 @@ def check(shape, dtype, mask=None, allowed=None, scale=None, with_lse=True, **op
     causal, window = options.get("causal", False), options.get("window")
     kind, blocks, why = kind_of(tensors[0], tensors[1], mask, scale, causal, window)
     assert kind is not None, why
-    band = partial(_gradient_blocks, queries, keys, causal, window, torch.device("cpu"))
+    band = partial(_gradient_blocks, queries, keys, causal, window, torch.device("cpu"), 128)
     narrow = [tensor.clone().requires_grad_() for tensor in tensors]
     wide = [tensor.double().requires_grad_() for tensor in tensors]
     out, lse = Attention(kind, blocks, scale, window or 0, band)(*narrow)

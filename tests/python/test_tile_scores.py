@@ -53,7 +53,7 @@ def check(name: str, shape, mask=None, allowed=None, dtype=torch.float16, **opti
     assert kind.score
     narrow = [tensor.clone().requires_grad_(columns <= 128) for tensor in (q, k, v)]
     wide = [tensor.double().requires_grad_() for tensor in (q, k, v)]
-    band = partial(_gradient_blocks, queries, keys, causal, window, torch.device("cpu"))
+    band = partial(_gradient_blocks, queries, keys, causal, window, torch.device("cpu"), 128)
     out, lse = Attention(kind, blocks, scale, window or 0, band)(*narrow, score)
     expected, expected_lse = dense(*wide, function, allowed, scale)
     bound = 4e-3 if dtype == torch.float16 else 2e-2
@@ -177,7 +177,9 @@ def test_a_table_that_changes_before_the_backward():
     score = gs.Score(lambda s, b, h, q, k: s + bias[k])
     kind, _, _ = kind_of(q, k, None, 0.125, False, None, score)
     assert kind is not None
-    out, _ = Attention(kind, None, 0.125, 0, partial(_gradient_blocks, 7, 7, False, None, q.device))(q, k, v, score)
+    out, _ = Attention(kind, None, 0.125, 0, partial(_gradient_blocks, 7, 7, False, None, q.device, 128))(
+        q, k, v, score
+    )
     bias.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()

@@ -13,8 +13,8 @@ Block = tuple[int, int]
 
 _ROWS = 64  # of a tile of few queries
 _KEY_BLOCKS = 16, 32, 64, 128
-# Of a chip for which there is no device to ask: an H100's, and an H200's.
-_PROCESSORS = 132
+# Multiprocessors of an H100, and of an H200: of a chip for which there is no device to ask, and of what was measured.
+PROCESSORS = 132
 # With fewer keys a call is short as it is.
 _LONG = 512
 # Keys that make a part worth its while: at least the first, and the second for each row that is merged.
@@ -95,7 +95,7 @@ def _parts(q: Tensor, k: Tensor, blocks: BlockList | None, block: Block, tiles: 
     keys, step = k.shape[2], max(block)
     if blocks is not None:
         keys = min(keys, (blocks.index.shape[3] + blocks.partial_length) * blocks.block[1])
-    processors = _PROCESSORS
+    processors = PROCESSORS
     if q.device.type == "cuda":
         processors = torch.cuda.get_device_properties(q.device).multi_processor_count
     resident = processors * (2 if step == 64 else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -17,21 +18,22 @@ class Sparsifier:
         """Raises FormatError if a format cannot keep what this chooses of a tensor of a shape."""
 
 
-class Choosing(Sparsifier):
+class Choosing(Sparsifier, ABC):
     """Says of every entry whether it is kept; of a block format, a block is kept if any of its entries is."""
 
+    @abstractmethod
     def mask(self, dense: Tensor) -> Tensor:
         """Returns what is kept of a tensor, which needs no gradient: bool of its shape."""
-        raise NotImplementedError
 
     def count(self, shape: Sequence[int]) -> int | None:
         """Returns how many entries are kept of a tensor of a shape; None where that depends on values."""
         return None
 
 
-class Ranking(Sparsifier):
+class Ranking(Sparsifier, ABC):
     """Ranks the nodes of a format: entries, or blocks."""
 
+    @abstractmethod
     def keep(self, levels: Tensor, format: Format) -> Tensor:
         """Returns which nodes to keep: bool, of the sizes of the outer levels.
 
@@ -39,11 +41,10 @@ class Ranking(Sparsifier):
             levels: The tensor, as `level_view` shows it.
             format: The format, of the rank of the tensor.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def count(self, format: Format, sizes: Sequence[int]) -> int:
         """Returns how many nodes of these level sizes are kept, with those that a structured level stores besides."""
-        raise NotImplementedError
 
 
 def fraction(density: float, who: str) -> float:

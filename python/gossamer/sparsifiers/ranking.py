@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,13 +31,13 @@ class Largest(Ranking):
     per: Per = "tensor"
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """How it is called."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, levels: Tensor, format: Format) -> Tensor:
         """Returns a number for each node: of the sizes of the outer levels."""
-        raise NotImplementedError
 
     def keep(self, levels: Tensor, format: Format) -> Tensor:
         scores = self.scores(levels.detach(), format)
